@@ -1,0 +1,34 @@
+"""skspec: stellar labels from spectra, with honest uncertainties, as scikit-learn estimators.
+
+Start with `skspec.Spectra` (flux, ivar, wavelength), an estimator from `skspec.forward`, and
+`skspec.predict_dist(model, spectra)`.
+"""
+
+from importlib import import_module
+
+from skspec._version import __version__
+from skspec.distributions import MultivariateNormal
+from skspec.spectra import Spectra, concatenate
+
+_LAZY = {"predict_dist": "skspec.base", "LabelRegressor": "skspec.base"}
+_SUBPACKAGES = (
+    "base", "datasets", "diagnostics", "discriminative", "forward", "metrics", "plotting",
+    "preprocessing", "solvers",
+)  # fmt: skip
+
+__all__ = [
+    "LabelRegressor", "MultivariateNormal", "Spectra", "__version__", "concatenate", "predict_dist",
+]  # fmt: skip
+
+
+def __getattr__(name):
+    # scikit-learn takes most of a second to import: wait until something needs it
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    if name in _SUBPACKAGES:
+        return import_module(f"skspec.{name}")
+    raise AttributeError(f"module 'skspec' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_LAZY, *_SUBPACKAGES])

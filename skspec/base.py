@@ -1,0 +1,242 @@
+"""The contract of every method, and `predict_dist`, which reaches through scikit-learn's wrappers.
+
+A method is a :class:`LabelRegressor`: a scikit-learn regressor from spectra to stellar labels whose
+one essential verb is ``predict_dist``. Everything else (``predict``, its standard deviation, scores)
+follows from the distribution.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import singledispatch
+
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skspec._version import __version__
+from skspec.distributions import MultivariateNormal
+from skspec.spectra import Spectra
+
+__all__ = [
+    "LabelRegressor",
+    "MissingUncertaintyWarning",
+    "SpectraEstimator",
+    "as_spectra",
+    "predict_dist",
+]
+
+
+class MissingUncertaintyWarning(UserWarning):
+    """Errors were there at fit but not at predict, or the other way round."""
+
+
+class SpectraEstimator(BaseEstimator):
+    """What estimators and transformers of spectra share: checking the input against the fit."""
+
+    _doc_link_module = "skspec"
+    _doc_link_template = (
+        "https://skspec.readthedocs.io/en/stable/api/{estimator_module}.{estimator_name}.html"
+    )
+
+    def _validate_spectra(self, X, y="no_validation", *, reset):
+        """`X` as :class:`Spectra` (and `y` as scikit-learn wants it), checked against the fit."""
+        flux = X.flux if isinstance(X, Spectra) else X
+        checks = {"dtype": (np.float64, np.float32), "reset": reset}
+        if isinstance(y, str) and y == "no_validation":
+            flux = validate_data(self, flux, **checks)
+        else:
+            flux, y = validate_data(self, flux, y, multi_output=True, y_numeric=True, **checks)
+        spectra = X if isinstance(X, Spectra) else Spectra(flux)
+        if reset:
+            self.wavelength_ = spectra.wavelength
+        else:
+            self._check_wavelength(spectra)
+        return spectra, y
+
+    def _check_wavelength(self, spectra):
+        fitted, given = getattr(self, "wavelength_", None), spectra.wavelength
+        if fitted is None or given is None or np.allclose(fitted, given, rtol=1e-9, atol=1e-9):
+            return
+        raise ValueError(
+            f"{type(self).__name__} was fitted on {fitted[0]:.3f}-{fitted[-1]:.3f} Angstrom, these "
+            f"spectra are on another grid, {given[0]:.3f}-{given[-1]:.3f} Angstrom. Put "
+            "skspec.preprocessing.Resampler before it."
+        )
+
+
+class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
+    """Base of every method: spectra in, a distribution over labels out.
+
+    A subclass implements ``fit`` (calling :meth:`_validate_fit`) and ``predict_dist`` (calling
+    :meth:`_validate_predict`).
+
+    Attributes
+    ----------
+    label_names_in_ : list of str
+        Names of the labels: the columns of `y`, or ``label_0``, ``label_1``...
+    wavelength_ : ndarray of shape (P,) or None
+        Wavelength grid of the training spectra [Angstrom].
+    uses_ivar_ : bool
+        Whether the training spectra had errors.
+    n_features_in_ : int
+        Number of pixels P.
+    """
+
+    def predict_dist(self, X) -> MultivariateNormal:
+        """Distribution of the labels of each star, in label units, with full covariance."""
+        raise NotImplementedError
+
+    def predict(self, X, return_std: bool = False):
+        """Labels of each star: the mean of :meth:`predict_dist`.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Spectra.
+        return_std : bool
+            Also return the standard deviations, as scikit-learn's Gaussian process does.
+
+        Returns
+        -------
+        labels : ndarray of shape (n, K), or (n,) when `y` was a vector at fit
+        std : ndarray of the same shape
+            Only with ``return_std=True``.
+        """
+        dist = self.predict_dist(X)
+        mean, std = dist.mean(), dist.std()
+        if self._y_is_vector:
+            mean, std = mean[:, 0], std[:, 0]
+        return (mean, std) if return_std else mean
+
+    def _validate_fit(self, X, y):
+        """Spectra and labels (n, K) in float64; sets the attributes documented above."""
+        names = _label_names(y)
+        spectra, y = self._validate_spectra(X, y, reset=True)
+        self._y_is_vector = y.ndim == 1
+        y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
+        self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
+        spectra = self._apply_ivar_policy(spectra)
+        self.uses_ivar_ = spectra.has_errors
+        if not spectra.good.any():
+            raise ValueError("Every pixel of every training spectrum is bad (ivar is 0).")
+        return spectra, y
+
+    def _validate_predict(self, X):
+        check_is_fitted(self)
+        spectra, _ = self._validate_spectra(X, reset=False)
+        spectra = self._apply_ivar_policy(spectra)
+        if spectra.has_errors != self.uses_ivar_ and spectra.good.any():
+            at_fit, now = ("with", "without") if self.uses_ivar_ else ("without", "with")
+            warnings.warn(
+                f"{type(self).__name__} was fitted {at_fit} flux errors and is now given spectra "
+                f"{now} them. A scikit-learn transformer in front of it drops them; "
+                "ivar='require' makes this an error.",
+                MissingUncertaintyWarning,
+                stacklevel=3,
+            )
+        return spectra
+
+    def _apply_ivar_policy(self, spectra):
+        policy = getattr(self, "ivar", "auto")
+        if policy == "require" and not spectra.has_errors:
+            raise ValueError(
+                f"{type(self).__name__}(ivar='require') needs flux errors: pass "
+                "Spectra(flux, ivar=...) instead of an array."
+            )
+        if policy == "ignore" and spectra.has_errors:
+            return spectra.replace(ivar=None, mask=~spectra.good)
+        return spectra
+
+
+def as_spectra(X) -> Spectra:
+    """`X` itself when it is a :class:`Spectra`, else a `Spectra` of its values."""
+    return X if isinstance(X, Spectra) else Spectra(X)
+
+
+def _label_names(y):
+    """Column names of a DataFrame, name of a Series; None for anything else."""
+    columns = getattr(y, "columns", None)
+    if columns is not None:
+        return [str(name) for name in columns]
+    name = getattr(y, "name", None)
+    return None if name is None else [str(name)]
+
+
+@singledispatch
+def predict_dist(model, X) -> MultivariateNormal:
+    """Distribution of the labels predicted by `model`, through any of scikit-learn's wrappers.
+
+    Reaches through Pipeline, GridSearchCV and its kin, TransformedTargetRegressor and
+    FrozenEstimator, none of which know ``predict_dist``. Other wrappers can be registered with
+    ``skspec.base.predict_dist.register``.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    X : Spectra or array-like of shape (n, P)
+
+    Returns
+    -------
+    MultivariateNormal
+        In label units.
+
+    Raises
+    ------
+    TypeError
+        When the model, or the last step of it, has no ``predict_dist``.
+    """
+    if hasattr(model, "predict_dist"):
+        return model.predict_dist(X)
+    raise TypeError(
+        f"{type(model).__name__} predicts no distribution. Wrap it in "
+        "skspec.discriminative.ResidualCovarianceRegressor, or use an skspec estimator."
+    )
+
+
+@predict_dist.register
+def _(model: Pipeline, X):
+    check_is_fitted(model)
+    for _, _, transform in model._iter(with_final=False):
+        X = transform.transform(X)
+    return predict_dist(model.steps[-1][1], X)
+
+
+@predict_dist.register
+def _(model: BaseSearchCV, X):
+    check_is_fitted(model)
+    if not hasattr(model, "best_estimator_"):
+        raise ValueError("The search was run with refit=False: it has no best_estimator_.")
+    return predict_dist(model.best_estimator_, X)
+
+
+@predict_dist.register
+def _(model: FrozenEstimator, X):
+    return predict_dist(model.estimator, X)
+
+
+@predict_dist.register
+def _(model: TransformedTargetRegressor, X):
+    """Map the inner Gaussian back through the target transformer, which must be affine."""
+    check_is_fitted(model)
+    dist = predict_dist(model.regressor_, X)
+    n_labels = dist.n_labels
+    probe = np.vstack([np.zeros(n_labels), np.eye(n_labels), np.full(n_labels, 2.0)])
+    image = model.transformer_.inverse_transform(probe)
+    shift, matrix = image[0], image[1:-1] - image[0]
+    if not np.allclose(image[-1], shift + 2 * matrix.sum(axis=0), rtol=1e-9):
+        raise ValueError(
+            "A Gaussian stays a Gaussian only through an affine target transformer, such as "
+            f"StandardScaler; {type(model.transformer_).__name__} is not affine."
+        )
+    cov = np.swapaxes(matrix, 0, 1) @ dist.cov() @ matrix
+    return MultivariateNormal(dist.mean() @ matrix + shift, cov=cov, label_names=dist.label_names)
+
+
+def library_version() -> str:
+    """Version written into saved results."""
+    return __version__

@@ -1,0 +1,336 @@
+"""`Spectra`: the one carrier of flux, per-pixel errors and wavelength.
+
+A plain class rather than an ``ndarray`` subclass: it goes untouched through scikit-learn's
+splitters, searches and pickles, so that the errors still arrive at test time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Spectra", "concatenate"]
+
+
+class Spectra:
+    """Spectra of `n` stars on one grid of `P` pixels.
+
+    Parameters
+    ----------
+    flux : array-like of shape (n, P) or (P,)
+        Flux, in any unit. One spectrum may be given as a vector. Float32 and float64 are kept,
+        memory maps are not copied. Non-finite values become 0 with ``ivar`` 0.
+    ivar : array-like of shape (n, P), (P,) or scalar, optional
+        Inverse variance of the flux, ``1 / sigma**2``; 0 marks a bad pixel and ``inf`` a good pixel
+        of unknown (or negligible) noise. Negative and NaN values become 0.
+    flux_err : array-like, optional
+        Standard deviation of the flux instead of `ivar`. Zero, negative or non-finite errors mark
+        bad pixels.
+    mask : array-like of bool of shape (n, P) or (P,), optional
+        True marks a bad pixel, as in numpy's masked arrays.
+    wavelength : array-like of shape (P,), optional
+        Wavelength of each pixel [Angstrom].
+    order : array-like of int of shape (P,), optional
+        Echelle order (or detector chip, or arm) of each pixel.
+    meta : dict, optional
+        Anything else. Arrays, lists and Series whose length is `n` are sliced with the rows.
+
+    Attributes
+    ----------
+    flux, ivar, wavelength, order, meta
+        As given; `ivar` is None when there are neither errors nor bad pixels.
+
+    Raises
+    ------
+    ValueError
+        When shapes do not agree, or both `ivar` and `flux_err` are given.
+
+    Notes
+    -----
+    ``numpy.asarray(spectra)`` is the flux, so any scikit-learn transformer takes a `Spectra`
+    directly (and then loses the errors: put such transformers last).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspec import Spectra
+    >>> spectra = Spectra(np.ones((3, 5)), flux_err=0.01, wavelength=np.linspace(5000, 5010, 5))
+    >>> spectra
+    <Spectra: 3 stars x 5 pixels, 5000.0-5010.0 Angstrom, median S/N 100, 0.0 % bad>
+    >>> spectra[:2].shape
+    (2, 5)
+    """
+
+    ndim = 2
+
+    def __init__(
+        self,
+        flux,
+        *,
+        ivar=None,
+        flux_err=None,
+        mask=None,
+        wavelength=None,
+        order=None,
+        meta: dict[str, Any] | None = None,
+    ):
+        if ivar is not None and flux_err is not None:
+            raise ValueError("Give either ivar or flux_err, not both: ivar = 1 / flux_err**2.")
+        flux = _float_array(flux, "flux")
+        self.flux = flux[None, :] if flux.ndim == 1 else flux
+        if self.flux.ndim != 2:
+            raise ValueError(
+                f"flux has shape {flux.shape}; it must be (stars, pixels). Reshape echelle images "
+                "to (stars, orders * pixels) and name the order of each pixel with `order=`."
+            )
+        if flux_err is not None:
+            ivar = _ivar_from_error(_float_array(flux_err, "flux_err"))
+        self.ivar = self._clean_ivar(ivar, mask)
+        self.wavelength = self._pixel_vector(wavelength, "wavelength", float)
+        self.order = self._pixel_vector(order, "order", int)
+        self.meta = dict(meta or {})
+
+    def _clean_ivar(self, ivar, mask):
+        """Fold bad values and the mask into `ivar`; blank the flux where it is not finite."""
+        bad = ~np.isfinite(self.flux)
+        if bad.any():
+            self.flux = np.where(bad, 0, self.flux)
+        else:
+            bad = None
+        if mask is not None:
+            mask = self._full(np.asarray(mask, dtype=bool), "mask")
+            bad = mask if bad is None else bad | mask
+        if ivar is None:
+            if bad is None:
+                return None
+            return np.where(bad, 0.0, np.inf)
+        ivar = self._full(_float_array(ivar, "ivar"), "ivar")
+        wrong = ~(ivar >= 0)
+        if bad is not None:
+            wrong |= bad
+        return np.where(wrong, 0, ivar) if wrong.any() else ivar
+
+    def _full(self, values, name):
+        try:
+            return values if values.shape == self.shape else np.broadcast_to(values, self.shape)
+        except ValueError:
+            raise ValueError(
+                f"{name} has shape {values.shape}, which does not fit the flux of shape "
+                f"{self.shape}; give one value per pixel."
+            ) from None
+
+    def _pixel_vector(self, values, name, kind):
+        if values is None:
+            return None
+        values = np.asarray(values, dtype=kind)
+        if values.shape != self.shape[1:]:
+            raise ValueError(
+                f"{name} has shape {values.shape}, but the spectra have {self.shape[1]} pixels; "
+                f"give one {name} per pixel, shared by all stars."
+            )
+        if kind is float and not np.all(np.isfinite(values)):
+            raise ValueError(f"{name} holds NaN or infinite values.")
+        return values
+
+    # -- what numpy and scikit-learn ask of an X -------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(stars, pixels)."""
+        return self.flux.shape
+
+    @property
+    def dtype(self):
+        """Data type of the flux."""
+        return self.flux.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of stars times number of pixels."""
+        return self.flux.size
+
+    def __len__(self) -> int:
+        return self.flux.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.flux, dtype=dtype, copy=copy)
+
+    def __getitem__(self, key) -> Spectra:
+        """Rows (always a `Spectra`, also for one integer), or ``[rows, pixels]``."""
+        rows, pixels = key if isinstance(key, tuple) else (key, slice(None))
+        if isinstance(rows, (int, np.integer)):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"star {rows} of {len(self)}")
+            rows = slice(rows, rows + 1 or None)
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(rows, np.ndarray) and rows.size == 0:
+            rows = rows.astype(int)
+
+        def take(values):
+            return None if values is None else values[rows][:, pixels]
+
+        return self._from_clean(
+            take(self.flux),
+            take(self.ivar),
+            None if self.wavelength is None else self.wavelength[pixels],
+            None if self.order is None else self.order[pixels],
+            {name: _take_rows(value, rows, len(self)) for name, value in self.meta.items()},
+        )
+
+    @classmethod
+    def _from_clean(cls, flux, ivar, wavelength, order, meta):
+        """Assemble from parts that are already consistent, without looking at every pixel again."""
+        self = cls.__new__(cls)
+        self.flux, self.ivar, self.wavelength, self.order, self.meta = (
+            flux, ivar, wavelength, order, meta,
+        )  # fmt: skip
+        return self
+
+    # -- derived quantities ----------------------------------------------------------------------
+
+    @property
+    def good(self) -> np.ndarray:
+        """Boolean array (n, P): pixels that may be used."""
+        return np.ones(self.shape, dtype=bool) if self.ivar is None else self.ivar > 0
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any pixel has a known, finite error."""
+        if self.ivar is None:
+            return False
+        return bool(np.any((self.ivar > 0) & np.isfinite(self.ivar)))
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Variance of the flux (n, P): ``1 / ivar``; ``inf`` at bad pixels, 0 where unknown."""
+        if self.ivar is None:
+            return np.zeros(self.shape)
+        with np.errstate(divide="ignore"):
+            return 1.0 / np.asarray(self.ivar, dtype=float)
+
+    @property
+    def flux_err(self) -> np.ndarray:
+        """Standard deviation of the flux (n, P); ``inf`` at bad pixels, 0 where unknown."""
+        return np.sqrt(self.variance)
+
+    @property
+    def snr(self) -> np.ndarray:
+        """Median signal-to-noise ratio per good pixel of each star (n,); NaN where unknown."""
+        if self.ivar is None:
+            return np.full(len(self), np.nan)
+        known = (self.ivar > 0) & np.isfinite(self.ivar)
+        ratio = np.abs(self.flux) * np.sqrt(np.where(known, self.ivar, 0))
+        out = np.full(len(self), np.nan)
+        some = known.any(axis=1)
+        if some.any():
+            out[some] = np.nanmedian(np.where(known[some], ratio[some], np.nan), axis=1)
+        return out
+
+    def replace(self, **changes) -> Spectra:
+        """A new `Spectra` with some of flux, ivar, flux_err, mask, wavelength, order, meta changed.
+
+        A `mask` is added to what is masked already.
+        """
+        parts = {
+            name: getattr(self, name) for name in ("flux", "ivar", "wavelength", "order", "meta")
+        }
+        if "flux_err" in changes:
+            del parts["ivar"]
+        return type(self)(**(parts | changes))
+
+    def window(self, lower: float, upper: float) -> Spectra:
+        """The pixels with ``lower <= wavelength <= upper`` [Angstrom].
+
+        Raises
+        ------
+        ValueError
+            When there is no wavelength, or no pixel lies in the window.
+        """
+        if self.wavelength is None:
+            raise ValueError("These spectra have no wavelength; give `wavelength=` to Spectra.")
+        inside = (self.wavelength >= lower) & (self.wavelength <= upper)
+        if not inside.any():
+            raise ValueError(
+                f"No pixel lies in {lower}-{upper} Angstrom; the spectra cover "
+                f"{self.wavelength.min():.1f}-{self.wavelength.max():.1f}."
+            )
+        return self[:, inside]
+
+    def __repr__(self) -> str:
+        n, n_pixels = self.shape
+        parts = [f"{n} star{'s' * (n != 1)} x {n_pixels} pixels"]
+        if self.wavelength is not None and n_pixels:
+            parts.append(f"{self.wavelength.min():.1f}-{self.wavelength.max():.1f} Angstrom")
+        if self.order is not None:
+            parts.append(f"{len(np.unique(self.order))} orders")
+        if self.has_errors:
+            parts.append(f"median S/N {np.nanmedian(self.snr):.0f}")
+        else:
+            parts.append("no errors")
+        if self.ivar is not None and self.size:
+            parts.append(f"{100 * np.mean(self.ivar == 0):.1f} % bad")
+        return f"<Spectra: {', '.join(parts)}>"
+
+
+def concatenate(spectra: Sequence[Spectra]) -> Spectra:
+    """Stack the stars of several `Spectra` that share one pixel grid.
+
+    Per-star entries of `meta` that all of them have are joined; the rest is dropped.
+
+    Raises
+    ------
+    ValueError
+        When the list is empty or the grids differ.
+    """
+    spectra = list(spectra)
+    if not spectra:
+        raise ValueError("Nothing to concatenate: the list of spectra is empty.")
+    first = spectra[0]
+    for other in spectra[1:]:
+        same = other.shape[1] == first.shape[1] and all(
+            np.array_equal(getattr(other, name), getattr(first, name))
+            for name in ("wavelength", "order")
+        )
+        if not same:
+            raise ValueError("The spectra lie on different grids; use Resampler first.")
+    ivar = None
+    if any(s.ivar is not None for s in spectra):
+        ivar = np.concatenate([np.full(s.shape, np.inf) if s.ivar is None else s.ivar
+                               for s in spectra])  # fmt: skip
+    shared = set.intersection(*(set(s.meta) for s in spectra))
+    meta = {
+        name: np.concatenate([np.asarray(s.meta[name]) for s in spectra])
+        for name in first.meta
+        if name in shared and all(_is_per_star(s.meta[name], len(s)) for s in spectra)
+    }
+    flux = np.concatenate([s.flux for s in spectra])
+    return Spectra(flux, ivar=ivar, wavelength=first.wavelength, order=first.order, meta=meta)
+
+
+def _float_array(values, name):
+    values = np.asarray(values) if not isinstance(values, np.ndarray) else values
+    if values.dtype in (np.float32, np.float64):
+        return values
+    try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex")
+        return values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold real numbers ({error}).") from None
+
+
+def _ivar_from_error(error):
+    usable = np.isfinite(error) & (error > 0)
+    return np.where(usable, 1.0 / np.square(np.where(usable, error, 1.0)), 0.0)
+
+
+def _is_per_star(value, n):
+    return (
+        not isinstance(value, (str, bytes, dict)) and hasattr(value, "__len__") and len(value) == n
+    )
+
+
+def _take_rows(value, rows, n):
+    return np.asarray(value)[rows] if _is_per_star(value, n) else value
