@@ -1,0 +1,464 @@
+"""`ForwardModel`: learn labels -> flux, invert it by likelihood. All of it but the learning."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.spatial import cKDTree
+from sklearn.utils.validation import check_is_fitted
+
+from skspec._validation import Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, as_spectra
+from skspec.distributions import MultivariateNormal
+from skspec.forward._inversion import TINY_INFORMATION, FluxModel, batch_rows, compress, minimise
+from skspec.forward._label_covariance import LabelErrorSum, label_covariance
+from skspec.preprocessing import LabelScaler
+
+__all__ = ["ForwardModel", "InversionResult"]
+
+BOX_MARGIN = 0.1  # the box of the inversion exceeds the training range by this fraction of it
+N_NEIGHBOURS = 10  # training stars that define "near the training set" (Ho et al. 2017)
+#: pixel errors below this fraction of the flux are not believed
+VARIANCE_FLOOR = 1e-6**2
+
+
+@dataclass(frozen=True)
+class InversionResult:
+    """Labels of `n` stars, and all that tells whether to believe them.
+
+    Attributes
+    ----------
+    dist : MultivariateNormal
+        Labels with their total covariance, ``formal_cov + model_cov``.
+    formal_cov : ndarray of shape (n, K, K)
+        From photon noise and the model's pixel scatter, ``(J^T W J)^-1``.
+    model_cov : ndarray of shape (K, K)
+        The model's own error in label space (`ForwardModel.label_covariance_`).
+    chi2, reduced_chi2 : ndarray of shape (n,)
+        At the solution; per degree of freedom (good pixels minus K), NaN without any.
+    n_good : ndarray of int of shape (n,)
+        Good pixels.
+    converged : ndarray of bool of shape (n,)
+    at_bound : ndarray of bool of shape (n, K)
+        Labels that stopped at the edge of the box: their error bars mean little.
+    inside_training : ndarray of bool of shape (n,)
+        Whether there are training stars nearby; outside, the model extrapolates.
+    n_iter : ndarray of int of shape (n,)
+
+    Notes
+    -----
+    A star without any good pixel has NaN labels, infinite errors and ``converged`` False.
+    """
+
+    dist: MultivariateNormal
+    formal_cov: np.ndarray
+    model_cov: np.ndarray
+    chi2: np.ndarray
+    reduced_chi2: np.ndarray
+    n_good: np.ndarray
+    converged: np.ndarray
+    at_bound: np.ndarray
+    inside_training: np.ndarray
+    n_iter: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Best-fitting labels, shape (n, K)."""
+        return self.dist.mean()
+
+    @property
+    def formal_dist(self) -> MultivariateNormal:
+        """Labels with their formal covariance alone."""
+        names = self.dist.label_names
+        return MultivariateNormal(self.labels, cov=self.formal_cov, label_names=names)
+
+    def to_frame(self):
+        """`pandas.DataFrame`: labels, total and formal errors, quality flags; one row per star."""
+        frame = self.dist.to_frame()
+        formal = self.formal_dist.std()
+        for k, name in enumerate(self.dist.label_names):
+            frame[f"{name}_formal_std"] = formal[:, k]
+        flags = ("chi2", "reduced_chi2", "n_good", "converged", "inside_training", "n_iter")
+        return frame.assign(
+            at_bound=self.at_bound.any(axis=1), **{f: getattr(self, f) for f in flags}
+        )
+
+
+class ForwardModel(LabelRegressor):
+    """Base of models labels -> flux that are linear in features of the labels.
+
+    A subclass provides
+
+    - ``_fit_flux(x, spectra)``: learn from scaled labels `x` and spectra; set `scatter_`;
+    - ``_features(x, derivative=False)``: ``phi (m, q)`` and its derivative ``(m, K, q)``;
+    - ``_coef``: property, array (q, P), so that the flux is ``phi @ _coef``;
+    - ``_out_of_sample(x, spectra)``: yields ``(pixels, residual (n, B), jacobian (n, K, B))``, block
+      by block of pixels, of the training stars from models that have not seen them.
+
+    Parameters common to all forward models
+    ---------------------------------------
+    label_covariance : bool
+        Add the model's own label-space error to the formal one (see `label_covariance_`).
+    clean_training : float or None
+        Remove training stars whose cross-validated label error exceeds this many robust standard
+        deviations, refit, and repeat up to `clean_rounds` times. They are listed in
+        `training_outliers_`, and still counted in `label_covariance_`.
+    loss : {"linear", "soft_l1", "huber"}
+        Loss of the inversion.
+    n_starts : int
+        Starts of the inversion: the best training labels that lie well apart.
+    ivar : {"auto", "require", "ignore"}
+        What to do about flux errors.
+
+    Attributes
+    ----------
+    scatter_ : ndarray of shape (P,)
+        Standard deviation of the model's error in each pixel; ``inf`` where it could not be trained.
+    label_covariance_ : ndarray of shape (K, K)
+        Covariance of the model's own error in label units, from training stars predicted by models
+        that did not see them.
+    cv_label_errors_ : ndarray of shape (n, K)
+        Those predictions minus the training labels, in label units.
+    cv_mse_, training_mse_ : ndarray of shape (P,)
+        Mean squared flux error of each pixel, cross-validated and on the training stars.
+    training_outliers_ : ndarray of int
+        Rows of the training set that `clean_training` removed.
+    label_pivot_, label_scale_ : ndarray of shape (K,)
+        ``scaled label = (label - pivot) / scale``.
+    """
+
+    _parameter_constraints: dict = {
+        "label_covariance": ["boolean"],
+        "clean_training": [Interval(Real, 0, None, closed="neither"), None],
+        "clean_rounds": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions({"linear", "soft_l1", "huber"})],
+        "n_starts": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "ivar": [StrOptions({"auto", "require", "ignore"})],
+    }
+
+    # -- what a subclass provides ------------------------------------------------------------------
+
+    @abstractmethod
+    def _fit_flux(self, x, spectra): ...
+
+    @abstractmethod
+    def _features(self, x, derivative=False): ...
+
+    @property
+    @abstractmethod
+    def _coef(self): ...
+
+    @abstractmethod
+    def _out_of_sample(self, x, spectra): ...
+
+    def _label_scaler(self):
+        return LabelScaler()
+
+    # -- learning ----------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Learn the flux of every pixel as a function of the labels.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Training spectra on one grid, at rest, continuum normalised the same way as the spectra
+            to come.
+        y : array-like of shape (n, K) or (n,)
+            Their labels. The columns of a DataFrame name them.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN in a plain array or in the labels, shapes that do not agree, or too few stars.
+        """
+        spectra, y = self._validate_fit(X, y)
+        if len(spectra) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 training stars, got n_samples = 1."
+            )
+        self._set_label_scaling(y)
+        x = self._to_scaled(y)
+        keep = np.ones(len(x), dtype=bool)
+        rounds = 0 if self.clean_training is None else self.clean_rounds
+        for remaining in range(rounds, -1, -1):
+            errors = self._fit_kept(x, spectra, keep)
+            if remaining == 0:
+                break
+            drop = keep & errors.outliers(self._scaled_model_cov, self.clean_training)
+            if not drop.any():
+                break
+            keep &= ~drop
+        self.training_outliers_ = np.flatnonzero(~keep)
+        self._prepare_inversion(x[keep])
+        return self
+
+    def _set_label_scaling(self, y):
+        scaler = self._label_scaler().fit(y)
+        self.label_pivot_, self.label_scale_ = scaler.pivot_, scaler.scale_
+
+    def _to_scaled(self, labels):
+        return (labels - self.label_pivot_) / self.label_scale_
+
+    def _fit_kept(self, x, spectra, keep):
+        """One round: learn from the stars kept, measure the error on all of them."""
+        all_kept = keep.all()
+        kept = spectra if all_kept else spectra[keep]
+        self.training_variance_ = _mean_variance(kept)
+        self._flux_floor = VARIANCE_FLOOR * np.maximum(_mean_square(kept), np.finfo(float).tiny)
+        self._fit_flux(x[keep], kept)
+        self.training_mse_ = self._training_mse(x[keep], kept)
+        n, n_labels = x.shape
+        self._scaled_model_cov = np.zeros((n_labels, n_labels))
+        self.label_covariance_ = self._scaled_model_cov.copy()
+        if not (self.label_covariance or self.clean_training is not None):
+            return None
+        errors = self._label_errors(x, spectra, keep)
+        self.cv_label_errors_ = errors.error * self.label_scale_
+        if self.label_covariance:
+            self._scaled_model_cov = label_covariance(errors)
+            scale = np.outer(self.label_scale_, self.label_scale_)
+            self.label_covariance_ = self._scaled_model_cov * scale
+        return errors
+
+    def _label_errors(self, x, spectra, keep):
+        """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
+        total = LabelErrorSum(*x.shape)
+        self.cv_mse_ = np.full(spectra.shape[1], np.nan)
+        kept, rows = (spectra, slice(None)) if keep.all() else (spectra[keep], keep.nonzero()[0])
+        for pixels, residual, jacobian in self._out_of_sample(x[keep], kept):
+            part = kept[:, pixels]
+            total.add(rows, 1.0 / self._variance(part, pixels), residual, jacobian)
+            n_good = part.good.sum(axis=0)
+            squares = np.sum(residual**2, axis=0, where=part.good)
+            self.cv_mse_[pixels] = squares / np.where(n_good > 0, n_good, np.nan)
+        removed = np.flatnonzero(~keep)
+        step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
+        for start in range(0, len(removed), step):  # no model has seen these
+            rows = removed[start : start + step]
+            phi, slope = self._features(x[rows], derivative=True)
+            residual = spectra[rows].flux - phi @ self._coef
+            total.add(rows, 1.0 / self._variance(spectra[rows]), residual, slope @ self._coef)
+        return total.errors()
+
+    def _training_mse(self, x, spectra):
+        squares, n_good = np.zeros(spectra.shape[1]), np.zeros(spectra.shape[1])
+        step = batch_rows(spectra.shape[1])
+        for start in range(0, len(x), step):
+            part = spectra[start : start + step]
+            residual = self._features(x[start : start + step]) @ self._coef - part.flux
+            squares += np.sum(np.where(part.good, residual, 0.0) ** 2, axis=0)
+            n_good += part.good.sum(axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return squares / n_good
+
+    def _prepare_inversion(self, x):
+        margin = BOX_MARGIN * np.ptp(x, axis=0)
+        self._lower, self._upper = x.min(axis=0) - margin, x.max(axis=0) + margin
+        fixed = margin == 0  # a constant label: there is nothing to fit
+        self._lower[fixed] -= 1e-9
+        self._upper[fixed] += 1e-9
+        self._candidates = _spread_rows(x, 512)
+        self._tree = cKDTree(x)
+        n_near = min(N_NEIGHBOURS + 1, len(x))
+        distance = self._tree.query(x, k=n_near)[0].reshape(len(x), -1)[:, 1:].mean(axis=1)
+        self._near = np.quantile(distance, 0.99)
+        rng = np.random.default_rng(0)
+        points = np.vstack(
+            [self._candidates, rng.uniform(self._lower, self._upper, (128, len(margin)))]
+        )
+        noise = np.sqrt(self.scatter_**2 + self.training_variance_ + self._flux_floor)
+        self._basis = compress(self._features, points, self._coef, noise)
+
+    # -- the model of the flux ---------------------------------------------------------------------
+
+    def predict_flux(self, labels) -> np.ndarray:
+        """Model spectra of given labels.
+
+        Parameters
+        ----------
+        labels : array-like of shape (m, K) or (K,)
+            In label units.
+
+        Returns
+        -------
+        ndarray of shape (m, P)
+        """
+        return self._features(self._checked_labels(labels)) @ self._coef
+
+    def flux_jacobian(self, labels) -> np.ndarray:
+        """Gradient spectra: derivative of the flux with respect to each label.
+
+        Parameters
+        ----------
+        labels : array-like of shape (m, K) or (K,)
+
+        Returns
+        -------
+        ndarray of shape (m, P, K)
+            Per label unit.
+        """
+        _, slope = self._features(self._checked_labels(labels), derivative=True)
+        return np.moveaxis(slope @ self._coef, 1, 2) / self.label_scale_
+
+    def _checked_labels(self, labels):
+        check_is_fitted(self)
+        labels = np.atleast_2d(np.asarray(labels, dtype=float))
+        if labels.ndim != 2 or labels.shape[1] != len(self.label_names_in_):
+            raise ValueError(
+                f"labels have shape {labels.shape}; give one column for each of "
+                f"{', '.join(self.label_names_in_)}."
+            )
+        if not np.all(np.isfinite(labels)):
+            raise ValueError("labels hold NaN or infinite values.")
+        return self._to_scaled(labels)
+
+    def _variance(self, spectra, pixels=slice(None)):
+        """Photon plus model variance of each pixel; ``inf`` at bad pixels."""
+        variance = spectra.variance
+        if self.uses_ivar_:
+            unknown = variance == 0
+            if unknown.any():
+                variance = np.where(unknown, self.training_variance_[pixels], variance)
+        return variance + (self.scatter_**2 + self._flux_floor)[pixels]
+
+    def noise_variance(self, X) -> np.ndarray:
+        """Variance of every pixel in the inversion: photon noise plus model scatter.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Where they have no errors, the mean photon variance of the training spectra is taken.
+
+        Returns
+        -------
+        ndarray of shape (n, P)
+            ``inf`` at bad pixels.
+        """
+        check_is_fitted(self)
+        return self._variance(as_spectra(X))
+
+    def fisher_information(self, labels, X) -> np.ndarray:
+        """Fisher matrix ``J^T diag(1 / noise_variance) J`` of each star, in label units.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n, K)
+        X : Spectra of shape (n, P)
+            Whose errors and bad pixels count; the flux does not.
+
+        Returns
+        -------
+        ndarray of shape (n, K, K)
+        """
+        x, spectra = self._checked_labels(labels), as_spectra(X)
+        if len(x) != len(spectra):
+            raise ValueError(f"{len(x)} sets of labels for {len(spectra)} spectra.")
+        out = np.empty((len(x), x.shape[1], x.shape[1]))
+        step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            jacobian = self._features(x[rows], derivative=True)[1] @ self._coef
+            weight = 1.0 / self._variance(spectra[rows])
+            out[rows] = (jacobian * weight[:, None]) @ np.swapaxes(jacobian, 1, 2)
+        return out / (self.label_scale_[:, None] * self.label_scale_)
+
+    # -- inversion ---------------------------------------------------------------------------------
+
+    def invert(self, X) -> InversionResult:
+        r"""Labels of each star by maximum likelihood, with errors and quality flags.
+
+        Minimises :math:`\chi^2 = \sum_j (f_j - f_j(\ell))^2 / (\sigma_j^2 + s_j^2)` inside the range
+        of the training labels widened by 10 %, for all stars at once.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        InversionResult
+        """
+        spectra = self._validate_predict(X)
+        n, n_labels = len(spectra), len(self.label_names_in_)
+        x, fisher = np.full((n, n_labels), np.nan), np.zeros((n, n_labels, n_labels))
+        chi2, converged, n_iter = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=int)
+        n_good = np.zeros(n, dtype=int)
+        model = FluxModel(self._features, self._coef, self._basis)
+        rank = len(model.basis.flux)
+        step = min(batch_rows(spectra.shape[1]), batch_rows(rank**2))
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            part = spectra[rows]
+            weight = 1.0 / self._variance(part)
+            n_good[rows] = np.sum(weight > 0, axis=1)
+            x[rows], fisher[rows], chi2[rows], converged[rows], n_iter[rows] = minimise(
+                model, part.flux, weight, self._candidates, self._lower, self._upper,
+                n_starts=self.n_starts, max_iter=self.max_iter, tol=self.tol, loss=self.loss,
+            )  # fmt: skip
+        return self._result(x, fisher, chi2, converged, n_iter, n_good)
+
+    def _result(self, x, fisher, chi2, converged, n_iter, n_good):
+        n_labels = x.shape[1]
+        blind = n_good == 0
+        formal = np.linalg.inv(fisher + TINY_INFORMATION * np.eye(n_labels))
+        formal *= np.outer(self.label_scale_, self.label_scale_)
+        width = self._upper - self._lower
+        at_bound = (x <= self._lower + 1e-9 * width) | (x >= self._upper - 1e-9 * width)
+        n_near = min(N_NEIGHBOURS, len(self._tree.data))
+        distance = self._tree.query(x, k=n_near)[0].reshape(len(x), -1).mean(axis=1)
+        margin = self._upper - self._tree.data.max(axis=0)
+        in_range = np.all((x >= self._lower + margin) & (x <= self._upper - margin), axis=1)
+        inside = in_range & (distance <= self._near)
+        labels = self.label_pivot_ + x * self.label_scale_
+        labels[blind], chi2[blind] = np.nan, np.nan
+        formal[blind] = np.where(np.eye(n_labels, dtype=bool), np.inf, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            dof = n_good - n_labels
+            reduced = np.where(dof > 0, chi2 / dof, np.nan)
+        dist = MultivariateNormal(
+            labels, cov=formal + self.label_covariance_, label_names=self.label_names_in_
+        )
+        return InversionResult(
+            dist, formal, self.label_covariance_, chi2, reduced, n_good, converged & ~blind,
+            at_bound & ~blind[:, None], inside & ~blind, n_iter,
+        )  # fmt: skip
+
+    def predict_dist(self, X) -> MultivariateNormal:
+        """Labels of each star with their total covariance: ``invert(X).dist``."""
+        return self.invert(X).dist
+
+
+def _mean_square(spectra):
+    good = spectra.good
+    total = np.sum(np.where(good, spectra.flux, 0.0) ** 2, axis=0)
+    mean = total / np.maximum(good.sum(axis=0), 1)
+    return np.where(mean > 0, mean, np.mean(mean))
+
+
+def _mean_variance(spectra):
+    """Mean photon variance of each pixel over the stars that know it; 0 without errors."""
+    if not spectra.has_errors:
+        return np.zeros(spectra.shape[1])
+    known = (spectra.ivar > 0) & np.isfinite(spectra.ivar)
+    total = np.sum(np.where(known, spectra.variance, 0.0), axis=0)
+    return total / np.maximum(known.sum(axis=0), 1)
+
+
+def _spread_rows(x, most):
+    """At most `most` rows of `x`, evenly taken along its first principal direction."""
+    if len(x) <= most:
+        return x.copy()
+    _, _, direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    order = np.argsort(x @ direction[0], kind="stable")
+    return x[order[np.linspace(0, len(x) - 1, most).astype(int)]]

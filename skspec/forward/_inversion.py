@@ -1,0 +1,303 @@
+r"""Likelihood inversion of forward models, written once: labels of all stars at the same time.
+
+Every model here is linear in features of the labels, :math:`f(x) = \phi(x) W` with `q` features and
+`P` pixels. With weights :math:`w` the objective of one star,
+
+.. math:: \chi^2(x) = \sum_j w_j (y_j - f_j(x))^2
+          = \sum_j w_j y_j^2 - 2\, b\cdot\psi(x) + \psi(x)^T G\, \psi(x),
+
+needs the pixels once, in :math:`b = V(w \circ y)` and :math:`G = V \mathrm{diag}(w) V^T`; no
+iteration touches them again. :math:`\psi = \phi A` are the features themselves when they are few.
+Kernel models have as many features as training stars, but their spectra fill a small subspace: there
+`V` holds its leading principal components, and a last Gauss-Newton step on the full model removes
+what the truncation left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
+
+__all__ = ["FluxBasis", "FluxModel", "batch_rows", "compress", "minimise"]
+
+MAX_LOSSLESS = 40  # up to this many features the compression would cost more than it saves
+BATCH_BYTES = 2**26  # working memory of one array of one batch of stars
+#: information added to every scaled label: one (1000 label scales)^-2, so that a label the spectrum
+#: says nothing about gets a huge but finite error
+TINY_INFORMATION = 1e-6
+
+
+@dataclass(frozen=True)
+class FluxBasis:
+    """Reduced features ``psi(x) = (phi(x) - origin) @ mix`` and spectra ``reference + psi @ flux``.
+
+    Attributes
+    ----------
+    origin : ndarray of shape (q,)
+        Features at the centre of the labels.
+    reference : ndarray of shape (P,)
+        Model flux there; taken off everything, so that chi2 keeps its digits.
+    mix : ndarray of shape (q, r) or None
+        None when `psi` are the features themselves.
+    flux : ndarray of shape (r, P)
+    lossless : bool
+        Whether the reduced model equals the full one.
+    """
+
+    origin: np.ndarray
+    reference: np.ndarray
+    mix: np.ndarray | None
+    flux: np.ndarray
+    lossless: bool
+
+    def reduce(self, features, is_derivative=False):
+        """Reduced features (..., r) of features (..., q)."""
+        shifted = features if is_derivative else features - self.origin
+        return shifted if self.mix is None else shifted @ self.mix
+
+
+@dataclass(frozen=True)
+class FluxModel:
+    """A fitted model as the inversion sees it: ``flux = features(x) @ coef``, reduced by `basis`."""
+
+    features: Callable
+    coef: np.ndarray
+    basis: FluxBasis
+
+
+def compress(features, points, coef, noise, *, tol=1e-2, max_rank=512) -> FluxBasis:
+    """Find the subspace of pixel space that holds the model spectra of `points`.
+
+    Parameters
+    ----------
+    features : callable ``x (m, K) -> phi (m, q)``
+    points : ndarray of shape (m, K)
+        Scaled labels that span the box.
+    coef : ndarray of shape (q, P)
+    noise : ndarray of shape (P,)
+        Typical standard deviation of a pixel; ``inf`` where the pixel is not used.
+    tol : float
+        Root-mean-square error of the reduced spectra, in units of the total noise (square root of
+        chi2 over all pixels).
+    max_rank : int
+        Components at most.
+    """
+    origin = features(np.zeros((1, points.shape[1])))[0]
+    reference = origin @ coef
+    if len(coef) <= MAX_LOSSLESS:
+        return FluxBasis(origin, reference, None, coef, True)
+    spectra = (features(points) - origin) @ coef
+    spectra /= noise
+    value, vector = np.linalg.eigh(spectra @ spectra.T)
+    value, vector = np.maximum(value[::-1], 0), vector[:, ::-1]
+    left_out = np.sqrt((value.sum() - np.cumsum(value)).clip(0) / len(points))
+    rank = min(int(np.searchsorted(-left_out, -tol)) + 1, max_rank, len(value))
+    rank = max(1, min(rank, int(np.sum(value > 1e-13 * value[0]))))
+    basis = (vector[:, :rank] / np.sqrt(value[:rank])).T @ spectra  # orthonormal rows, noise units
+    with np.errstate(invalid="ignore"):
+        flux = np.where(np.isfinite(noise), basis * noise, 0.0)
+    mix = coef @ (basis / noise).T
+    return FluxBasis(origin, reference, mix, flux, False)
+
+
+def batch_rows(n_columns: int) -> int:
+    """Stars per batch, so that one (stars, n_columns) array stays within the working memory."""
+    return max(16, BATCH_BYTES // (8 * max(n_columns, 1)))
+
+
+class _Objective:
+    """chi2, gradient and normal matrix of a batch of stars in the reduced features."""
+
+    def __init__(self, features: Callable, basis: FluxBasis, flux, weight):
+        self.features, self.basis = features, basis
+        residual = flux - basis.reference
+        weighted = residual * weight
+        self.constant = np.einsum("np,np->n", weighted, residual)
+        self.projection = weighted @ basis.flux.T
+        self.gram, self.gram_scale = _gram_matrices(basis.flux, weight)
+
+    def coarse(self, points):
+        """chi2 (n, m) of all stars at the same `m` points."""
+        psi = self.basis.reduce(self.features(points))
+        if len(self.gram) == 1:
+            quadratic = np.einsum("mr,rs,ms->m", psi, self.gram[0], psi, optimize=True)
+            quadratic = self.gram_scale[:, None] * quadratic
+        else:
+            pairs = psi[:, :, None] * psi[:, None, :]
+            quadratic = self.gram.reshape(len(self.gram), -1) @ pairs.reshape(len(psi), -1).T
+        return self.constant[:, None] - 2 * self.projection @ psi.T + quadratic
+
+    def __call__(self, x, rows):
+        m, n_starts, n_labels = x.shape
+        phi, slope = self.features(x.reshape(-1, n_labels), derivative=True)
+        stack = np.concatenate(
+            [self.basis.reduce(phi)[:, None], self.basis.reduce(slope, is_derivative=True)], axis=1
+        )
+        rank = stack.shape[-1]
+        by_star = stack.reshape(m, n_starts * (n_labels + 1), rank)
+        if len(self.gram) == 1:
+            left = (by_star @ self.gram[0]) * self.gram_scale[rows, None, None]
+        else:
+            left = by_star @ self.gram[rows]
+        left = left.reshape(m, n_starts, n_labels + 1, rank)
+        stack = stack.reshape(m, n_starts, n_labels + 1, rank)
+        quadratic = left @ np.swapaxes(stack, -1, -2)
+        linear = (stack @ self.projection[rows][:, None, :, None])[..., 0]
+        chi2 = self.constant[rows, None] - 2 * linear[..., 0] + quadratic[..., 0, 0]
+        return chi2, quadratic[..., 1:, 0] - linear[..., 1:], quadratic[..., 1:, 1:]
+
+
+def _gram_matrices(flux, weight):
+    """``V diag(w) V^T`` of every star: (n, r, r), or one matrix and factors when w is separable."""
+    n, n_pixels = weight.shape
+    level = weight.sum(axis=1)
+    brightest = int(np.argmax(level))
+    if level[brightest] > 0:
+        shape = weight[brightest] / level[brightest]
+        if _is_outer(weight, level, shape):
+            return ((flux * shape) @ flux.T)[None], level
+    rank = len(flux)
+    first, second = np.tril_indices(rank)
+    packed = np.zeros((n, len(first)))
+    step = max(64, BATCH_BYTES // (8 * len(first)))
+    for start in range(0, n_pixels, step):  # products of pairs of basis spectra, block by block
+        block = flux[:, start : start + step]
+        packed += weight[:, start : start + step] @ (block[first] * block[second]).T
+    gram = np.empty((n, rank, rank))
+    gram[:, first, second] = packed
+    gram[:, second, first] = packed
+    return gram, np.ones(n)
+
+
+def _is_outer(weight, level, shape):
+    """Whether ``weight`` is ``level[:, None] * shape``; a few pixels say no for most data."""
+    for pixels in (slice(None, None, max(1, len(shape) // 16)), slice(None)):
+        expected = level[:, None] * shape[pixels]
+        if np.any(np.abs(weight[:, pixels] - expected) > 1e-12 * expected):
+            return False
+    return True
+
+
+def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_iter, tol, loss):
+    """Labels that minimise chi2 for a batch of stars.
+
+    Parameters
+    ----------
+    model : FluxModel
+    flux, weight : ndarrays of shape (n, P)
+    candidates : ndarray of shape (m, K)
+        Scaled labels among which the starts of each star are chosen.
+    lower, upper : ndarrays of shape (K,)
+        Box of the scaled labels.
+    n_starts, max_iter : int
+    tol : float
+    loss : {"linear", "soft_l1", "huber"}
+
+    Returns
+    -------
+    x : ndarray of shape (n, K)
+    fisher : ndarray of shape (n, K, K)
+        ``J^T W J`` there.
+    chi2 : ndarray of shape (n,)
+    converged : ndarray of bool of shape (n,)
+    n_iter : ndarray of int of shape (n,)
+    """
+    objective = _Objective(model.features, model.basis, flux, weight)
+    starts = _choose_starts(objective.coarse(candidates), candidates, n_starts)
+    found = levenberg_marquardt(objective, starts, lower, upper, max_iter=max_iter, tol=tol)
+    best = np.argmin(found.chi2, axis=1)
+    star = np.arange(len(flux))
+    x, converged = found.x[star, best], found.converged[star, best]
+    n_iter = found.n_iter[star, best]
+    if loss != "linear":
+        x, weight, sweeps = _reweight(model, flux, weight, x, lower, upper, max_iter, tol, loss)
+        n_iter = n_iter + sweeps
+    if model.basis.lossless:
+        objective = objective if loss == "linear" else _Objective(
+            model.features, model.basis, flux, weight
+        )  # fmt: skip
+        chi2, _, fisher = (part[:, 0] for part in objective(x[:, None], star))
+    else:
+        x, fisher, chi2 = _polish(model, flux, weight, x, lower, upper)
+    return x, fisher, chi2, converged, n_iter
+
+
+def _choose_starts(chi2, candidates, n_starts, apart=1.0):
+    """The best candidates of each star that lie at least `apart` label scales from each other."""
+    n, n_labels = len(chi2), candidates.shape[1]
+    chi2 = chi2.copy()
+    starts = np.empty((n, n_starts, n_labels))
+    for s in range(n_starts):
+        starts[:, s] = candidates[np.argmin(chi2, axis=1)]
+        if s + 1 < n_starts:
+            distance2 = _distance2(starts[:, s], candidates)
+            chi2[distance2 < apart**2] = np.inf
+    return starts
+
+
+def _distance2(first, second):
+    cross = first @ second.T
+    return np.sum(first**2, axis=1)[:, None] - 2 * cross + np.sum(second**2, axis=1)
+
+
+def _reweight(model, flux, weight, x, lower, upper, max_iter, tol, loss, sweeps=12):
+    """Iteratively reweighted least squares; the weights of the last sweep are returned."""
+    moved = np.inf
+    sweep = 0
+    while moved > 1e-6 and sweep < sweeps:
+        sweep += 1
+        predicted = model.basis.reference + model.basis.reduce(model.features(x)) @ model.basis.flux
+        robust = weight * _influence((flux - predicted) ** 2 * weight, loss)
+        objective = _Objective(model.features, model.basis, flux, robust)
+        found = levenberg_marquardt(objective, x[:, None], lower, upper, max_iter=max_iter, tol=tol)
+        moved = np.max((found.x[:, 0] - x) ** 2, initial=0.0)
+        x = found.x[:, 0]
+    return x, robust, sweep
+
+
+def _influence(z2, loss):
+    """Derivative of the loss with respect to the squared residual in units of sigma."""
+    if loss == "soft_l1":
+        return 1.0 / np.sqrt(1.0 + z2)
+    return 1.0 / np.maximum(np.sqrt(z2), 1.0)
+
+
+def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-6, max_steps=5):
+    """Gauss-Newton steps, Fisher matrix and chi2 from all pixels, for what the basis left out."""
+    n, n_labels = x.shape
+    x = x.copy()
+    fisher = np.empty((n, n_labels, n_labels))
+    chi2 = np.empty(n)
+    step_rows = batch_rows(flux.shape[1] * (n_labels + 1))
+    for start in range(0, n, step_rows):
+        rows = np.arange(start, min(start + step_rows, n))
+        for _ in range(max_steps):
+            value, gradient, normal = _normal_equations(model, x[rows], flux[rows], weight[rows])
+            fisher[rows], chi2[rows] = normal, value
+            free = ~((x[rows] <= lower) & (gradient > 0) | (x[rows] >= upper) & (gradient < 0))
+            step = -solve_normal(normal, np.where(free, gradient, 0.0), 0.0, free)
+            moved = np.clip(x[rows] + step, lower, upper) - x[rows]
+            promised = -np.sum(gradient * moved, axis=1)
+            # a Gauss-Newton step far from the minimum is no improvement: only small ones are taken
+            take = (promised > 0) & (promised < 1.0)
+            x[rows] += np.where(take[:, None], moved, 0.0)
+            chi2[rows] -= np.where(take, promised, 0.0)
+            rows = rows[take & (promised > good_enough)]
+            if rows.size == 0:
+                break
+    return x, fisher, chi2
+
+
+def _normal_equations(model, x, flux, weight):
+    """chi2 (m,), half gradient (m, K) and ``J^T W J`` (m, K, K) from every pixel."""
+    phi, slope = model.features(x, derivative=True)
+    residual = phi @ model.coef - flux
+    jacobian = slope @ model.coef
+    weighted = residual * weight
+    gradient = (jacobian @ weighted[:, :, None])[..., 0]
+    normal = (jacobian * weight[:, None, :]) @ np.swapaxes(jacobian, 1, 2)
+    return np.einsum("np,np->n", weighted, residual), gradient, normal

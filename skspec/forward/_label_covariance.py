@@ -1,0 +1,115 @@
+r"""The model's own error, measured in label space from training stars it has not seen.
+
+Model errors are small per pixel but coherent between pixels, so they add up along the gradient
+spectra while photon noise averages out: formal errors alone cover 5-40 % where 68 % is promised.
+The spectral residual :math:`r_i` that a model trained without star `i` leaves is projected on labels,
+
+.. math:: F_i = J_i^T W_i J_i, \qquad e_i = F_i^{-1} J_i^T W_i r_i,
+
+which is the label error the model would make on that star.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import erf
+
+from skspec.forward._inversion import TINY_INFORMATION
+
+__all__ = ["LabelErrorSum", "LabelErrors", "label_covariance"]
+
+ONE_SIGMA = erf(1 / np.sqrt(2))  # 0.6827
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """Label errors of training stars, in scaled labels.
+
+    Attributes
+    ----------
+    error : ndarray of shape (n, K)
+        One linear step from the true labels of each star.
+    formal : ndarray of shape (n, K, K)
+        Covariance that photons and pixel scatter alone would give.
+    informed : ndarray of bool of shape (n,)
+        Stars with any good pixel.
+    """
+
+    error: np.ndarray
+    formal: np.ndarray
+    informed: np.ndarray
+
+    def outliers(self, covariance, n_sigma):
+        """Stars off by more than `n_sigma` robust standard deviations in any label."""
+        variance = np.diagonal(self.formal, axis1=1, axis2=2) + np.diag(covariance)
+        z = self.error / np.sqrt(variance)
+        z = np.where(self.informed[:, None], z, 0.0)
+        centre = np.median(z[self.informed], axis=0)
+        spread = 1.4826 * np.median(np.abs(z[self.informed] - centre), axis=0)
+        limit = n_sigma * np.where(spread > 0, spread, np.inf)
+        return (np.abs(z - centre) > limit).any(axis=1)
+
+
+class LabelErrorSum:
+    """Accumulates ``J^T W J`` and ``J^T W r`` over pixels, for `n` stars and `K` labels."""
+
+    def __init__(self, n: int, n_labels: int):
+        self.information = np.zeros((n, n_labels, n_labels))
+        self.score = np.zeros((n, n_labels))
+        self.informed = np.zeros(n, dtype=bool)
+
+    def add(self, rows, weight, residual, jacobian):
+        """Add some pixels of some stars.
+
+        Parameters
+        ----------
+        rows : index of m stars
+        weight : ndarray of shape (m, B)
+            Inverse of photon plus scatter variance.
+        residual : ndarray of shape (m, B)
+            Observed minus predicted flux.
+        jacobian : ndarray of shape (m, K, B)
+            Derivative of the flux with respect to scaled labels.
+        """
+        weighted = jacobian * weight[:, None, :]
+        self.information[rows] += weighted @ np.swapaxes(jacobian, 1, 2)
+        self.score[rows] += (weighted @ residual[:, :, None])[..., 0]
+        self.informed[rows] |= (weight > 0).any(axis=1)
+
+    def errors(self) -> LabelErrors:
+        """Label errors of all stars."""
+        eye = TINY_INFORMATION * np.eye(self.score.shape[1])
+        formal = np.linalg.inv(self.information + eye)
+        error = (formal @ self.score[..., None])[..., 0]
+        return LabelErrors(error, formal, self.informed)
+
+
+def label_covariance(errors: LabelErrors) -> np.ndarray:
+    r"""Covariance `S` to be added to the formal one, such that the sum tells the truth.
+
+    The spread of the errors beyond their formal variance. The textbook estimate
+    :math:`\langle e e^T - F^{-1}\rangle` is ruined by a few wrong literature labels, so the diagonal
+    is taken where one sigma is defined: :math:`S_{kk}` is the 68.27 % quantile of
+    :math:`e_{ik}^2 - (F_i^{-1})_{kk}`, which makes exactly that fraction of the cross-validated stars
+    lie within one total sigma (and equals the textbook value for Gaussian errors). Correlations come
+    from the errors clipped at three such sigma.
+
+    Returns
+    -------
+    ndarray of shape (K, K)
+        Positive semi-definite, in scaled labels.
+    """
+    error, formal = errors.error[errors.informed], errors.formal[errors.informed]
+    n_labels = error.shape[1]
+    if len(error) < 2:
+        return np.zeros((n_labels, n_labels))
+    excess = error**2 - np.diagonal(formal, axis1=1, axis2=2)
+    variance = np.maximum(np.quantile(excess, ONE_SIGMA, axis=0), 0.0)
+    total = np.sqrt(np.diagonal(formal, axis1=1, axis2=2) + variance)
+    z = np.clip(error / total, -3, 3)
+    correlation = z.T @ z
+    spread = np.sqrt(np.diag(correlation))
+    correlation /= np.where(spread > 0, spread, 1)[:, None] * np.where(spread > 0, spread, 1)
+    return correlation * np.sqrt(np.outer(variance, variance))

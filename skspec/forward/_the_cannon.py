@@ -1,0 +1,209 @@
+"""The Cannon: flux of every pixel as a polynomial of the labels."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+
+from skspec._validation import Interval, StrOptions
+from skspec.forward._base import ForwardModel
+from skspec.forward._polynomial import Monomials
+from skspec.preprocessing import LabelScaler
+from skspec.solvers.least_squares import fit_least_squares_with_scatter, leave_one_out_blocks
+
+__all__ = ["TheCannon", "censoring_mask"]
+
+
+class TheCannon(ForwardModel):
+    r"""The Cannon: a polynomial of the labels in every pixel, with intrinsic scatter.
+
+    .. math:: f_{nj} = \theta_j \cdot v(x_n) + \sqrt{s_j^2 + \sigma_{nj}^2}\;\xi, \qquad
+              \xi \sim N(0, 1)
+
+    with scaled labels :math:`x` and :math:`v` all their products up to `degree`. Coefficients and
+    scatter of a pixel maximise the likelihood together.
+
+    Parameters
+    ----------
+    degree : int, default=2
+        Degree of the polynomial: 1 and 2 are the published linear and quadratic models.
+    terms : list of tuples of label names or indices, optional
+        Exactly these products instead, e.g. ``[("teff",), ("teff", "teff"), ("teff", "feh")]``; the
+        constant is always there.
+    scatter : {"ml", "reml"} or float, default="ml"
+        Intrinsic scatter by maximum likelihood, by restricted maximum likelihood (which undoes its
+        ``(n - D) / n`` bias), or fixed [flux units].
+    regularization : float or array-like of shape (P,), default=0
+        Weight :math:`\Lambda` of the L1 norm of every coefficient but the constant (The Cannon 2):
+        ``sum w r^2 + Lambda |theta|_1``, without a factor 1/2.
+    regularization_units : {"absolute", "fraction"}, default="absolute"
+        "fraction": `regularization` is a fraction of the value above which all coefficients of the
+        pixel vanish; independent of the number of stars and their S/N.
+    censoring : dict, optional
+        ``{label name: boolean array (P,), or list of wavelength windows (lo, hi)}``: pixels where
+        the array is True, or that lie outside all windows, know nothing of this label: every term
+        with it is absent there. See :func:`censoring_mask`.
+    label_scale : float, default=0.25
+        Labels are scaled to ``(label - median) / (label_scale * (p97.5 - p2.5))``. 0.25 is the scale
+        of Ho et al.; The Cannon 2 used 2. It matters only with regularisation.
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_iter, tol, ivar
+        See :class:`~skspec.forward.ForwardModel`.
+
+    Attributes
+    ----------
+    theta_ : ndarray of shape (D, P)
+        Coefficients of the scaled labels.
+    scatter_ : ndarray of shape (P,)
+        Intrinsic scatter; ``inf`` where a pixel had fewer good stars than terms.
+    terms_ : list of str
+        Names of the D terms.
+
+    References
+    ----------
+    Ness et al. 2015, ApJ 808, 16 (arXiv:1501.07604). Casey et al. 2016, arXiv:1603.03040.
+    Ho et al. 2017, ApJ 836, 5.
+
+    Examples
+    --------
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.forward import TheCannon
+    >>> spectra, labels = make_spectra(200, n_pixels=300, random_state=0)
+    >>> model = TheCannon().fit(spectra[:150], labels[:150])
+    >>> model.theta_.shape
+    (10, 300)
+    >>> labels_found = model.predict(spectra[150:])
+    """
+
+    _parameter_constraints: dict = {
+        **ForwardModel._parameter_constraints,
+        "degree": [Interval(Integral, 1, None, closed="left")],
+        "terms": [list, tuple, None],
+        "scatter": [StrOptions({"ml", "reml"}), Interval(Real, 0, None, closed="left")],
+        "regularization": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "regularization_units": [StrOptions({"absolute", "fraction"})],
+        "censoring": [dict, None],
+        "label_scale": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        degree=2,
+        *,
+        terms=None,
+        scatter="ml",
+        regularization=0.0,
+        regularization_units="absolute",
+        censoring=None,
+        label_scale=0.25,
+        label_covariance=True,
+        clean_training=None,
+        clean_rounds=3,
+        loss="linear",
+        n_starts=4,
+        max_iter=50,
+        tol=1e-8,
+        ivar="auto",
+    ):
+        self.degree = degree
+        self.terms = terms
+        self.scatter = scatter
+        self.regularization = regularization
+        self.regularization_units = regularization_units
+        self.censoring = censoring
+        self.label_scale = label_scale
+        self.label_covariance = label_covariance
+        self.clean_training = clean_training
+        self.clean_rounds = clean_rounds
+        self.loss = loss
+        self.n_starts = n_starts
+        self.max_iter = max_iter
+        self.tol = tol
+        self.ivar = ivar
+
+    def _label_scaler(self):
+        return LabelScaler(method="percentile", factor=self.label_scale)
+
+    def _fit_flux(self, x, spectra):
+        if self.terms is None:
+            self._monomials = Monomials.of_degree(x.shape[1], self.degree)
+        else:
+            self._monomials = Monomials.of_terms(self.terms, self.label_names_in_)
+        self.terms_ = self._monomials.names(self.label_names_in_)
+        design, variance = self._monomials(x), spectra.variance
+        allowed = self._allowed_terms(spectra)
+        self._solution = fit_least_squares_with_scatter(
+            design, spectra.flux, variance, terms=allowed, scatter=self.scatter
+        )
+        self.theta_, self.scatter_ = self._solution.theta, self._solution.scatter
+        if not self._solution.trained.any():
+            raise ValueError(
+                f"No pixel has as many good stars as the model has terms ({len(design.T)}): give "
+                f"more training stars than the {len(x)} here, or a lower degree."
+            )
+
+    def _allowed_terms(self, spectra):
+        """Boolean (D, P): False where a term holds a label that is censored in the pixel."""
+        if not self.censoring:
+            return None
+        allowed = np.ones((len(self._monomials), spectra.shape[1]), dtype=bool)
+        for label, where in self.censoring.items():
+            if label not in self.label_names_in_:
+                raise ValueError(f"censoring names {label!r}; labels: {self.label_names_in_}.")
+            mask = _as_censored(where, spectra, label)
+            holds = self._monomials.exponents[:, self.label_names_in_.index(label)] > 0
+            allowed[np.ix_(holds, mask)] = False
+        return allowed
+
+    def _features(self, x, derivative=False):
+        return self._monomials(x, derivative)
+
+    @property
+    def _coef(self):
+        return self.theta_
+
+    def _out_of_sample(self, x, spectra):
+        design, slope = self._monomials(x, derivative=True)
+        for block in leave_one_out_blocks(
+            design, spectra.flux, spectra.variance, self._solution, dV=slope
+        ):
+            yield block.columns, block.residuals, block.jacobian
+
+
+def censoring_mask(wavelength, windows):
+    """Pixels outside all wavelength windows: where a label that acts only in them is censored.
+
+    Parameters
+    ----------
+    wavelength : array-like of shape (P,)
+        [Angstrom]
+    windows : list of (lower, upper)
+        [Angstrom]
+
+    Returns
+    -------
+    ndarray of bool of shape (P,)
+        True where no window holds the pixel.
+
+    Examples
+    --------
+    >>> censoring_mask([5160.0, 5170.0, 5180.0], [(5165, 5175)])
+    array([ True, False,  True])
+    """
+    wavelength = np.asarray(wavelength, dtype=float)
+    inside = [(wavelength >= lower) & (wavelength <= upper) for lower, upper in windows]
+    return ~np.any(inside, axis=0)
+
+
+def _as_censored(where, spectra, label):
+    where = np.asarray(where)
+    if where.dtype == bool:
+        if where.shape != spectra.shape[1:]:
+            raise ValueError(
+                f"censoring[{label!r}] has shape {where.shape}, the spectra have "
+                f"{spectra.shape[1]} pixels."
+            )
+        return where
+    if spectra.wavelength is None:
+        raise ValueError("Wavelength windows in `censoring` need spectra with a wavelength.")
+    return censoring_mask(spectra.wavelength, np.reshape(where, (-1, 2)))
