@@ -1,0 +1,36 @@
+"""How good are the labels, and how good could they be?
+
+:func:`compare` runs several methods on the same stars and returns a :class:`Comparison`;
+:func:`cramer_rao_bound` gives the physical limit and :func:`efficiency` how close a method comes;
+:func:`error_table` and :func:`snr_table` tabulate errors in the layout of the SLAM paper.
+"""
+
+from skspec.diagnostics._compare import compare, star_splits, unwrap
+from skspec.diagnostics._comparison import Comparison, MethodResult
+from skspec.diagnostics._cramer_rao import (
+    CramerRaoBound,
+    Efficiency,
+    cramer_rao_bound,
+    efficiency,
+)
+from skspec.diagnostics._methods import Method, available_methods, make_method
+from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
+
+__all__ = [
+    "Comparison",
+    "CramerRaoBound",
+    "Efficiency",
+    "Method",
+    "MethodResult",
+    "attenuation_slope",
+    "available_methods",
+    "compare",
+    "cramer_rao_bound",
+    "efficiency",
+    "error_table",
+    "make_method",
+    "snr_bins",
+    "snr_table",
+    "star_splits",
+    "unwrap",
+]

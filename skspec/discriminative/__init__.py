@@ -1,0 +1,8 @@
+"""Methods that learn flux -> labels.
+
+:class:`ResidualCovarianceRegressor` gives any scikit-learn regressor error bars.
+"""
+
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+
+__all__ = ["ResidualCovarianceRegressor"]

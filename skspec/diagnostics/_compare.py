@@ -1,0 +1,331 @@
+"""`compare`: fit several methods on the same stars, predict the same other stars."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+
+from skspec.base import as_spectra, predict_dist
+from skspec.diagnostics._comparison import Comparison, MethodResult
+from skspec.diagnostics._cramer_rao import CramerRaoBound, cramer_rao_bound
+from skspec.discriminative import ResidualCovarianceRegressor
+
+__all__ = ["compare", "star_splits", "unwrap"]
+
+MIN_STARS = 10
+_QUALITY = ("chi2", "reduced_chi2", "n_good", "converged", "inside_training")
+
+
+def compare(
+    methods,
+    spectra,
+    labels,
+    *,
+    test_size=0.2,
+    cv=None,
+    groups=None,
+    reference=None,
+    label_noise=None,
+    snr=None,
+    titles=None,
+    settings=None,
+    random_state=0,
+    out=None,
+    progress=None,
+) -> Comparison:
+    """Compare methods on the same stars, with the same splits.
+
+    Parameters
+    ----------
+    methods : dict of str to estimator
+        Each is cloned and fitted. One that predicts no distribution is wrapped in
+        :class:`~skspec.discriminative.ResidualCovarianceRegressor`.
+    spectra : Spectra or array-like of shape (n, P)
+        Spectra.
+    labels : DataFrame or array-like of shape (n, K)
+        Their labels; stars with a missing label are left out.
+    test_size : float or int
+        Fraction (or number) of stars, or of groups, that are predicted. Not used with `cv`.
+    cv : int or splitter, optional
+        Predict every star once, by a model that never saw it: the way for small sets.
+    groups : array-like of shape (n,), optional
+        Star each spectrum belongs to; spectra of a star are never on both sides of a split.
+    reference : str or fitted forward model, optional
+        Whose gradients give the Cramer-Rao bound; default: the first method that has gradients.
+    label_noise : array-like broadcastable to (n, K), optional
+        Standard deviation of the errors of `labels`, added to the bound before the efficiency.
+    snr : array-like of shape (n,), optional
+        S/N of each star; default: from the flux errors.
+    titles : dict of str to str, optional
+        Names in print.
+    settings : dict, optional
+        Kept with the results.
+    random_state : int or None
+        Seed of the splits.
+    out : path, optional
+        Folder in which ``results.json`` and ``predictions.csv`` are rewritten after every method.
+    progress : callable ``(name, done, total, doing)``, optional
+        Told before every step; `done` equals `total` when the method is over.
+
+    Returns
+    -------
+    Comparison
+        A method that fails is listed in ``failures`` and does not disturb the others.
+
+    Raises
+    ------
+    ValueError
+        When there are fewer than 10 labelled stars, or the splits leave nothing to learn from.
+    """
+    spectra, labels, names, star, groups, snr = _labelled(spectra, labels, groups, snr)
+    splits = star_splits(len(star), test_size, cv, groups, random_state)
+    test = np.concatenate([inside for _, inside in splits])
+    comparison = Comparison(
+        label_names=names, labels=labels[test], star=star[test], snr=snr[test],
+        fold=np.repeat(np.arange(len(splits)), [len(inside) for _, inside in splits]),
+        n_train=min(len(inside) for inside, _ in splits),
+        label_noise=_label_noise(label_noise, star[test], labels[test]),
+        settings=dict(settings or {}), spectra=spectra[test],
+    )  # fmt: skip
+    if reference is not None and not isinstance(reference, str):
+        comparison.reference = type(reference).__name__
+        comparison.bound = cramer_rao_bound(reference, labels[test], spectra[test])
+    run = _Run(comparison, spectra, labels, splits, progress or _silent)
+    done = {}
+    order = _reference_first(methods, reference)
+    for name in order:
+        done[name] = run.method(name, methods[name], (titles or {}).get(name, name), reference)
+        comparison.results = {key: done[key] for key in methods if key in done}
+        comparison.complete = name == order[-1]
+        _save(comparison, out)
+    return comparison
+
+
+class _Run:
+    """The stars and splits that all methods share."""
+
+    def __init__(self, comparison, spectra, labels, splits, progress):
+        self.comparison, self.spectra, self.labels = comparison, spectra, labels
+        self.splits, self.progress = splits, progress
+
+    def method(self, name, estimator, title, reference):
+        """Result of one method; whatever goes wrong in it stays in it."""
+        result = MethodResult(name, title)
+        self.doing, total = "starting", 2 * len(self.splits)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            try:
+                self._run(result, estimator, self._wants_bound(name, reference))
+            except Exception as error:  # noqa: BLE001  any failure of a method is a result
+                result.error = _message(error, self.doing)
+        result.warnings = sorted({_one_line(str(w.message)) for w in caught})
+        self.progress(name, total, total, "failed" if result.error else "done")
+        return result
+
+    def _wants_bound(self, name, reference):
+        return self.comparison.bound is None and reference in (None, name)
+
+    def _run(self, result, estimator, wants_bound):
+        estimator = _with_distribution(estimator)
+        n_test, n_labels = self.comparison.labels.shape
+        parts = []
+        for fold, (train, test) in enumerate(self.splits):
+            X, truth = self.spectra[test], self.labels[test]
+            self._tell(result.name, fold, 0)
+            start = time.perf_counter()
+            # labels keep their names, so that every method can name its own
+            model = clone(estimator).fit(self.spectra[train], self._frame(train))
+            result.fit_seconds.append(time.perf_counter() - start)
+            self._tell(result.name, fold, 1)
+            start = time.perf_counter()
+            dist, inversion = _predict(model, X)
+            result.predict_seconds += time.perf_counter() - start
+            parts.append((dist, inversion, _bound(model, truth, X) if wants_bound else None))
+            result.model = model
+        result.mean = np.concatenate([dist.mean() for dist, _, _ in parts])
+        result.cov = np.concatenate([dist.cov() for dist, _, _ in parts])
+        if result.mean.shape != (n_test, n_labels):
+            raise ValueError(f"predictions of shape {result.mean.shape}, not {n_test, n_labels}")
+        if not np.isfinite(result.mean).all(axis=1).any():
+            raise ValueError("no star has a finite prediction")
+        _add_inversion(result, [inversion for _, inversion, _ in parts])
+        self._add_bound(result.name, [bound for _, _, bound in parts])
+
+    def _frame(self, rows):
+        import pandas as pd
+
+        return pd.DataFrame(self.labels[rows], columns=self.comparison.label_names)
+
+    def _tell(self, name, fold, step):
+        n_folds = len(self.splits)
+        self.doing = ("fitting", "predicting")[step]
+        if n_folds > 1:
+            self.doing += f" fold {fold + 1} of {n_folds}"
+        self.progress(name, 2 * fold + step, 2 * n_folds, self.doing)
+
+    def _add_bound(self, name, bounds):
+        if all(bound is not None for bound in bounds):
+            fisher = np.concatenate([bound.fisher for bound in bounds])
+            self.comparison.bound = CramerRaoBound(fisher, self.comparison.label_names)
+            self.comparison.reference = name
+
+
+def star_splits(n_stars, test_size=0.2, cv=None, groups=None, random_state=0):
+    """Train and test rows, by star: ``[(train, test), ...]``.
+
+    Parameters
+    ----------
+    n_stars : int
+        Number of spectra.
+    test_size : float or int
+        Used without `cv`: one split.
+    cv : int or splitter, optional
+        Folds.
+    groups : array-like of shape (n_stars,), optional
+        Star of each spectrum.
+    random_state : int or None
+        Seed of the shuffle.
+    """
+    if cv is None:
+        kind = ShuffleSplit if groups is None else GroupShuffleSplit
+        splitter = kind(n_splits=1, test_size=test_size, random_state=random_state)
+    elif isinstance(cv, (int, np.integer)):
+        kind = KFold if groups is None else GroupKFold
+        splitter = kind(n_splits=int(cv), shuffle=True, random_state=random_state)
+    else:
+        splitter = cv
+    return [
+        (np.asarray(train), np.asarray(test))
+        for train, test in splitter.split(np.zeros((n_stars, 1)), groups=groups)
+    ]
+
+
+def unwrap(model, X):
+    """Last estimator of a fitted Pipeline or search, and the spectra as it sees them."""
+    if isinstance(model, Pipeline):
+        X = model[:-1].transform(X) if len(model) > 1 else X
+        return unwrap(model.steps[-1][1], X)
+    if isinstance(model, BaseSearchCV):
+        return unwrap(model.best_estimator_, X)
+    if isinstance(model, FrozenEstimator):
+        return unwrap(model.estimator, X)
+    return model, X
+
+
+def _last_step(estimator):
+    """Last estimator of an unfitted Pipeline, search or target transformer."""
+    if isinstance(estimator, Pipeline):
+        return _last_step(estimator.steps[-1][1])
+    for attribute in ("regressor", "estimator"):
+        if not hasattr(estimator, "predict_dist") and hasattr(estimator, attribute):
+            return _last_step(getattr(estimator, attribute))
+    return estimator
+
+
+def _with_distribution(estimator):
+    if hasattr(_last_step(estimator), "predict_dist"):
+        return estimator
+    return ResidualCovarianceRegressor(estimator)
+
+
+def _reference_first(methods, reference):
+    """Names of the methods; the one that gives the bound first, so that it is never missing."""
+    names = list(methods)
+    if isinstance(reference, str) and reference not in methods:
+        raise ValueError(f"The reference {reference!r} is none of the methods {names}.")
+    if reference is None:
+        forward = [n for n in names if hasattr(_last_step(methods[n]), "flux_jacobian")]
+        reference = forward[0] if forward else None
+    return sorted(names, key=lambda name: name != reference)
+
+
+def _predict(model, X):
+    """Distribution, and the inversion's account of it where the model is a forward model."""
+    last, inner = unwrap(model, X)
+    if hasattr(last, "invert"):
+        inversion = last.invert(inner)
+        return inversion.dist, inversion
+    return predict_dist(model, X), None
+
+
+def _bound(model, truth, X):
+    last, inner = unwrap(model, X)
+    if not hasattr(last, "flux_jacobian"):
+        return None
+    return cramer_rao_bound(last, truth, as_spectra(inner))
+
+
+def _add_inversion(result, inversions):
+    if any(inversion is None for inversion in inversions):
+        return
+    if all(getattr(inversion, "formal_cov", None) is not None for inversion in inversions):
+        result.formal_cov = np.concatenate([inversion.formal_cov for inversion in inversions])
+    for name in _QUALITY:
+        if all(getattr(inversion, name, None) is not None for inversion in inversions):
+            result.quality[name] = np.concatenate([getattr(i, name) for i in inversions])
+    if all(getattr(inversion, "at_bound", None) is not None for inversion in inversions):
+        at_bound = np.concatenate([np.asarray(i.at_bound) for i in inversions])
+        result.quality["at_bound"] = at_bound.any(axis=1)
+
+
+def _labelled(spectra, labels, groups, snr):
+    """The stars with all labels, checked."""
+    spectra = as_spectra(spectra)
+    names = [str(c) for c in labels.columns] if hasattr(labels, "columns") else None
+    labels = np.asarray(labels, dtype=float)
+    labels = labels.reshape(len(labels), -1)
+    if len(labels) != len(spectra):
+        raise ValueError(f"{len(spectra)} spectra, but {len(labels)} rows of labels.")
+    names = names or [f"label_{k}" for k in range(labels.shape[1])]
+    star = np.flatnonzero(np.isfinite(labels).all(axis=1) & spectra.good.any(axis=1))
+    if len(star) < MIN_STARS:
+        raise ValueError(
+            f"Only {len(star)} of {len(spectra)} stars have all labels ({', '.join(names)}) and a "
+            f"good pixel; a comparison needs at least {MIN_STARS}."
+        )
+    snr = spectra.snr if snr is None else np.asarray(snr, dtype=float)
+    groups = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1][star]
+    return spectra[star], labels[star], names, star, groups, snr[star]
+
+
+def _label_noise(label_noise, star, labels):
+    if label_noise is None:
+        return None
+    noise = np.asarray(label_noise, dtype=float)
+    noise = noise[star] if noise.ndim == 2 and len(noise) > 1 else noise
+    return np.broadcast_to(noise, labels.shape)
+
+
+def _save(comparison, out):
+    if out is None:
+        return
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    comparison.to_json(folder / "results.json")
+    comparison.predictions_frame().to_csv(
+        folder / "predictions.csv", index=False, float_format="%.8g"
+    )
+
+
+def _message(error, doing):
+    """One line: what was being done, what went wrong, and in which function."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" (in {frames[-1].name})" if frames else ""
+    return _one_line(f"{doing}: {type(error).__name__}: {error}{where}")
+
+
+def _one_line(text):
+    return " ".join(text.split())
+
+
+def _silent(name, done, total, doing):
+    """No progress."""

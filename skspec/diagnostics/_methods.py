@@ -1,0 +1,116 @@
+"""The methods that `skspec compare` knows by name, each with sensible settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+
+import numpy as np
+
+__all__ = ["Method", "available_methods", "make_method"]
+
+_FORWARD = {
+    "the_cannon": ("TheCannon", "The Cannon", "Ness et al. 2015"),
+    "slam": ("SLAM", "SLAM", "Zhang, Liu & Deng 2020"),
+    "the_payne": ("ThePayne", "The Payne", "Ting et al. 2019"),
+    "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this library"),
+    "full_spectrum_fit": ("FullSpectrumFit", "Full spectrum fit", "Koleva et al. 2009"),
+    "template_match": ("TemplateMatch", "Template matching", "Xiang et al. 2015"),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named method.
+
+    Attributes
+    ----------
+    name, title, reference : str
+        Name on the command line, name in print, where it was published.
+    family : {"forward", "discriminative"}
+        Labels -> flux and inverted, or flux -> labels.
+    build : callable ``(n_train, **settings) -> estimator``
+        `n_train` is the smallest training set it will see.
+    """
+
+    name: str
+    title: str
+    reference: str
+    family: str
+    build: Callable
+
+
+def available_methods() -> dict[str, Method]:
+    """Methods that can be built here, by name."""
+    import skspec.forward as forward
+
+    methods = {
+        name: Method(name, title, reference, "forward", _forward_builder(getattr(forward, cls)))
+        for name, (cls, title, reference) in _FORWARD.items()
+        if hasattr(forward, cls)
+    }
+    baselines = (
+        Method("ridge", "Ridge", "RidgeCV on pixels", "discriminative", _ridge),
+        Method("pca_svr", "PCA + SVR", "60 components, one SVR per label", "discriminative", _svr),
+    )
+    return methods | {method.name: method for method in baselines}
+
+
+def make_method(name: str, n_train: int, **settings):
+    """Estimator of the method `name`.
+
+    Parameters
+    ----------
+    name : str
+        A key of :func:`available_methods`.
+    n_train : int
+        Number of training stars of the smallest fit.
+    **settings
+        ``n_jobs``, ``clean_training``, ``random_state``: passed to the estimators that have them,
+        unless None.
+
+    Raises
+    ------
+    ValueError
+        When there is no such method.
+    """
+    methods = available_methods()
+    if name not in methods:
+        raise ValueError(f"There is no method {name!r}; known: {', '.join(methods)}.")
+    given = {key: value for key, value in settings.items() if value is not None}
+    return methods[name].build(n_train, **given)
+
+
+def _forward_builder(cls):
+    def build(n_train, **settings):
+        known = signature(cls).parameters
+        return cls(**{key: value for key, value in settings.items() if key in known})
+
+    return build
+
+
+def _ridge(n_train, *, n_jobs=None, **_):
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from skspec.discriminative import ResidualCovarianceRegressor
+
+    ridge = RidgeCV(alphas=np.logspace(0, 6, 13))
+    return ResidualCovarianceRegressor(make_pipeline(StandardScaler(), ridge), n_jobs=n_jobs)
+
+
+def _svr(n_train, *, n_jobs=None, random_state=0, **_):
+    from sklearn.decomposition import PCA
+    from sklearn.multioutput import MultiOutputRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    from skspec.discriminative import ResidualCovarianceRegressor
+
+    n_components = max(1, min(60, n_train // 2))  # also fits into the inner folds
+    svr = MultiOutputRegressor(SVR(C=10.0, epsilon=0.02))
+    pca = PCA(n_components, random_state=random_state)
+    return ResidualCovarianceRegressor(make_pipeline(StandardScaler(), pca, svr), n_jobs=n_jobs)
