@@ -1,0 +1,297 @@
+"""Read and write spectra with labels as one compressed ``.npz`` file of plain arrays."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from skspec.spectra import Spectra
+
+__all__ = ["load_spectra", "save_spectra"]
+
+UNKNOWN_ERROR = 10.0  # a flux error above this many times the median flux marks a bad pixel
+WAVELENGTH_KEYS = ("wavelength", "wavelength_air")
+RESERVED = {
+    "flux", "flux_norm", "ivar", "ivar_norm", "flux_err", "labels", "label_names", "has_labels",
+    "order", "noise_shape", *WAVELENGTH_KEYS,
+}  # fmt: skip
+
+
+def load_spectra(
+    path,
+    labels=None,
+    *,
+    flux="auto",
+    wavelength_range=None,
+    labelled_only=True,
+    return_groups=False,
+):
+    """Read spectra, their errors and labels from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An ``.npz`` file with the layout in Notes.
+    labels : sequence of str, optional
+        The labels wanted, in this order. All of the file by default.
+    flux : {"auto", "flux", "flux_norm"}, default="auto"
+        Which flux: as observed, or divided by its continuum. "auto" takes ``flux_norm`` if the
+        file has it.
+    wavelength_range : (float, float), optional
+        Keep pixels within this range [Angstrom].
+    labelled_only : bool, default=True
+        Drop stars without all of the labels wanted. With False they stay, with NaN labels.
+    return_groups : bool, default=False
+        Also return the identity of each star, for group-wise cross-validation.
+
+    Returns
+    -------
+    spectra : Spectra of shape (n, P)
+        Everything else that the file knows per star (``snr``, ``survey``, ``label_err``, ...) is in
+        ``spectra.meta``, and follows when rows are taken.
+    labels : pandas.DataFrame of shape (n, n_labels)
+        Without columns when the file has no labels.
+    groups : ndarray of shape (n,)
+        Only if `return_groups`: ``group_id`` if there is one, otherwise ``star_id``.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When arrays are missing or do not fit together, with what to mend.
+
+    See Also
+    --------
+    save_spectra : Writes such a file.
+
+    Notes
+    -----
+    The layout, to be written with ``numpy.savez_compressed`` or `save_spectra`:
+
+    ================== ================= =====================================================
+    key                shape             meaning
+    ================== ================= =====================================================
+    ``flux``           (n, P)            flux in any unit
+    ``flux_norm``      (n, P)            flux divided by its continuum; one of the two suffices
+    ``ivar``           (n, P)            inverse variance of ``flux``, 0 = bad pixel; optional
+    ``ivar_norm``      (n, P)            inverse variance of ``flux_norm``; optional
+    ``flux_err``       (n, P)            standard deviation of ``flux``, instead of ``ivar``
+    ``wavelength``     (P,)              Angstrom (``wavelength_air`` is read too); optional
+    ``order``          (P,)              echelle order; optional
+    ``labels``         (n, n_labels)     optional
+    ``label_names``    (n_labels,)       text; needed with ``labels``
+    ``has_labels``     (n,)              bool; False where the row of ``labels`` means nothing
+    ``star_id``        (n,)              text or integer; optional
+    ``noise_shape``    (P,)              with ``snr`` (n,) instead of errors: noise_shape / snr
+    anything else      (n, ...)          goes to ``spectra.meta``
+    ================== ================= =====================================================
+
+    No object arrays: files are opened with ``allow_pickle=False``. Where ``flux_norm`` has no
+    errors of its own they come from those of ``flux``, ``ivar (flux / flux_norm)^2``, and the
+    reverse. Errors that are zero, negative, not finite or ten times the median flux mark bad
+    pixels.
+    """
+    data = _read(path)
+    which = _choose_flux(data, flux, path)
+    values = data[which]
+    n, n_pixels = values.shape
+    ivar = _ivar_of(data, which)
+    if ivar is not None and ivar.shape != values.shape:
+        raise ValueError(
+            f"{path}: the errors have shape {ivar.shape} but {which} has {values.shape}; "
+            "they must agree."
+        )
+    wavelength = next((data[key] for key in WAVELENGTH_KEYS if key in data), None)
+    _check_length(path, "wavelength", wavelength, n_pixels, "pixels")
+    _check_length(path, "order", data.get("order"), n_pixels, "pixels")
+    names, table, has = _labels_of(data, path, n, labels)
+    meta = {
+        key: array
+        for key, array in data.items()
+        if key not in RESERVED and array.ndim and len(array) == n and not _image(array, n_pixels)
+    }
+    spectra = Spectra(values, ivar=ivar, wavelength=wavelength, order=data.get("order"), meta=meta)
+    if "wavelength_air" in data and "wavelength" not in data:
+        meta["medium"] = "air"
+    frame = pd.DataFrame(table, columns=names)
+    if labelled_only and names and not has.all():
+        spectra, frame = spectra[has], frame[has].reset_index(drop=True)
+    if wavelength_range is not None:
+        spectra = spectra.window(*wavelength_range)
+    if not return_groups:
+        return spectra, frame
+    key = next((key for key in ("group_id", "star_id") if key in spectra.meta), None)
+    if key is None:
+        raise ValueError(f"{path} has no star_id, so stars cannot be grouped; add one per star.")
+    return spectra, frame, spectra.meta[key]
+
+
+def save_spectra(path, spectra, labels=None):
+    """Write spectra and labels in the layout that `load_spectra` reads.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File to write; ``.npz`` is added if it is missing.
+    spectra : Spectra of shape (n, P)
+        Flux, errors, wavelength and order are stored exactly; of ``meta``, the arrays with one
+        entry per star.
+    labels : pandas.DataFrame of shape (n, n_labels), optional
+        Rows that are NaN throughout are stored as unlabelled (``has_labels`` False).
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        When `labels` has not one row per star, or ``meta`` holds objects or a reserved name.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from skspec.datasets import load_spectra, make_spectra, save_spectra
+    >>> spectra, labels = make_spectra(3, n_pixels=50, random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_spectra(pathlib.Path(folder) / "stars.npz", spectra, labels)
+    ...     again, labels_again = load_spectra(path)
+    >>> bool((again.flux == spectra.flux).all()), labels_again.equals(labels)
+    (True, True)
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        path = path.with_name(path.name + ".npz")
+    n = len(spectra)
+    arrays = {"flux": spectra.flux}
+    for name in ("ivar", "wavelength", "order"):
+        if getattr(spectra, name) is not None:
+            arrays[name] = getattr(spectra, name)
+    for key, value in spectra.meta.items():
+        value = None if isinstance(value, dict) else np.asarray(value)
+        if value is None or not value.ndim or len(value) != n:
+            continue
+        if key in RESERVED or value.dtype.hasobject:
+            raise ValueError(
+                f"meta[{key!r}] cannot be stored: the name is reserved or it holds Python objects; "
+                "rename it, or turn it into numbers or text."
+            )
+        arrays[key] = value
+    if labels is not None:
+        arrays |= _label_arrays(labels, n)
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def _label_arrays(labels, n):
+    labels = pd.DataFrame(labels)
+    if len(labels) != n:
+        raise ValueError(f"labels has {len(labels)} rows for {n} stars; give one row per star.")
+    table = labels.to_numpy(dtype=float)
+    names = np.array([str(name) for name in labels.columns], dtype=str)
+    return {"labels": table, "label_names": names, "has_labels": ~np.isnan(table).all(axis=1)}
+
+
+def _read(path):
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}; check the name and the folder.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not an .npz file of plain arrays ({error}); write it with "
+            "numpy.savez_compressed or skspec.datasets.save_spectra."
+        ) from None
+
+
+def _choose_flux(data, flux, path):
+    if flux not in ("auto", "flux", "flux_norm"):
+        raise ValueError(f'flux={flux!r} is not known; use "auto", "flux" or "flux_norm".')
+    wanted = ("flux_norm", "flux") if flux == "auto" else (flux,)
+    which = next((key for key in wanted if key in data), None)
+    if which is None:
+        raise ValueError(
+            f"{path} has no {' or '.join(wanted)}, only {sorted(data)}; a file of spectra needs "
+            "flux or flux_norm of shape (stars, pixels)."
+        )
+    if data[which].ndim != 2:
+        raise ValueError(f"{path}: {which} has shape {data[which].shape}, not (stars, pixels).")
+    return which
+
+
+def _ivar_of(data, which):
+    """Inverse variance of the chosen flux, from whichever errors the file has; or None."""
+    own, other = ("ivar", "ivar_norm") if which == "flux" else ("ivar_norm", "ivar")
+    if own in data:
+        ivar = data[own]
+    elif other in data and {"flux", "flux_norm"} <= data.keys():
+        ivar = _rescaled_ivar(data[other], data["flux"], data["flux_norm"], to=which)
+    else:
+        ivar = data.get(other)
+    if "flux_err" in data:
+        from_error = _ivar_from_error(data["flux_err"], data.get("flux", data[which]))
+        if ivar is None and which == "flux_norm" and "flux" in data:
+            return _rescaled_ivar(from_error, data["flux"], data["flux_norm"], to=which)
+        return from_error if ivar is None else np.where(from_error > 0, ivar, 0)
+    if ivar is None and {"snr", "noise_shape"} <= data.keys():
+        return np.square(data["snr"][:, None] / data["noise_shape"])
+    return ivar
+
+
+def _rescaled_ivar(ivar, flux, flux_norm, to):
+    """Errors of flux as errors of flux_norm, or the reverse: both scale by the continuum."""
+    upper, lower = (flux, flux_norm) if to == "flux_norm" else (flux_norm, flux)
+    known = (lower != 0) & np.isfinite(upper) & np.isfinite(lower)
+    return np.where(known, ivar * np.square(upper / np.where(known, lower, 1)), 0)
+
+
+def _ivar_from_error(error, flux):
+    limit = UNKNOWN_ERROR * np.nanmedian(np.abs(flux)) if flux.size else np.inf
+    usable = np.isfinite(error) & (error > 0) & (error < max(limit, np.finfo(float).tiny))
+    return np.where(usable, 1.0 / np.square(np.where(usable, error, 1.0)), 0.0)
+
+
+def _labels_of(data, path, n, wanted):
+    """Names, table (n, k) and the rows that have labels."""
+    if "labels" not in data:
+        if wanted is not None:
+            raise ValueError(f"{path} has no labels, so {list(wanted)} cannot be read from it.")
+        return [], np.empty((n, 0)), np.zeros(n, dtype=bool)
+    table = np.asarray(data["labels"], dtype=float)
+    if "label_names" not in data:
+        raise ValueError(f"{path} has labels but no label_names; add one name per column.")
+    names = [str(name) for name in data["label_names"]]
+    if table.shape != (n, len(names)):
+        raise ValueError(
+            f"{path}: labels has shape {table.shape}; with {n} spectra and label_names {names} it "
+            f"must be ({n}, {len(names)})."
+        )
+    has = np.asarray(data.get("has_labels", np.ones(n)), dtype=bool)
+    _check_length(path, "has_labels", has, n, "stars")
+    if wanted is not None:
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ValueError(f"{path} has no labels {missing}; it has {names}.")
+        table = table[:, [names.index(name) for name in wanted]]
+        names = list(wanted)
+    return names, np.where(has[:, None], table, np.nan), has & np.isfinite(table).all(axis=1)
+
+
+def _check_length(path, name, values, length, what):
+    if values is not None and values.shape != (length,):
+        raise ValueError(
+            f"{path}: {name} has shape {values.shape} but there are {length} {what}; "
+            f"it must be ({length},)."
+        )
+
+
+def _image(array, n_pixels):
+    """Whether an array is another image of all spectra, too large to carry along."""
+    return array.ndim >= 2 and array.shape[1] >= max(n_pixels // 2, 16)
