@@ -4,6 +4,9 @@ Most spectra need a `ContinuumNormalizer`; `BadPixelMasker` and `Resampler` come
 transformer takes a `Spectra` and returns one, errors included; plain arrays give plain arrays.
 """
 
+from skspec.preprocessing._bad_pixels import BadPixelMasker
+from skspec.preprocessing._continuum import ContinuumNormalizer
 from skspec.preprocessing._label_scaler import LabelScaler
+from skspec.preprocessing._resample import Resampler
 
-__all__ = ["LabelScaler"]
+__all__ = ["BadPixelMasker", "ContinuumNormalizer", "LabelScaler", "Resampler"]

@@ -1,0 +1,236 @@
+"""`Resampler`: bring spectra to another wavelength grid."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
+
+from skspec._validation import Interval, StrOptions, fit_context
+from skspec.preprocessing._base import SpectraTransformer
+from skspec.spectra import Spectra
+
+__all__ = ["Resampler"]
+
+
+class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
+    r"""Resample to a new grid by a linear operator: :math:`f'_i = \sum_j w_{ij} f_j`.
+
+    Parameters
+    ----------
+    wavelength : array-like of shape (P',), optional
+        Wavelengths of the new pixels, increasing [Angstrom]. None leaves spectra as they are.
+    method : {"flux_conserving", "linear", "cubic"}, default="flux_conserving"
+        - "flux_conserving": mean flux density over the new pixel,
+          :math:`w_{ij}` = overlap of pixels i and j over the width of i. Pixel edges lie half way
+          between centres. For coarser or similar grids.
+        - "linear": linear interpolation between pixel centres.
+        - "cubic": Lagrange's cubic through the four nearest pixels, exact for cubics. For finer
+          grids; not a spline, so that a bad pixel spoils four pixels and not all.
+    bad_fraction : float, default=0.05
+        A new pixel is bad when more than this fraction of its (absolute) weight falls on bad
+        pixels or outside the spectrum. Below it the rest is renormalised.
+    input_wavelength : array-like of shape (P,), optional
+        Wavelengths of plain arrays, and of `Spectra` that have none [Angstrom].
+
+    Attributes
+    ----------
+    matrix_ : scipy.sparse.csr_array of shape (P', P) or None
+        The operator for the grid seen at fit.
+    wavelength_ : ndarray of shape (P,) or None
+        The grid seen at fit [Angstrom].
+    n_features_in_ : int
+        Number of pixels P.
+
+    Notes
+    -----
+    :math:`\mathrm{var}(f'_i) = \sum_j w_{ij}^2 \mathrm{var}(f_j)`; the covariance of neighbouring
+    new pixels is dropped, so errors of finer grids are not independent. New bad pixels have flux 0
+    in a `Spectra`, and in plain arrays, which have no other way to say it.
+
+    `Spectra` on a grid other than the fitted one are resampled from their own wavelengths, so one
+    fitted Resampler takes several instruments to one grid. Echelle ``order`` is dropped: overlapping
+    orders are interleaved, so normalise them first.
+
+    References
+    ----------
+    "flux_conserving" is the rule of SpectRes: Carnall 2017, arXiv:1705.05165.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspec import Spectra
+    >>> from skspec.preprocessing import Resampler
+    >>> spectra = Spectra([[1.0, 2.0, 3.0, 4.0]], ivar=1.0, wavelength=[1, 2, 3, 4])
+    >>> coarse = Resampler([1.5, 3.5]).fit_transform(spectra)
+    >>> coarse.flux.tolist(), coarse.ivar.tolist()
+    ([[1.5, 3.5]], [[2.0, 2.0]])
+    """
+
+    _parameter_constraints: dict = {
+        "wavelength": ["array-like", None],
+        "method": [StrOptions({"flux_conserving", "linear", "cubic"})],
+        "bad_fraction": [Interval(Real, 0, 1, closed="left")],
+        "input_wavelength": ["array-like", None],
+    }
+
+    def __init__(
+        self,
+        wavelength=None,
+        *,
+        method="flux_conserving",
+        bad_fraction=0.05,
+        input_wavelength=None,
+    ):
+        self.wavelength = wavelength
+        self.method = method
+        self.bad_fraction = bad_fraction
+        self.input_wavelength = input_wavelength
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the grid and build the operator; `y` is ignored."""
+        spectra, _ = self._validate_spectra(X, reset=True)
+        self.matrix_ = None
+        self._n_features_out = self.n_features_in_
+        if self.wavelength is not None:
+            self._new_grid = _grid(self.wavelength, "wavelength")
+            if np.any(np.diff(self._new_grid) <= 0):
+                raise ValueError("wavelength, the new grid, must increase.")
+            if self.wavelength_ is None:
+                self.wavelength_ = self._given_grid()
+            self.matrix_ = self._operator(self.wavelength_)
+            self._n_features_out = len(self._new_grid)
+        return self
+
+    def _given_grid(self):
+        if self.input_wavelength is None:
+            raise ValueError(
+                "Resampler does not know the wavelengths of these spectra: pass "
+                "Spectra(flux, wavelength=...), or input_wavelength= for plain arrays."
+            )
+        given = _grid(self.input_wavelength, "input_wavelength")
+        if len(given) != self.n_features_in_:
+            raise ValueError(
+                f"input_wavelength has {len(given)} values for {self.n_features_in_} pixels."
+            )
+        return given
+
+    def _validate_transform(self, X):
+        # spectra that bring their own wavelengths need not match the fit: that is the point here
+        if isinstance(X, Spectra) and X.wavelength is not None and self.matrix_ is not None:
+            return X
+        return super()._validate_transform(X)
+
+    def _transform(self, spectra):
+        if self.matrix_ is None:
+            return spectra
+        grid = self.wavelength_ if spectra.wavelength is None else spectra.wavelength
+        same = np.array_equal(grid, self.wavelength_)
+        matrix = self.matrix_ if same else self._operator(grid)
+        flux, ivar = _apply(matrix, spectra, self.bad_fraction)
+        return Spectra(
+            flux.astype(spectra.dtype, copy=False),
+            ivar=ivar,
+            wavelength=self._new_grid,
+            meta=spectra.meta,
+        )
+
+    def _operator(self, grid):
+        """Sparse matrix (P', P); rows sum to the fraction of the new pixel that is covered."""
+        order = np.argsort(grid, kind="stable")
+        old = _grid(grid[order], "the wavelength of the spectra")
+        build = {"flux_conserving": _overlap, "linear": _linear, "cubic": _cubic}[self.method]
+        row, column, value = build(old, self._new_grid)
+        shape = (len(self._new_grid), len(old))
+        matrix = csr_array((value, (row, order[column])), shape=shape)
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+
+def _grid(values, name):
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 2 or not np.all(np.isfinite(values)):
+        raise ValueError(f"{name} must be a vector of at least two finite wavelengths.")
+    if len(np.unique(values)) < len(values):
+        raise ValueError(f"{name} holds the same wavelength twice; Resampler cannot order them.")
+    return values
+
+
+def _apply(matrix, spectra, bad_fraction):
+    """Flux and ivar (n, P') of the new pixels; ivar None where nothing is bad or has errors."""
+    size = abs(matrix).sum(axis=1)
+    missing = np.maximum(1 - matrix.sum(axis=1), 0)
+    good = spectra.good
+    if good.all():
+        spoiled = np.broadcast_to(missing, (len(spectra), len(missing)))
+        covered = np.broadcast_to(matrix.sum(axis=1), spoiled.shape)
+        flux = (matrix @ spectra.flux.T).T
+    else:
+        on_bad = (abs(matrix) @ (~good).T.astype(float)).T
+        spoiled = on_bad / np.maximum(size, 1) + missing
+        covered = (matrix @ good.T.astype(float)).T
+        flux = (matrix @ np.where(good, spectra.flux, 0).T).T
+    bad = (spoiled > bad_fraction + 1e-9) | (covered <= 0)
+    covered = np.where(bad, 1.0, covered)
+    flux = np.where(bad, 0.0, flux / covered)
+    if spectra.ivar is None and not bad.any():
+        return flux, None
+    variance = np.where(good, spectra.variance, 0.0)
+    variance = (matrix.power(2) @ variance.T).T / covered**2
+    with np.errstate(divide="ignore"):
+        return flux, np.where(bad, 0.0, 1 / variance)
+
+
+def _edges(grid):
+    middle = 0.5 * (grid[1:] + grid[:-1])
+    return np.concatenate(
+        [[1.5 * grid[0] - 0.5 * grid[1]], middle, [1.5 * grid[-1] - 0.5 * grid[-2]]]
+    )
+
+
+def _overlap(old, new):
+    old_edges, new_edges = _edges(old), _edges(new)
+    # between two consecutive edges of either grid lies at most one pixel of each
+    edges = np.union1d(old_edges, new_edges)
+    centre, width = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+    column = np.searchsorted(old_edges, centre) - 1
+    row = np.searchsorted(new_edges, centre) - 1
+    both = (column >= 0) & (column < len(old)) & (row >= 0) & (row < len(new))
+    row, column = row[both], column[both]
+    return row, column, width[both] / np.diff(new_edges)[row]
+
+
+def _inside(old, new):
+    slack = 1e-9 * (old[-1] - old[0])  # the ends of two grids may differ by rounding
+    return np.flatnonzero((new >= old[0] - slack) & (new <= old[-1] + slack))
+
+
+def _linear(old, new):
+    row = _inside(old, new)
+    left = np.clip(np.searchsorted(old, new[row], "right") - 1, 0, len(old) - 2)
+    right_weight = np.clip((new[row] - old[left]) / (old[left + 1] - old[left]), 0, 1)
+    return (
+        np.concatenate([row, row]),
+        np.concatenate([left, left + 1]),
+        np.concatenate([1 - right_weight, right_weight]),
+    )
+
+
+def _cubic(old, new):
+    n_points = min(4, len(old))
+    row = _inside(old, new)
+    first = np.searchsorted(old, new[row], "right") - n_points // 2
+    first = np.clip(first, 0, len(old) - n_points)
+    column = first[:, None] + np.arange(n_points)
+    node = old[column]
+    # Lagrange: prod_{m != k} (x - x_m) / (x_k - x_m)
+    top = np.repeat((new[row, None] - node)[:, None, :], n_points, axis=1)
+    bottom = node[:, :, None] - node[:, None, :]
+    k = np.arange(n_points)
+    top[:, k, k] = bottom[:, k, k] = 1.0
+    weight = (top / bottom).prod(axis=2)
+    return np.repeat(row, n_points), column.ravel(), weight.ravel()
