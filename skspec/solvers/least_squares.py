@@ -7,11 +7,14 @@ formed by one matrix product with all pair products of the terms, then factorise
 of a block together; longer models go through conjugate gradients with one shared preconditioner.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, qr, solve_triangular
+from threadpoolctl import ThreadpoolController
 
 __all__ = [
     "LeastSquaresFit",
@@ -86,8 +89,10 @@ def fit_least_squares_with_scatter(
         Maximum likelihood; restricted likelihood, which undoes the (n - D)/n bias of s^2; or s
         itself, held fixed.
     tol : float
-        Stop when F^2/H < tol, F and H the first and second derivative of NLL with respect to u;
-        1e-8 puts u within 1e-4 of its own standard error.
+        Error of NLL, roughly. With F and H the first and second derivative of NLL, conjugate
+        gradients stop at F^2/H < tol, which at 1e-8 puts u within 1e-4 of its standard error;
+        direct solutions stop at F^2/H < sqrt(tol)/100 and take the last, quadratically convergent
+        step in u and theta without another evaluation.
     max_iter : int
         Likelihood evaluations at most; `converged` tells where it did not suffice.
     block_size : int, optional
@@ -120,18 +125,20 @@ def fit_least_squares_with_scatter(
     fixed = None if isinstance(scatter, str) else np.broadcast_to(np.square(scatter), P)
     reml = fixed is None and scatter == "reml"
     T, Q = _basis(V, terms)
-    with np.errstate(all="ignore"):
-        if terms is None and variance.ndim < 2:
-            fit = _closed_form(T, Q, Y, variance, fixed, reml)
-            if fit is not None:
-                return fit
-        pcg = solver == "pcg" or (solver == "auto" and D > PAIR_PRODUCT_TERMS)
-        design = _IterativeDesign(Q) if pcg and not reml else _Design(Q)
-        parts = [
-            _fit_block(design, T, _load(Y, variance, terms, cols),
-                       None if fixed is None else fixed[cols], reml, tol, max_iter)
-            for cols in _blocks(P, block_size or design.block_size())
-        ]
+    if terms is None and variance.ndim < 2:
+        fit = _closed_form(T, Q, Y, variance, fixed, reml)
+        if fit is not None:
+            return fit
+    pcg = solver == "pcg" or (solver == "auto" and D > PAIR_PRODUCT_TERMS)
+    design = _IterativeDesign(Q) if pcg and not reml else _Design(Q)
+    tol = 0.01 * tol**0.5 if design.exact else tol
+
+    def fit_some(cols):
+        block = _load(Y, variance, terms, cols)
+        u = None if fixed is None else fixed[cols]
+        return _fit_block(design, T, block, u, reml, tol, max_iter)
+
+    parts = _in_threads(fit_some, _blocks(P, block_size or design.block_size()))
     beta, u, trained, converged, n_iter = (np.concatenate(a, axis=-1) for a in zip(*parts))
     theta = solve_triangular(T, beta)
     return LeastSquaresFit(theta, np.sqrt(u), trained, converged, n_iter, terms)
@@ -182,12 +189,38 @@ def _blocks(P, size):
     return [slice(a, min(a + size, P)) for a in range(0, P, size)]
 
 
+@cache
+def _blas():
+    return ThreadpoolController()
+
+
+def _quietly(function, item):
+    with np.errstate(all="ignore"):
+        return function(item)
+
+
+def _in_threads(function, items):
+    """[function(item) for item in items], as many at once as BLAS would use threads.
+
+    Small products gain little from a threaded BLAS and lose much on a busy machine: one thread
+    each, and the blocks side by side, uses the cores for the element-wise work as well.
+    """
+    n_threads = max((lib["num_threads"] for lib in _blas().info() if lib["user_api"] == "blas"),
+                    default=1)
+    with _blas().limit(limits=1, user_api="blas"):
+        if min(n_threads, len(items)) < 2:
+            return [_quietly(function, item) for item in items]
+        with ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(partial(_quietly, function), items))
+
+
 def _load(Y, variance, terms, cols):
     """Copy some pixels as float64; bad values get infinite variance, hence weight 0."""
     y = np.array(Y[:, cols], dtype=float, order="C")
     v = np.empty_like(y)
     v[:] = variance if variance.size == 1 else variance[..., cols]
-    if v.min() < 0:
+    least = v.min(axis=0)
+    if np.any(least < 0):
         raise ValueError("A variance must not be negative.")
     missing = None
     if not np.isfinite(y.sum()):
@@ -196,10 +229,11 @@ def _load(Y, variance, terms, cols):
     n_good = np.full(y.shape[1], len(y))
     if not np.isfinite(v.sum()):
         np.copyto(v, np.inf, where=np.isnan(v))
+        least = v.min(axis=0)
         n_good = np.count_nonzero(v < np.inf, axis=0)
     power = _column_dot(y, y) / len(y)
     floor = np.where(power > 0, FLOOR * power, 1.0)
-    floor[v.min(axis=0) > floor] = 0.0
+    floor[least > floor] = 0.0
     return _Block(y, v, missing, floor, n_good, None if terms is None else terms[:, cols])
 
 
@@ -234,6 +268,8 @@ def _pair_products(left, Q):
 class _Design:
     """Normal equations Q' diag(w) Q of the pixels of a block."""
 
+    exact = True
+
     def __init__(self, Q):
         self.Q, self.Qt = np.ascontiguousarray(Q), np.ascontiguousarray(Q.T)
         self.n, self.D = Q.shape
@@ -244,9 +280,11 @@ class _Design:
             self.index = np.zeros((self.D, self.D), int)
             self.index[a, b] = self.index[b, a] = np.arange(len(a))
 
-    def block_size(self, extra=0):
-        per_pixel = self.n * (6 + extra) + self.D**2 + (0 if self.short else self.n * self.D)
-        return int(np.clip(2**20 // per_pixel, 8, 512))
+    def block_size(self, rows=1):
+        """Pixels at a time, so that n x rows numbers for each stay in the cache."""
+        if self.short:
+            return int(np.clip(2**17 // (self.n * rows), 64, 512))
+        return int(np.clip(2**20 // (self.n * (self.D + rows)), 4, 64))
 
     def normal(self, w, terms):
         if self.short:
@@ -307,22 +345,14 @@ class _ShortNormal:
             N[k + 1 :, k + 1 :] -= column[:, None] * N[k, k + 1 :]
             N[k + 1 :, k] = column
 
-    def _forward(self, x):
+    def solve(self, rhs, start=None):
+        x = rhs.copy()
         for k in range(len(x) - 1):
             x[k + 1 :] -= self.L[k + 1 :, k] * x[k]
-        return x
-
-    def solve(self, rhs, start=None):
-        x = self._forward(rhs.copy())
         x /= np.einsum("ddb->db", self.L)
         for k in range(len(x) - 1, 0, -1):
             x[:k] -= self.L[k, :k] * x[k]
         return x
-
-    def quadratic(self, c):
-        """c' N^-1 c, shape (B,)."""
-        x = self._forward(c.copy())
-        return np.sum(x * x / np.einsum("ddb->db", self.L), axis=0)
 
     def inverse(self):
         """N^-1 (D, D, B), zero where a term is not allowed."""
@@ -365,9 +395,6 @@ class _LongNormal:
     def solve(self, rhs, start=None):
         return np.einsum("bde,eb->db", self.N_inv, rhs)
 
-    def quadratic(self, c):
-        return np.einsum("db,bde,eb->b", c, self.N_inv, c, optimize=True)
-
     def inverse(self):
         inverse = self.N_inv.transpose(1, 2, 0)
         return inverse if self.terms is None else inverse * (self.terms[:, None] & self.terms)
@@ -376,8 +403,10 @@ class _LongNormal:
 class _IterativeDesign(_Design):
     """Conjugate gradients for all pixels at once, one preconditioner for each block."""
 
-    def block_size(self, extra=0):
-        return int(np.clip(2**22 // (self.n * (6 + extra)), 64, 512))
+    exact = False
+
+    def block_size(self, rows=1):
+        return int(np.clip(2**19 // self.n, 64, 512))
 
     def normal(self, w, terms):
         return _IterativeNormal(self, w, terms)
@@ -400,6 +429,7 @@ class _IterativeNormal:
         return self._masked(cho_solve(self.preconditioner, x, check_finite=False)) / self.scale
 
     def quadratic(self, c):
+        """c' N^-1 c, approximately."""
         return _column_dot(c, self._precondition(c))
 
     def _apply(self, x):
@@ -464,10 +494,10 @@ def _closed_form(T, Q, Y, v, fixed, reml):
 
 
 def _evaluate(design, block, u, start, reml):
-    """theta(u), the slope F of the profile likelihood and its scoring-like curvature H.
+    """theta(u), -dtheta/du, the slope F of the profile likelihood and its curvature H.
 
     H = d2NLL/du2 + 2 F sum w^2 / sum w, which is exact where F = 0 and makes -F/H the exact step
-    when all variances are equal.
+    when all variances are equal. Without exact solutions the second is None.
     """
     w = block.weights(u)
     normal = design.normal(w, block.terms)
@@ -479,17 +509,19 @@ def _evaluate(design, block, u, start, reml):
     sum_w, sum_ww = w.sum(axis=0), _column_dot(w, w)
     F = 0.5 * (sum_w - _column_dot(wr, wr))
     H = -0.5 * sum_ww + _column_dot(wr, wwr)
-    H -= normal.quadratic(block.masked(design.Qt @ wwr))
+    c = block.masked(design.Qt @ wwr)
+    slope = normal.solve(c) if design.exact else None
+    H -= _column_dot(c, slope) if design.exact else normal.quadratic(c)
     if reml:
         h = w * design.forms(design.prepare(design.Q[:, None]), normal.inverse())[:, 0]
         F -= 0.5 * _column_dot(w, h)
         H += 0.5 * np.einsum("nb,nb,nb->b", w, w, h)
-    return theta, F, H + 2 * F * sum_ww / sum_w
+    return theta, slope, F, H + 2 * F * sum_ww / sum_w
 
 
-def _propose(u, F, H, lower, upper, typical):
+def _propose(new, u, F, H, lower, upper, typical):
     """The Newton step if it stays in the bracket, else a geometric one; lower < 0 is unknown."""
-    new = np.where(H > 0, u - F / H, np.where(F < 0, 4 * (u + typical), 0.0))
+    new = np.where(H > 0, new, np.where(F < 0, 4 * (u + typical), 0.0))
     new = np.where((lower < 0) & (new <= 0), 0.0, new)
     outside = ((new <= lower) & (lower >= 0)) | (new >= upper) | ~np.isfinite(new)
     finite = np.where(np.isfinite(upper), upper, 0.0)
@@ -504,34 +536,44 @@ def _propose(u, F, H, lower, upper, typical):
 def _start(block):
     """Harmonic mean of the known variances, or the variance of y where there is none."""
     u = block.n_good / np.sum(1.0 / block.v, axis=0)
-    known = block.v < np.inf
-    mean = np.sum(block.y, axis=0, where=known) / block.n_good
-    spread = np.sum((block.y - mean) ** 2, axis=0, where=known) / block.n_good
-    return np.where(u > 0, u, np.where(spread > 0, spread, 1.0))
+    unknown = np.flatnonzero(~(u > 0))
+    if unknown.size:
+        y, known = block.y[:, unknown], block.v[:, unknown] < np.inf
+        y -= np.mean(y, axis=0, where=known)
+        spread = np.mean(y * y, axis=0, where=known)
+        u[unknown] = np.where(spread > 0, spread, 1.0)
+    return u
 
 
 def _maximise(design, block, u, fixed, reml, tol, max_iter):
     """theta, u, converged and evaluations of the pixels of a block, all of them fittable."""
-    D, B = design.D, len(u)
-    theta, u_end = np.zeros((D, B)), u.copy()
+    B = len(u)
+    best, u_best = np.zeros((design.D, B)), np.empty(B)
     converged, n_iter = np.zeros(B, bool), np.zeros(B, int)
-    active, typical = np.arange(B), u.copy()
-    lower, upper, start = np.full(B, -1.0), np.full(B, np.inf), np.zeros((D, B))
+    active, typical, done = np.arange(B), u, np.zeros(B, bool)
+    lower, upper, theta = np.full(B, -1.0), np.full(B, np.inf), best.copy()
     for _ in range(max_iter):
-        start, F, H = _evaluate(design, block, u, start, reml)
-        theta[:, active], u_end[active] = start, u
-        n_iter[active] += 1
-        done = (F * F <= tol * np.abs(H)) | ((u == 0) & (F >= 0)) | (fixed is not None)
+        theta, slope, F, H = _evaluate(design, block, u, theta, reml)
+        best[:, active], u_best[active] = theta, u
+        n_iter[active[~done]] += 1
+        if fixed is not None:
+            return best, u_best, ~converged, n_iter
+        new = u - F / H
+        close = (F * F <= tol * H) & (new > 0)
+        if slope is not None:  # the last step, to first order in theta as well
+            u_best[active[close]] = new[close]
+            best[:, active[close]] -= (slope * (new - u))[:, close]
+        done = close | ((u == 0) & (F >= 0))
         converged[active[done]] = True
         if done.all():
             break
         lower, upper = np.where(F < 0, u, lower), np.where(F < 0, upper, u)
-        u = _propose(u, F, H, lower, upper, typical)
-        if done.any():
-            keep = ~done
-            block, start, active = block.take(keep), start[:, keep], active[keep]
+        u = np.where(done, u, _propose(new, u, F, H, lower, upper, typical))
+        if np.mean(done) > 0.25:
+            keep = np.flatnonzero(~done)
+            block, theta, active, done = block.take(keep), theta[:, keep], active[keep], done[keep]
             u, lower, upper, typical = u[keep], lower[keep], upper[keep], typical[keep]
-    return theta, u_end, converged, n_iter
+    return best, u_best, converged, n_iter
 
 
 def _fit_block(design, T, block, fixed, reml, tol, max_iter):
@@ -596,18 +638,25 @@ def leave_one_out_blocks(V, Y, variance, fit, *, dV=None, block_size=None):
     all weights are 0. Where a pixel cannot be fitted without a star (1 - h < 1e-8), that star has
     residual, weight and Jacobian 0: nothing was predicted.
     """
+    compute, blocks = _leave_out_plan(V, Y, variance, fit, dV, block_size)
+    for cols in blocks:
+        yield _quietly(compute, cols)  # no error state across a yield: it would reach the consumer
+
+
+def _leave_out_plan(V, Y, variance, fit, dV, block_size):
+    """The function from columns to LeaveOneOutBlock, and the columns."""
     V, Y, variance, _ = _check(V, Y, variance, None)
     T, Q = _basis(V, fit.terms)
     design = _Design(Q)
     beta = T @ fit.theta
     left = Q[:, None] if dV is None else np.concatenate([Q[:, None], _rebase(dV, T)], axis=1)
     prepared = design.prepare(left)
-    size = block_size or design.block_size(left.shape[1])
-    for cols in _blocks(Y.shape[1], size):
-        with np.errstate(all="ignore"):  # never across a yield: it would reach the consumer
-            block = _load(Y, variance, _live_terms(fit, cols), cols)
-            part = _leave_out(design, block, cols, fit.scatter[cols], beta[:, cols], left, prepared)
-        yield part
+
+    def compute(cols):
+        block = _load(Y, variance, _live_terms(fit, cols), cols)
+        return _leave_out(design, block, cols, fit.scatter[cols], beta[:, cols], left, prepared)
+
+    return compute, _blocks(Y.shape[1], block_size or design.block_size(left.shape[1]))
 
 
 def _rebase(dV, T):
@@ -654,10 +703,15 @@ def leave_one_out(V, Y, variance, fit, *, dV=None, block_size=None):
     """
     residuals = np.empty(np.shape(Y))
     jacobian = None if dV is None else np.empty((*np.shape(Y), np.shape(dV)[1]))
-    for block in leave_one_out_blocks(V, Y, variance, fit, dV=dV, block_size=block_size):
-        residuals[:, block.columns] = block.residuals
+    compute, blocks = _leave_out_plan(V, Y, variance, fit, dV, block_size)
+
+    def store(cols):
+        part = compute(cols)
+        residuals[:, cols] = part.residuals
         if dV is not None:
-            jacobian[:, block.columns] = block.jacobian.transpose(0, 2, 1)
+            jacobian[:, cols] = part.jacobian.transpose(0, 2, 1)
+
+    _in_threads(store, blocks)
     return residuals if dV is None else (residuals, jacobian)
 
 
@@ -668,10 +722,17 @@ def leave_one_out_information(V, Y, variance, fit, dV, *, block_size=None):
     F_n^-1 g_n is the label error that model makes on it, to first order.
     """
     n, K = np.shape(dV)[:2]
-    information, score = np.zeros((n, K, K)), np.zeros((n, K))
-    for block in leave_one_out_blocks(V, Y, variance, fit, dV=dV, block_size=block_size):
-        J = block.jacobian
-        WJ = J * block.weights[:, None]
-        information += WJ @ J.transpose(0, 2, 1)
-        score += (WJ @ block.residuals[..., None])[..., 0]
-    return information, score
+    compute, blocks = _leave_out_plan(V, Y, variance, fit, dV, block_size)
+
+    def add_up(some):
+        information, score = np.zeros((n, K, K)), np.zeros((n, K))
+        for part in map(compute, some):
+            J = part.jacobian
+            WJ = J * part.weights[:, None]
+            information += WJ @ J.transpose(0, 2, 1)
+            score += (WJ @ part.residuals[..., None])[..., 0]
+        return information, score
+
+    step = -(-len(blocks) // 8)
+    parts = _in_threads(add_up, [blocks[a : a + step] for a in range(0, len(blocks), step)])
+    return tuple(sum(x) for x in zip(*parts))
