@@ -74,6 +74,11 @@ class Layer(NamedTuple):
     log_pg: np.ndarray  # log10 gas pressure [dyn/cm2]
     feh: np.ndarray  # dex
     alpha_m: np.ndarray  # dex
+    turbulence: np.ndarray  # microturbulence [km/s]
+
+    def take(self, rows):
+        """The layers of some of the stars."""
+        return Layer(*(values[rows] for values in self))
 
     @property
     def n_electron(self):
@@ -161,7 +166,13 @@ def solve_layer(teff, logg, feh, alpha_m, tau):
         above = excess(middle) > 0.0
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     log_pe = 0.5 * (low + high)
-    return Layer(temperature, log_pe, np.log10(gas_pressure(log_pe)), feh, alpha_m)
+    log_pg = np.log10(gas_pressure(log_pe))
+    return Layer(temperature, log_pe, log_pg, feh, alpha_m, microturbulence(logg))
+
+
+def microturbulence(logg):
+    """Microturbulence [km/s]: 1.1 for the Sun, near 2 for a bright giant (a straight line)."""
+    return 1.1 + 0.25 * (4.44 - logg)
 
 
 def continuum_opacity(wavelength, temperature, log_pe, gas_pressure):

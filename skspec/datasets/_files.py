@@ -12,7 +12,7 @@ from skspec.spectra import Spectra
 
 __all__ = ["load_spectra", "save_spectra"]
 
-UNKNOWN_ERROR = 10.0  # a flux error above this many times the median flux marks a bad pixel
+UNKNOWN_ERROR = 5.0  # a flux error above this many times the median flux marks a bad pixel
 WAVELENGTH_KEYS = ("wavelength", "wavelength_air")
 RESERVED = {
     "flux", "flux_norm", "ivar", "ivar_norm", "flux_err", "labels", "label_names", "has_labels",
@@ -92,7 +92,7 @@ def load_spectra(
 
     No object arrays: files are opened with ``allow_pickle=False``. Where ``flux_norm`` has no
     errors of its own they come from those of ``flux``, ``ivar (flux / flux_norm)^2``, and the
-    reverse. Errors that are zero, negative, not finite or ten times the median flux mark bad
+    reverse. Errors that are zero, negative, not finite or five times the median flux mark bad
     pixels.
     """
     data = _read(path)

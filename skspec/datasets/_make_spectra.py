@@ -18,9 +18,10 @@ from skspec.datasets._observe import (
     bad_pixels,
     broaden_and_sample,
     continuum_shape,
+    doppler_factor,
     lattice_for,
 )
-from skspec.datasets._profiles import absorption, residual_depth
+from skspec.datasets._profiles import absorption, line_layers, residual_depth
 from skspec.spectra import Spectra
 
 __all__ = ["make_spectra", "synthesize"]
@@ -69,7 +70,7 @@ def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
 
     then broadened by rotation and instrument and shifted. Level populations follow Saha and
     Boltzmann, the continuum is H-, H I and Thomson scattering, metal lines are Voigt profiles,
-    hydrogen lines have Stark wings. There are about 620 real lines and 9000 invented weak ones,
+    hydrogen lines have Stark wings. There are about 620 real lines and 6000 invented weak ones,
     the same in every call.
 
     **It is a sketch, not a substitute for radiative transfer**: trends with every label have the
@@ -96,14 +97,16 @@ def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
     pixels = _check_wavelength(wavelength, medium)
     resolution = _check_resolution(resolution)
     lattice = lattice_for(pixels, resolution)
+    layers = line_layers(*(table[name] for name in ("teff", "logg", "feh", "alpha_m")))
     flux = np.empty((len(table["teff"]), len(pixels)))
     block = max(1, BLOCK // lattice.size)
     for start in range(0, len(flux), block):
         rows = slice(start, start + block)
-        star = {name: values[rows] for name, values in table.items()}
-        share = absorption(lattice, star["teff"], star["logg"], star["feh"], star["alpha_m"])
-        share = broaden_and_sample(share, lattice, pixels, resolution, star["vsini"], star["rv"])
-        flux[rows] = 1.0 - residual_depth(pixels, star["teff"][:, None]) * share
+        share = absorption(lattice, *(layer.take(rows) for layer in layers))
+        vsini, rv = table["vsini"][rows], table["rv"][rows]
+        share = broaden_and_sample(share, lattice, pixels, resolution, vsini, rv)
+        emitted = pixels / doppler_factor(rv[:, None])
+        flux[rows] = 1.0 - residual_depth(emitted, table["teff"][rows, None]) * share
     return flux
 
 
@@ -206,7 +209,9 @@ def make_spectra(
         {name: np.broadcast_to(value, int(n_samples)) for name, value in table.items()},
         pixels, resolution=resolution, medium=medium,
     )  # fmt: skip
-    shape = continuum_shape(continuum, pixels, order, np.broadcast_to(table["teff"], len(flux)), rng)
+    shape = continuum_shape(
+        continuum, pixels, order, np.broadcast_to(table["teff"], len(flux)), rng
+    )
     snr = _draw_snr(snr, len(flux), rng)
     flux, ivar = _add_noise(flux * shape, np.mean(shape, axis=1, keepdims=True), snr, rng)
     flux, ivar = _spoil(flux, ivar, bad_pixel_fraction, rng)
@@ -240,7 +245,9 @@ def _fixed_values(names, fixed_labels):
 def _pixels(wavelength, n_pixels):
     if isinstance(wavelength, tuple) and len(wavelength) == 2:
         if n_pixels < 2:
-            raise ValueError(f"n_pixels={n_pixels}; a range of wavelengths needs at least 2 pixels.")
+            raise ValueError(
+                f"n_pixels={n_pixels}; a range of wavelengths needs at least 2 pixels."
+            )
         return np.linspace(*wavelength, int(n_pixels))
     return np.asarray(wavelength, dtype=float)
 

@@ -8,7 +8,7 @@ from scipy.special import j1
 
 from skspec.datasets._profiles import LIGHT_SPEED, Lattice, blackbody
 
-__all__ = ["bad_pixels", "broaden_and_sample", "continuum_shape", "lattice_for", "transfer"]
+__all__ = ["bad_pixels", "broaden_and_sample", "continuum_shape", "doppler_factor", "lattice_for", "transfer"]
 
 LIMB_DARKENING = 0.6  # linear coefficient epsilon of the rotation profile
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # full width at half maximum of a unit Gaussian
@@ -20,6 +20,11 @@ GAUSSIAN_CUT = 6.5  # frequencies beyond this many 1 / (2 pi sigma) are gone (2e
 def instrument_sigma(resolution):
     """Standard deviation [km/s] of the Gaussian instrument profile of R = lambda / FWHM."""
     return LIGHT_SPEED / (resolution * FWHM)
+
+
+def doppler_factor(velocity):
+    """Observed over emitted wavelength, sqrt((1 + v/c) / (1 - v/c)), of a velocity in km/s."""
+    return np.exp(np.arctanh(velocity / LIGHT_SPEED))
 
 
 def lattice_for(wavelength, resolution):
@@ -61,7 +66,7 @@ def transfer(frequency, resolution, vsini, rv):
         vsini = vsini[:1]
     result = result * rotation_transfer(frequency, vsini[:, None])
     if np.any(rv):
-        shift = LIGHT_SPEED * np.arctanh(rv / LIGHT_SPEED)
+        shift = LIGHT_SPEED * np.log(doppler_factor(rv))
         result = result * np.exp(-2j * np.pi * frequency * shift[:, None])
     return result
 

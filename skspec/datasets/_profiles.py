@@ -22,7 +22,7 @@ from skspec.datasets._lines import (
     hydrogen_lines,
 )
 
-__all__ = ["Lattice", "absorption", "blackbody", "microturbulence", "residual_depth"]
+__all__ = ["Lattice", "absorption", "blackbody", "line_layers", "residual_depth"]
 
 LIGHT_SPEED = 299792.458  # km/s
 
@@ -34,10 +34,13 @@ STARK_ENHANCEMENT = 1.0  # multiplies the Holtsmark wing; 1: electrons double th
 SURFACE_TEMPERATURE = 0.78  # T0 / Teff of a line-blanketed atmosphere at zero optical depth
 
 WEAK_CORE = 11.0  # km/s, where a Gaussian core ends: four Doppler widths of the widest
-WEAK_WING = 50.0  # km/s, where the wing of a weak line is tapered to nothing
-WEAK_SOFTENING = 3.0  # km/s
+WEAK_WING = 80.0  # km/s, where the wing of a weak line is tapered to nothing
+WEAK_SOFTENING = 2.0  # km/s
 CORE = 90.0  # km/s: the Voigt function of a strong line is computed exactly within this
 WING_SOFTENING = 6.0  # km/s
+WING_REACH = 20000.0  # km/s, where the wing of a strong line is tapered to nothing
+HYDROGEN_REACH = {2: 14000.0, 3: 4000.0}  # km/s, where the wings are tapered to nothing
+STARK_AREA = 2.39628  # integral of (x^2 + 1)^(-5/4) over the real line
 
 
 class Lattice(NamedTuple):
@@ -95,25 +98,23 @@ class Lattice(NamedTuple):
         return sparse.csr_array((weight.ravel(), (rows, columns)), (len(position), self.size))
 
 
-def microturbulence(logg):
-    """Microturbulence [km/s]: 1.1 for the Sun, near 2 for a bright giant (a straight line)."""
-    return 1.1 + 0.25 * (4.44 - logg)
+def line_layers(teff, logg, feh, alpha_m):
+    """The two layers of each star, where metal lines and where hydrogen lines form."""
+    metal = solve_layer(teff, logg, feh, alpha_m, LINE_DEPTH)
+    return metal, solve_layer(teff, logg, feh, alpha_m, HYDROGEN_DEPTH)
 
 
-def absorption(lattice, teff, logg, feh, alpha_m, *, metals=None, hydrogen=True):
+def absorption(lattice, metal_layer, hydrogen_layer=None, *, metals=None):
     """The absorbed share eta / (1 + eta) of each star at each point of the lattice, shape (n, size).
 
     eta is the ratio of line to continuum absorption. `metals` is a `LineList`, by default the
-    real lines and the forest.
+    real lines and the forest; without a `hydrogen_layer` there is no hydrogen.
     """
-    layer = solve_layer(teff, logg, feh, alpha_m, LINE_DEPTH)
-    turbulence = microturbulence(logg)
-    if metals is None:
-        metals = _all_metals()
-    eta = _weak_lines(lattice, layer, turbulence, metals[~metals.strong])
-    _add_strong_lines(eta, lattice, layer, turbulence, metals[metals.strong])
-    if hydrogen:
-        _add_hydrogen(eta, lattice, solve_layer(teff, logg, feh, alpha_m, HYDROGEN_DEPTH))
+    metals = _all_metals() if metals is None else metals
+    eta = _weak_lines(lattice, metal_layer, metals.take(~metals.strong))
+    _add_strong_lines(eta, lattice, metal_layer, metals.take(metals.strong))
+    if hydrogen_layer is not None:
+        _add_hydrogen(eta, lattice, hydrogen_layer)
     return np.divide(eta, 1.0 + eta, out=eta)
 
 
@@ -121,7 +122,7 @@ def _all_metals():
     return LineList(*(np.concatenate(pair) for pair in zip(atomic_lines(), forest_lines())))
 
 
-def _weak_lines(lattice, layer, turbulence, lines):
+def _weak_lines(lattice, layer, lines):
     """Weak lines: a Gaussian core and a damping wing, with the mass and damping of iron.
 
     For small damping a Voigt profile is exp(-v^2/b^2) / (sqrt(pi) b) + gamma / (pi v^2); the wing
@@ -130,7 +131,7 @@ def _weak_lines(lattice, layer, turbulence, lines):
     """
     velocity = LIGHT_SPEED * np.log(lines.wavelength)
     inside = (velocity > lattice.velocity[0]) & (velocity < lattice.velocity[-1])
-    lines, velocity = lines[inside], velocity[inside]
+    lines, velocity = lines.take(inside), velocity[inside]
     strength = lines.strengths(layer)
     gamma = lines.damping(layer, WAALS_ENHANCEMENT)
     shifts, columns = lattice.windows(velocity, WEAK_WING)
@@ -138,33 +139,36 @@ def _weak_lines(lattice, layer, turbulence, lines):
     eta = (strength * gamma / np.pi) @ lattice.scatter(wing, columns)
 
     shifts, columns = lattice.windows(velocity, WEAK_CORE)
-    b = doppler_width(ELEMENTS["Fe"].mass, layer.temperature, turbulence)[:, None, None]
+    b = doppler_width(ELEMENTS["Fe"].mass, layer.temperature, layer.turbulence)[:, None, None]
     cores = np.exp(-(shifts**2) / b**2) * (strength[:, :, None] / (np.sqrt(np.pi) * b))
     single = lattice.scatter(np.ones((columns.size, 1)), columns.reshape(-1, 1))
     eta += cores.reshape(len(eta), -1) @ single
     return eta
 
 
-def _add_strong_lines(eta, lattice, layer, turbulence, lines):
+def _add_strong_lines(eta, lattice, layer, lines):
     """Wings gamma/pi / (v^2 + v0^2) for all lines at once, plus Voigt minus wing near the centre."""
-    if not len(lines.wavelength):
-        return
     grid = lattice.velocity
     centre = LIGHT_SPEED * np.log(lines.wavelength)
+    near = (centre > grid[0] - WING_REACH) & (centre < grid[-1] + WING_REACH)
+    if not near.any():
+        return
+    lines, centre = lines.take(near), centre[near]
     strength = lines.strengths(layer)
     gamma = lines.damping(layer, WAALS_ENHANCEMENT)
-    pattern = 1.0 / (np.pi * ((grid - centre[:, None]) ** 2 + WING_SOFTENING**2))
+    distance = grid - centre[:, None]
+    pattern = (1.0 - (distance / WING_REACH) ** 2).clip(0.0) ** 2
+    pattern /= np.pi * (distance**2 + WING_SOFTENING**2)
     eta += (strength * gamma) @ pattern
     for k, line in enumerate(centre):
-        near = slice(*np.searchsorted(grid, [line - CORE, line + CORE]))
-        if near.start == near.stop:
-            continue
+        core = slice(*np.searchsorted(grid, [line - CORE, line + CORE]))
         mass = ELEMENTS[lines.species[k].split()[0]].mass
-        b = doppler_width(mass, layer.temperature, turbulence)[:, None]
-        v = grid[near] - line
+        b = doppler_width(mass, layer.temperature, layer.turbulence)[:, None]
+        v = grid[core] - line
         voigt = voigt_profile(v, b / np.sqrt(2.0), gamma[:, k, None])
         taper = (1.0 - (v / CORE) ** 2) ** 2
-        eta[:, near] += strength[:, k, None] * taper * (voigt - gamma[:, k, None] * pattern[k, near])
+        excess = voigt - gamma[:, k, None] * pattern[k, core]
+        eta[:, core] += strength[:, k, None] * taper * excess
 
 
 def _add_hydrogen(eta, lattice, layer):
@@ -196,14 +200,20 @@ def _add_hydrogen(eta, lattice, layer):
         blunt = (STARK_AREA * wing) ** (4.0 / 3.0) + b**2
         v = grid[near] - centre
         x = v**2 + blunt[:, None]
-        taper = (1.0 - (v / reach) ** 2) ** 2
-        area = 1.0 - STARK_AREA * wing / blunt**0.75  # what the wings lack, as a Gaussian core
-        core = np.exp(-((v / b[:, None]) ** 2)) * (area / (b * np.sqrt(np.pi)))[:, None]
-        eta[:, near] += strength[:, None] * (taper * wing[:, None] / (x * np.sqrt(np.sqrt(x))) + core)
+        stark = np.sqrt(x)
+        np.sqrt(stark, out=stark)
+        stark *= x  # now (v^2 + d^2)^(5/4)
+        np.divide((1.0 - (v / reach) ** 2) ** 2, stark, out=stark)
+        stark *= (strength * wing)[:, None]
+        eta[:, near] += stark
+        _add_gaussian(eta, grid, centre, b, strength * (1.0 - STARK_AREA * wing / blunt**0.75))
 
 
-HYDROGEN_REACH = {2: 14000.0, 3: 4000.0}  # km/s, where the wings are tapered to nothing
-STARK_AREA = 2.39628  # integral of (x^2 + 1)^(-5/4) over the real line
+def _add_gaussian(eta, grid, centre, b, area):
+    """A Gaussian of Doppler width b and some area: the part of hydrogen that is not in the wings."""
+    near = slice(*np.searchsorted(grid, [centre - 5.0 * b.max(), centre + 5.0 * b.max()]))
+    v = grid[near] - centre
+    eta[:, near] += np.exp(-((v / b[:, None]) ** 2)) * (area / (b * np.sqrt(np.pi)))[:, None]
 
 
 def stark_constant(lower, upper):
