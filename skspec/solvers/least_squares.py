@@ -289,8 +289,17 @@ class _Design:
     def normal(self, w, terms):
         if self.short:
             return _ShortNormal(self.products @ w, self.index, terms)
+        return _LongNormal(self._long_gram(w), terms)
+
+    def _long_gram(self, w):
         gram = (self.Qt * w.T[:, None, :]).reshape(-1, self.n) @ self.Q
-        return _LongNormal(gram.reshape(-1, self.D, self.D), terms)
+        return gram.reshape(-1, self.D, self.D)
+
+    def gram(self, w):
+        """Q' diag(w) Q, (D, D, B)."""
+        if self.short:
+            return (self.products @ w)[self.index]
+        return np.ascontiguousarray(self._long_gram(w).transpose(1, 2, 0))
 
     def prepare(self, left):
         """What `forms` needs of the row vectors `left` (n, m, D)."""
@@ -542,6 +551,26 @@ def _start(block):
         y -= np.mean(y, axis=0, where=known)
         spread = np.mean(y * y, axis=0, where=known)
         u[unknown] = np.where(spread > 0, spread, 1.0)
+    return u
+
+
+def _scatter_of_residuals(block, r, u, tol=1e-8, max_iter=60):
+    """Maximum likelihood s^2 >= 0 of given residuals: the root of sum w^2 r^2 - w, or 0."""
+    lower, upper = np.full(len(u), -1.0), np.full(len(u), np.inf)
+    typical, done = _start(block), np.zeros(len(u), bool)
+    u = np.where(np.isfinite(u), u, typical)
+    rr = r * r
+    for _ in range(max_iter):
+        w = block.weights(u)
+        sum_w, ww = w.sum(axis=0), w * w
+        sum_ww, sum_wwrr = ww.sum(axis=0), _column_dot(ww, rr)
+        F = 0.5 * (sum_w - sum_wwrr)
+        H = -0.5 * sum_ww + np.einsum("nb,nb,nb->b", ww, w, rr) + 2 * F * sum_ww / sum_w
+        done = (F * F <= tol * H) | ((u == 0) & (F >= 0)) | ~(sum_w > 0)
+        if done.all():
+            break
+        lower, upper = np.where(F < 0, u, lower), np.where(F < 0, upper, u)
+        u = np.where(done, u, _propose(u - F / H, u, F, H, lower, upper, typical))
     return u
 
 
