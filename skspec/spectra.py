@@ -78,6 +78,13 @@ class Spectra:
     ):
         if ivar is not None and flux_err is not None:
             raise ValueError("Give either ivar or flux_err, not both: ivar = 1 / flux_err**2.")
+        if isinstance(flux, Spectra):
+            raise ValueError("flux is a Spectra already; use spectra.replace(...) to change it.")
+        # a mask that hides in any of the arrays (astropy tables hand out such) must not get lost
+        hidden = [np.ma.getmask(a) for a in (flux, ivar, flux_err) if np.ma.is_masked(a)]
+        flux, ivar, flux_err = (
+            a.data if isinstance(a, np.ma.MaskedArray) else a for a in (flux, ivar, flux_err)
+        )
         flux = _float_array(flux, "flux")
         self.flux = flux[None, :] if flux.ndim == 1 else flux
         if self.flux.ndim != 2:
@@ -87,6 +94,9 @@ class Spectra:
             )
         if flux_err is not None:
             ivar = _ivar_from_error(_float_array(flux_err, "flux_err"))
+        for more in hidden:
+            more = self._full(more, "mask")
+            mask = more if mask is None else more | np.asarray(mask, dtype=bool)
         self.ivar = self._clean_ivar(ivar, mask)
         self.wavelength = self._pixel_vector(wavelength, "wavelength", float)
         self.order = self._pixel_vector(order, "order", int)
@@ -159,14 +169,10 @@ class Spectra:
 
     def __getitem__(self, key) -> Spectra:
         """Rows (always a `Spectra`, also for one integer), or ``[rows, pixels]``."""
-        rows, pixels = key if isinstance(key, tuple) else (key, slice(None))
-        if isinstance(rows, (int, np.integer)):
-            if not -len(self) <= rows < len(self):
-                raise IndexError(f"star {rows} of {len(self)}")
-            rows = slice(rows, rows + 1 or None)
-        rows = rows if isinstance(rows, slice) else np.asarray(rows)
-        if isinstance(rows, np.ndarray) and rows.size == 0:
-            rows = rows.astype(int)
+        key = key if isinstance(key, tuple) else (key,)
+        if len(key) > 2:
+            raise IndexError(f"Spectra have two axes, stars and pixels; got {len(key)} indices.")
+        rows, pixels = (_as_index(k, n) for k, n in zip((*key, slice(None)), self.shape))
 
         def take(values):
             return None if values is None else values[rows][:, pixels]
@@ -207,7 +213,7 @@ class Spectra:
         """Variance of the flux (n, P): ``1 / ivar``; ``inf`` at bad pixels, 0 where unknown."""
         if self.ivar is None:
             return np.zeros(self.shape)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             return 1.0 / np.asarray(self.ivar, dtype=float)
 
     @property
@@ -321,16 +327,42 @@ def _float_array(values, name):
         raise ValueError(f"{name} must hold real numbers ({error}).") from None
 
 
+def _as_index(key, n):
+    """A slice or an index array: both keep the axis."""
+    if key is Ellipsis:
+        return slice(None)
+    if isinstance(key, slice):
+        return key
+    key = np.asarray(key)
+    if key.ndim > 1 or (key.ndim == 0 and key.dtype.kind not in "iu"):
+        raise IndexError("Index spectra with integers, slices, or vectors of integers or booleans.")
+    if key.ndim == 0:
+        if not -n <= key < n:
+            raise IndexError(f"index {key} is out of range for {n}")
+        return slice(int(key), int(key) + 1 or None)
+    return key.astype(int) if key.size == 0 and key.dtype != bool else key
+
+
 def _ivar_from_error(error):
     usable = np.isfinite(error) & (error > 0)
-    return np.where(usable, 1.0 / np.square(np.where(usable, error, 1.0)), 0.0)
+    # in double: squared, errors of 1e-20 erg/s/cm2/Angstrom leave the range of single precision
+    with np.errstate(divide="ignore", over="ignore"):
+        ivar = np.where(usable, 1.0 / np.square(np.where(usable, error, 1.0), dtype=float), 0.0)
+    limits, positive = np.finfo(error.dtype), ivar[ivar > 0]
+    fits = not positive.size or (positive.min() > limits.tiny and positive.max() < limits.max)
+    return ivar.astype(error.dtype, copy=False) if fits else ivar
 
 
 def _is_per_star(value, n):
     return (
-        not isinstance(value, (str, bytes, dict)) and hasattr(value, "__len__") and len(value) == n
+        not isinstance(value, (str, bytes, dict, set, frozenset))
+        and hasattr(value, "__len__")
+        and len(value) == n
     )
 
 
 def _take_rows(value, rows, n):
-    return np.asarray(value)[rows] if _is_per_star(value, n) else value
+    if not _is_per_star(value, n):
+        return value
+    values = value.iloc if np.ndim(value) == 2 and hasattr(value, "iloc") else np.asarray(value)
+    return values[rows]
