@@ -10,6 +10,7 @@ from scipy.special import ndtr, ndtri
 __all__ = ["MultivariateNormal"]
 
 _LOG_2PI = np.log(2 * np.pi)
+_DRAWN_AT_ONCE = 4_000_000  # numbers, 32 MB
 
 
 class MultivariateNormal:
@@ -66,8 +67,12 @@ class MultivariateNormal:
             raise ValueError(f"covariance of shape {given.shape} for means {self.loc.shape}.")
         given = np.broadcast_to(given, square)
         if scale_tril is None:
+            if np.any(np.diagonal(given, axis1=-2, axis2=-1) < 0):
+                raise ValueError("cov holds negative variances.")
             self._cov = given
         else:
+            if n_labels > 1 and np.any(given[..., *np.triu_indices(n_labels, 1)]):
+                raise ValueError("scale_tril must be lower triangular.")
             self._scale_tril = given
 
     # -- shape -------------------------------------------------------------------------------------
@@ -91,6 +96,8 @@ class MultivariateNormal:
         """Distribution of one star (an integer) or of a selection of stars."""
         if self.loc.ndim < 2:
             raise TypeError("A single distribution cannot be indexed.")
+        if isinstance(stars, tuple):
+            raise TypeError("Only stars are indexed; select labels with dist.marginal(labels).")
         parts = {
             name: None if value is None else value[stars]
             for name, value in (
@@ -129,7 +136,7 @@ class MultivariateNormal:
         if self._cov is not None:
             return self._cov
         if self._scale is not None:
-            return np.eye(self.n_labels) * self.var()[..., None, :]
+            return _diagonal(self.var())
         return self._scale_tril @ np.swapaxes(self._scale_tril, -1, -2)
 
     def corr(self) -> np.ndarray:
@@ -144,7 +151,7 @@ class MultivariateNormal:
         if self._scale_tril is not None:
             return self._scale_tril
         if self._scale is not None:
-            return np.eye(self.n_labels) * self._scale[..., None, :]
+            return _diagonal(self._scale)
         return _cholesky_semidefinite(self._cov)
 
     # -- probabilities -----------------------------------------------------------------------------
@@ -153,14 +160,13 @@ class MultivariateNormal:
         """L^-1 (y - loc), shape (..., K)."""
         residual = np.asarray(y, dtype=float) - self.loc
         if self._scale is not None:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return residual / self._scale
+            return _divide(residual, self._scale)
         tril = np.broadcast_to(self.scale_tril, (*residual.shape, self.n_labels))
         white = np.empty_like(residual)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(invalid="ignore"):
             for k in range(self.n_labels):  # forward substitution, all stars at once
                 known = np.sum(tril[..., k, :k] * white[..., :k], axis=-1)
-                white[..., k] = (residual[..., k] - known) / tril[..., k, k]
+                white[..., k] = _divide(residual[..., k] - known, tril[..., k, k])
         return white
 
     def mahalanobis(self, y) -> np.ndarray:
@@ -174,15 +180,14 @@ class MultivariateNormal:
             if self._scale is not None
             else np.diagonal(self.scale_tril, axis1=-2, axis2=-1)
         )
+        square = np.sum(self._white(y) ** 2, axis=-1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_det = np.sum(np.log(diagonal), axis=-1)
-        return (
-            -0.5 * np.sum(self._white(y) ** 2, axis=-1) - log_det - 0.5 * self.n_labels * _LOG_2PI
-        )
+            log_det = np.sum(np.log(np.abs(diagonal)), axis=-1)
+            out = -0.5 * square - log_det - 0.5 * self.n_labels * _LOG_2PI
+        return np.where(np.isposinf(square), -np.inf, out)  # off the support of a singular Gaussian
 
     def _standardised(self, y):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (np.asarray(y, dtype=float) - self.loc) / self.std()
+        return _divide(np.asarray(y, dtype=float) - self.loc, self.std())
 
     def cdf(self, y) -> np.ndarray:
         """Marginal cumulative probability of each label, shape (..., K)."""
@@ -192,7 +197,8 @@ class MultivariateNormal:
 
     def quantile(self, q) -> np.ndarray:
         """Marginal quantile `q` (scalar, or broadcastable to (..., K)) of each label."""
-        return self.loc + self.std() * ndtri(q)
+        with np.errstate(invalid="ignore"):
+            return self.loc + self.std() * ndtri(q)
 
     def interval(self, level: float = 0.68) -> tuple[np.ndarray, np.ndarray]:
         """Central marginal interval that holds `level` of the probability: (lower, upper)."""
@@ -231,10 +237,15 @@ class MultivariateNormal:
             Seed of the draws.
         """
         unit = np.ones(self.n_labels) if scale is None else np.asarray(scale, dtype=float)
-        first, second = self.sample((2, n_draws), random_state=random_state)
-        y = np.asarray(y, dtype=float)
-        to_truth = np.linalg.norm((first - y) / unit, axis=-1).mean(axis=0)
-        return to_truth - 0.5 * np.linalg.norm((first - second) / unit, axis=-1).mean(axis=0)
+        y, rng = np.asarray(y, dtype=float), np.random.default_rng(random_state)
+        score, done = 0.0, 0
+        while done < n_draws:  # a few draws at a time: all of them may not fit in memory
+            draws = min(n_draws - done, max(1, _DRAWN_AT_ONCE // max(1, self.loc.size)))
+            first, second = self.sample((2, draws), random_state=rng)
+            score = score + np.linalg.norm((first - y) / unit, axis=-1).sum(axis=0)
+            score = score - 0.5 * np.linalg.norm((first - second) / unit, axis=-1).sum(axis=0)
+            done += draws
+        return score / n_draws
 
     def sample(self, size=None, *, random_state=None) -> np.ndarray:
         """Random labels, shape (*size, ..., K); `size` is None, an integer or a tuple."""
@@ -274,21 +285,25 @@ class MultivariateNormal:
             return MultivariateNormal(
                 loc, scale=self._scale * np.abs(scale), label_names=self.label_names
             )
-        cov = self.cov() * (scale[:, None] * scale)
+        with np.errstate(invalid="ignore"):
+            cov = self.cov() * (scale[:, None] * scale)
         return MultivariateNormal(loc, cov=cov, label_names=self.label_names)
 
     @staticmethod
     def mixture(dists, weights=None) -> MultivariateNormal:
         """Gaussian with the mean and covariance of a mixture (law of total variance)."""
         dists = list(dists)
+        if not dists:
+            raise ValueError("A mixture needs at least one distribution.")
         weights = np.full(len(dists), 1 / len(dists)) if weights is None else np.asarray(weights)
         if not np.isclose(weights.sum(), 1):
             raise ValueError("The weights of a mixture must sum to 1.")
         means = np.stack([dist.mean() for dist in dists])
-        loc = np.tensordot(weights, means, 1)
-        offset = means - loc
-        within = np.tensordot(weights, np.stack([dist.cov() for dist in dists]), 1)
-        between = np.einsum("m,m...k,m...l->...kl", weights, offset, offset)
+        with np.errstate(invalid="ignore"):  # stars without information: inf and NaN
+            loc = np.tensordot(weights, means, 1)
+            offset = means - loc
+            within = np.tensordot(weights, np.stack([dist.cov() for dist in dists]), 1)
+            between = np.einsum("m,m...k,m...l->...kl", weights, offset, offset)
         return MultivariateNormal(loc, cov=within + between, label_names=dists[0].label_names)
 
     # -- bridges -----------------------------------------------------------------------------------
@@ -316,6 +331,20 @@ class MultivariateNormal:
         return torch.distributions.MultivariateNormal(
             torch.as_tensor(self.loc), scale_tril=torch.as_tensor(self.scale_tril)
         )
+
+
+def _divide(residual, scale):
+    """residual / scale, with 0 / 0 = 0: a certain label that was met."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((residual == 0) & (scale == 0), 0.0, residual / scale)
+
+
+def _diagonal(values):
+    """Matrices (..., K, K) with `values` on the diagonal and exact zeros elsewhere."""
+    out = np.zeros((*values.shape, values.shape[-1]))
+    k = np.arange(values.shape[-1])
+    out[..., k, k] = values
+    return out
 
 
 def _cholesky_semidefinite(cov):
