@@ -233,8 +233,12 @@ def _(model: TransformedTargetRegressor, X):
             "A Gaussian stays a Gaussian only through an affine target transformer, such as "
             f"StandardScaler; {type(model.transformer_).__name__} is not affine."
         )
-    cov = np.swapaxes(matrix, 0, 1) @ dist.cov() @ matrix
-    return MultivariateNormal(dist.mean() @ matrix + shift, cov=cov, label_names=dist.label_names)
+    if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.diag(np.diag(matrix))):
+        return dist.affine(np.diag(matrix), shift)  # also right for stars of infinite variance
+    with np.errstate(invalid="ignore"):
+        cov = matrix.T @ dist.cov() @ matrix
+        loc = dist.mean() @ matrix + shift
+    return MultivariateNormal(loc, cov=cov)  # the labels are mixed: their names no longer hold
 
 
 def library_version() -> str:

@@ -88,8 +88,18 @@ def rmse(y_true, y_pred):
     return np.sqrt(np.mean(_errors(y_true, y_pred) ** 2, axis=0))
 
 
+def _like(y_true, dist):
+    """True labels in the shape of the distribution; a vector is a single label."""
+    y_true = np.asarray(y_true, dtype=float)
+    if y_true.ndim == 1:
+        y_true = y_true[:, None]
+    if y_true.shape != dist.shape:
+        raise ValueError(f"True labels have shape {y_true.shape}, predicted {dist.shape}.")
+    return y_true
+
+
 def _finite(y_true, dist):
-    y_true = np.asarray(y_true, dtype=float).reshape(dist.shape)
+    y_true = _like(y_true, dist)
     if not np.all(np.isfinite(y_true)):
         raise ValueError("The true labels hold NaN or infinite values; drop those stars first.")
     keep = np.isfinite(dist.mean()).all(axis=1) & np.isfinite(dist.std()).all(axis=1)
@@ -106,7 +116,10 @@ def coverage(y_true, dist, n_sigma: float = 1.0):
 
 def sharpness(dist):
     """Median standard deviation of each label."""
-    return np.nanmedian(dist.std(), axis=0)
+    keep = np.isfinite(dist.mean()).all(axis=1) & np.isfinite(dist.std()).all(axis=1)
+    if not keep.any():
+        raise ValueError("No star has a finite distribution.")
+    return np.median(dist.std()[keep], axis=0)
 
 
 def pit(y_true, dist):
@@ -127,8 +140,9 @@ def neg_log_likelihood(y_true, dist, *, marginal: bool = False):
     if not marginal:
         return -dist.log_prob(y_true).mean()
     sigma = dist.std()
-    z = (y_true - dist.mean()) / sigma
-    return np.mean(0.5 * z**2 + np.log(sigma) + 0.5 * np.log(2 * np.pi), axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # sigma may be 0
+        z = (y_true - dist.mean()) / sigma
+        return np.mean(0.5 * z**2 + np.log(sigma) + 0.5 * np.log(2 * np.pi), axis=0)
 
 
 def energy_score(y_true, dist, *, scale=None):
@@ -151,7 +165,7 @@ class _DistScorer:
 
     def __call__(self, estimator, X, y, **ignored):
         dist = predict_dist(estimator, X)
-        y = np.asarray(y, dtype=float).reshape(dist.shape)
+        y = _like(y, dist)
         return self.sign * float(np.mean(self.metric(y, dist, **self.kwargs)))
 
     def __repr__(self):
