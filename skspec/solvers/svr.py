@@ -18,9 +18,14 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpstrf
 
-from skspec.solvers.svr_active_set import dual_violation, newton_rounds
+from skspec.solvers.svr_active_set import (
+    dual_violation, leave_one_out, leave_one_out_jacobian, newton_rounds,
+)  # fmt: skip
 
-__all__ = ["KernelOperator", "SVRSolution", "admm_operator", "fit_svr", "fit_svr_libsvm"]
+__all__ = [
+    "KernelOperator", "SVRSolution", "admm_operator", "fit_svr", "fit_svr_libsvm", "leave_one_out",
+    "leave_one_out_jacobian",
+]  # fmt: skip
 
 RELAXATION = 1.6  # Boyd et al. 2011, section 3.4.3
 # ADMM's step rho is RHO / C, smaller for pixels that a smooth curve fits well: few stars are then

@@ -8,7 +8,7 @@ scipy's wrappers, lets go of the interpreter lock.
 
 import numpy as np
 
-__all__ = ["dual_violation", "newton_rounds", "same_size_groups", "solve_free"]
+__all__ = ["dual_violation", "leave_one_out", "leave_one_out_jacobian", "newton_rounds"]
 
 # Diagonal loading, relative to the largest K_ii, that lets duplicated stars pass.  Steps are
 # corrections to a current point, so loading slows the approach to the solution, never moves it.
@@ -267,3 +267,116 @@ def _classify(v, threshold, bound):
     outer = sign * bound
     outer *= beyond
     return free, sign, outer
+
+
+def leave_one_out(K, Y, solution, *, C, epsilon, sample_weight=None):
+    """Residuals y_i - f_{-i}(x_i) of every star by the model that has not seen it, from one fit.
+
+    Exact as long as removing star i changes no other star's set.  With F the free support vectors,
+    H = [[K_FF, 1], [1', 0]]^-1, and r = y - f,
+
+        i no support vector   r_i
+        i in F                r_i + b_i / H_ii
+        i at the bound        r_i + b_i S_i,    S_i = K_ii - [k_iF, 1] H [k_Fi; 1]
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+    Y : ndarray of shape (n, P)
+    solution : SVRSolution
+    C, epsilon : float
+    sample_weight : ndarray of shape (n, P), optional
+        As in `fit_svr`; stars of weight 0 were left out already and get their plain residual.
+
+    Returns
+    -------
+    ndarray of shape (n, P)
+
+    References
+    ----------
+    Vapnik & Chapelle 2000, Neural Computation 12, 2013 (the span rule).
+    """
+    K, b, free, at_bound = _sets(K, solution, C, sample_weight)
+    residual = np.asarray(Y, dtype=np.float64).T - b @ K - solution.intercept[:, None]
+    diagonal = np.diagonal(K)
+    # without free stars nothing can give way, and the span is the whole of K_ii
+    span = np.where(free.any(axis=1)[:, None], 0.0, diagonal)
+    for rows, idx, valid, H, k in _inverses(K, free):
+        quadratic = np.matmul(H[:, :-1, :-1], k)
+        quadratic += 2 * H[:, :-1, -1:]
+        quadratic *= k
+        span[rows] = diagonal - quadratic.sum(axis=1) - H[:, -1, -1:]
+        row, col = np.nonzero(valid)
+        stiff = np.einsum("gii->gi", H)[row, col]
+        span[rows[row], idx[row, col]] = 1.0 / np.maximum(stiff, np.finfo(float).tiny)
+    np.maximum(span, 0.0, out=span)
+    span *= b
+    residual += np.where(free | at_bound, span, 0.0)
+    return residual.T
+
+
+def leave_one_out_jacobian(K, solution, dK, *, C, sample_weight=None):
+    """Slopes of f_{-i} at x_i, under the same assumption as `leave_one_out`.
+
+    Removing star i moves the duals on F by d = -b_i H_Fi / H_ii if i is free, and by
+    d = b_i H_F. [k_Fi; 1] if it is at the bound, so that
+
+        df_{-i}/dx (x_i) = sum_j b_j dk(x_i, x_j) + sum_{j in F} d_j dk(x_i, x_j)   without j = i.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+    solution : SVRSolution
+    dK : ndarray of shape (n, n, d)
+        dk(x_i, x_j) / dx_i.
+    C : float
+    sample_weight : ndarray of shape (n, P), optional
+
+    Returns
+    -------
+    ndarray of shape (n, P, d)
+    """
+    K, b, free, at_bound = _sets(K, solution, C, sample_weight)
+    slopes = [np.ascontiguousarray(dk.T, dtype=np.float64) for dk in np.moveaxis(dK, -1, 0)]
+    out = np.stack([b @ dk for dk in slopes], axis=-1)
+    for k, dk in enumerate(slopes):
+        out[:, :, k] -= np.where(at_bound, b, 0.0) * np.diagonal(dk)
+    for rows, idx, valid, H, k in _inverses(K, free):
+        d = np.matmul(H[:, :-1, :-1], k)
+        d += H[:, :-1, -1:]
+        d *= np.where(at_bound[rows], b[rows], 0.0)[:, None, :]
+        row, col = np.nonzero(valid)
+        star = idx[row, col]
+        own = H[row, :-1, col] / H[row, col, col][:, None]
+        d[row, :, star] = -b[rows[row], star][:, None] * own
+        for k, dk in enumerate(slopes):
+            out[rows, :, k] += np.einsum("gmn,gmn->gn", d, dk[idx])
+    return np.moveaxis(out, 0, 1)
+
+
+def _sets(K, solution, C, sample_weight):
+    """K and the duals, pixel-major, with the free and the bounded support vectors."""
+    K = np.ascontiguousarray(K, dtype=np.float64)
+    b = np.ascontiguousarray(solution.dual_coef.T, dtype=np.float64)
+    bound = C if sample_weight is None else C * np.asarray(sample_weight, dtype=np.float64).T
+    size = np.abs(b)
+    support = size > 1e-9 * C
+    free = support & (size < bound * (1 - 1e-9))
+    return K, b, free, support & ~free
+
+
+def _inverses(K, free):
+    """Yield, per batch of pixels, (rows, idx, valid, H, K[idx]), where F is not empty."""
+    jitter = JITTER * np.max(np.diagonal(K), initial=0.0)
+    for rows, idx, valid in same_size_groups(free):
+        if not valid.any():
+            continue
+        step = max(1, 2 * BATCH_FLOATS // (idx.shape[1] * len(K)))
+        for i in range(0, len(rows), step):
+            part = slice(i, i + step)
+            inside = valid[part]
+            system, _ = bordered(K, idx[part], inside, np.full(len(inside), jitter))
+            H = np.linalg.inv(system)
+            k = K[idx[part]]
+            k *= inside[:, :, None]
+            yield rows[part], idx[part], inside, H, k
