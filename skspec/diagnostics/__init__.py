@@ -13,8 +13,10 @@ from skspec.diagnostics._cramer_rao import (
     cramer_rao_bound,
     efficiency,
 )
+from skspec.diagnostics._format import TextTable, label_tables, method_table, snr_tables
 from skspec.diagnostics._methods import Method, available_methods, make_method
 from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
+from skspec.diagnostics._synthetic_gradients import SyntheticGradients
 
 __all__ = [
     "Comparison",
@@ -22,15 +24,20 @@ __all__ = [
     "Efficiency",
     "Method",
     "MethodResult",
+    "SyntheticGradients",
+    "TextTable",
     "attenuation_slope",
     "available_methods",
     "compare",
     "cramer_rao_bound",
     "efficiency",
     "error_table",
+    "label_tables",
     "make_method",
+    "method_table",
     "snr_bins",
     "snr_table",
+    "snr_tables",
     "star_splits",
     "unwrap",
 ]

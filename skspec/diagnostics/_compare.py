@@ -64,7 +64,7 @@ def compare(
     label_noise : array-like broadcastable to (n, K), optional
         Standard deviation of the errors of `labels`, added to the bound before the efficiency.
     snr : array-like of shape (n,), optional
-        S/N of each star; default: from the flux errors.
+        S/N of each star; default: ``spectra.meta["snr"]``, else from the flux errors.
     titles : dict of str to str, optional
         Names in print.
     settings : dict, optional
@@ -292,9 +292,16 @@ def _labelled(spectra, labels, groups, snr):
             f"Only {len(star)} of {len(spectra)} stars have all labels ({', '.join(names)}) and a "
             f"good pixel; a comparison needs at least {MIN_STARS}."
         )
-    snr = spectra.snr if snr is None else np.asarray(snr, dtype=float)
+    snr = _snr(spectra) if snr is None else np.asarray(snr, dtype=float)
     groups = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1][star]
     return spectra[star], labels[star], names, star, groups, snr[star]
+
+
+def _snr(spectra):
+    known = np.asarray(spectra.meta.get("snr", np.nan))
+    if known.shape == (len(spectra),) and np.isfinite(known).any():
+        return np.where(np.isfinite(known), known, np.nan)
+    return spectra.snr
 
 
 def _label_noise(label_noise, star, labels):

@@ -1,0 +1,23 @@
+"""Figures: ``*Display`` classes as in scikit-learn, and the report of a comparison.
+
+Each display has ``from_estimator`` and ``from_predictions`` and draws on given axes or on a new
+figure. matplotlib is imported when something is drawn.
+"""
+
+from skspec.plotting._coverage import CoverageDisplay
+from skspec.plotting._methods import MethodsDisplay
+from skspec.plotting._one_to_one import OneToOneDisplay
+from skspec.plotting._pixel_error import PixelErrorDisplay
+from skspec.plotting._report import write_report
+from skspec.plotting._residual_snr import ResidualSNRDisplay
+from skspec.plotting._spectrum_fit import SpectrumFitDisplay
+
+__all__ = [
+    "CoverageDisplay",
+    "MethodsDisplay",
+    "OneToOneDisplay",
+    "PixelErrorDisplay",
+    "ResidualSNRDisplay",
+    "SpectrumFitDisplay",
+    "write_report",
+]

@@ -1,0 +1,393 @@
+"""The command line: ``skspec compare`` holds methods against each other on the same stars.
+
+Everything heavy is imported when it is needed, so that ``skspec --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["main"]
+
+DEFAULT_METHODS = ("the_cannon", "slam", "ridge", "pca_svr")
+DEFAULT_LABELS = ("teff", "logg", "feh")
+DEFAULT_STARS, DEFAULT_SNR, DEFAULT_RANGE, N_PIXELS = 1000, (20.0, 300.0), (4800.0, 5400.0), 2000
+INSTALL = 'pip install "skspec[all]"'
+
+
+class UserError(Exception):
+    """Something the user can mend, said in one line."""
+
+
+def main(argv=None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        0: done. 1: every method failed. 2: the arguments or the data need mending. 130: interrupted.
+    """
+    args = _parser().parse_args(argv)
+    if args.command is None:
+        _parser().print_help()
+        return 0
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"skspec: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nskspec: interrupted; finished methods are in {args.out}.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    from skspec._version import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="skspec", description="Stellar labels from stellar spectra, with honest uncertainties."
+    )
+    parser.add_argument("--version", action="version", version=f"skspec {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    _add_compare(commands)
+    return parser
+
+
+def _add_compare(commands):
+    text = "fit several methods on the same stars, predict the same other stars, write a report"
+    add = commands.add_parser("compare", help=text, description=text.capitalize() + ".")
+    add.set_defaults(run=_compare)
+    add = add.add_argument
+    add("--data", metavar="FILE.npz", help="spectra and labels; default: synthetic spectra")
+    add("--methods", nargs="+", metavar="NAME", default=list(DEFAULT_METHODS),
+        help=f"default: {' '.join(DEFAULT_METHODS)}")  # fmt: skip
+    add("--labels", nargs="+", metavar="NAME", help="default: all of the file, or teff logg feh")
+    add("--snr", metavar="N|LO,HI", help="S/N of the synthetic spectra (default 20,300)")
+    add("--n-samples", type=int, metavar="N", help=f"synthetic stars (default {DEFAULT_STARS})")
+    add("--cv", type=_folds, metavar="K", help="predict every star once, in K folds")
+    add(
+        "--test-size", type=_fraction, metavar="F", help="fraction of stars predicted (default 0.2)"
+    )
+    add("--wavelength-range", nargs=2, type=float, metavar=("LO", "HI"), help="Angstrom")
+    add("--label-range", nargs=3, action="append", metavar=("LABEL", "LO", "HI"), default=[],
+        help="keep stars in this range; may be repeated")  # fmt: skip
+    add("--clean-training", type=float, metavar="N",
+        help="forward models drop training stars that are off by more than N sigma")  # fmt: skip
+    add("--n-jobs", type=int, metavar="N", help="parallel jobs of methods that have them")
+    add("--seed", type=int, default=0, metavar="S", help="of data and split (default 0)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("skspec_compare"),
+        metavar="DIR",
+        help="default: %(default)s",
+    )
+    add("--no-report", action="store_true", help="leave out report.html (and matplotlib)")
+
+
+def _folds(text):
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError("at least 2 folds")
+    return int(text)
+
+
+def _fraction(text):
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError("a fraction between 0 and 1")
+    return float(text)
+
+
+# -- compare ---------------------------------------------------------------------------------------
+
+
+def _compare(args):
+    _check(args)
+    from skspec.diagnostics import available_methods, compare, make_method
+
+    known = available_methods()
+    unknown = [name for name in args.methods if name not in known]
+    if unknown:
+        raise UserError(f"unknown method {unknown[0]!r}; known: {', '.join(known)}")
+    names = list(dict.fromkeys(args.methods))
+    with _progress() as progress:
+        progress.say("reading spectra" if args.data else "making spectra")
+        spectra, labels, reference, data = _load(args) if args.data else _make(args)
+        n_train = _n_train(len(labels), args)
+        given = {"n_jobs": args.n_jobs, "clean_training": args.clean_training,
+                 "random_state": args.seed}  # fmt: skip
+        try:
+            comparison = compare(
+                {name: make_method(name, n_train, **given) for name in names}, spectra, labels,
+                cv=args.cv, test_size=args.test_size or 0.2, groups=_groups(spectra),
+                reference=reference, titles={name: known[name].title for name in names},
+                settings=_settings(args, names, data), random_state=args.seed, out=args.out,
+                progress=progress,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(_one_line(error)) from error
+        written = ["results.json", "predictions.csv"]
+        if not args.no_report:
+            progress.say("drawing the report")
+            written.append(_report(comparison, args, data))
+    _print_tables(comparison)
+    _print_failures(comparison)
+    print(f"\nWrote {', '.join(written)} in {args.out}")
+    return 0 if comparison.succeeded else 1
+
+
+def _check(args):
+    """What can be known to be wrong before anything is computed."""
+    if args.cv and args.test_size:
+        raise UserError("give either --cv or --test-size, not both")
+    if args.data and (args.snr or args.n_samples):
+        raise UserError(
+            "--snr and --n-samples are for synthetic spectra; leave them out with --data"
+        )
+    if args.data and not Path(args.data).is_file():
+        raise UserError(f"there is no file {args.data}")
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out} is a file; name a folder")
+    if not args.no_report and importlib.util.find_spec("matplotlib") is None:
+        raise UserError(f"the report needs matplotlib: {INSTALL} (or add --no-report)")
+    args.ranges = {}
+    for name, low, high in args.label_range:
+        try:
+            args.ranges[name] = (float(low), float(high))
+        except ValueError:
+            raise UserError(f"--label-range {name} {low} {high}: two numbers are needed") from None
+    args.snr_value = _snr(args.snr) if args.snr else DEFAULT_SNR
+
+
+def _snr(text):
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 2) or min(values) <= 0:
+        raise UserError(f"--snr {text}: give one positive number, or two as LO,HI")
+    return values if len(values) == 2 else values[0]
+
+
+def _make(args):
+    """Synthetic spectra, and the generator's own gradients as the physical limit."""
+    from skspec.datasets import make_spectra
+    from skspec.diagnostics import SyntheticGradients
+
+    names = args.labels or list(DEFAULT_LABELS)
+    n_samples = DEFAULT_STARS if args.n_samples is None else args.n_samples
+    if n_samples < 20:
+        raise UserError(
+            f"--n-samples {n_samples} is too few stars to compare methods; take 20 or more"
+        )
+    _known_labels(args.ranges, names)
+    try:
+        spectra, labels = make_spectra(
+            n_samples, wavelength=tuple(args.wavelength_range or DEFAULT_RANGE), n_pixels=N_PIXELS,
+            snr=args.snr_value, labels=names, label_ranges=args.ranges or None,
+            random_state=args.seed,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(_one_line(error)) from error
+    snr = args.snr_value
+    text = f"{snr[0]:g}–{snr[1]:g}" if isinstance(snr, tuple) else f"{snr:g}"
+    data = f"{n_samples} synthetic stars, S/N {text} per pixel, {N_PIXELS} pixels, R = 5000"
+    return spectra, labels, SyntheticGradients(names, spectra.wavelength), data
+
+
+def _load(args):
+    """Spectra of a file; the first forward model is then the reference."""
+    from skspec.datasets import load_spectra
+
+    path = Path(args.data)
+    try:
+        spectra, labels = load_spectra(
+            path, args.labels, wavelength_range=args.wavelength_range or None
+        )
+    except (ValueError, OSError) as error:
+        raise UserError(_one_line(error)) from error
+    if not len(labels.columns) or not len(labels):
+        raise UserError(f"{path.name} has no labelled stars")
+    _known_labels(args.ranges, list(labels))
+    keep = labels.notna().all(axis=1).to_numpy()
+    for name, (low, high) in args.ranges.items():
+        keep &= labels[name].between(low, high).to_numpy()
+    if keep.sum() < 20:
+        raise UserError(
+            f"{path.name}: {keep.sum()} labelled stars in range; at least 20 are needed"
+        )
+    return (
+        spectra[keep],
+        labels[keep].reset_index(drop=True),
+        None,
+        f"{path.name}: {keep.sum()} stars",
+    )
+
+
+def _known_labels(ranges, names):
+    for name in ranges:
+        if name not in names:
+            raise UserError(f"--label-range {name}: no such label; there are {', '.join(names)}")
+
+
+def _groups(spectra):
+    return next((spectra.meta[key] for key in ("group_id", "star_id") if key in spectra.meta), None)
+
+
+def _n_train(n_stars, args):
+    share = 1 - 1 / args.cv if args.cv else 1 - (args.test_size or 0.2)
+    return int(share * n_stars)
+
+
+def _settings(args, names, data):
+    """How it was made, without a path of this machine."""
+    split = f"{args.cv} folds, every star predicted once" if args.cv else (
+        f"{100 * (args.test_size or 0.2):g} % of stars predicted"
+    )  # fmt: skip
+    ranges = [f"{name} {low:g} to {high:g}" for name, (low, high) in args.ranges.items()]
+    window = args.wavelength_range
+    return {
+        "data": data,
+        "methods": names,
+        "split": f"{split}, by star",
+        "label_range": ranges or None,
+        "wavelength_range": f"{window[0]:g} to {window[1]:g} Angstrom" if window else None,
+        "clean_training": args.clean_training,
+        "seed": args.seed,
+    }
+
+
+def _report(comparison, args, data):
+    from skspec.plotting import write_report
+
+    path = write_report(comparison, args.out / "report.html")
+    return path.name
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
+
+
+# -- what is printed -------------------------------------------------------------------------------
+
+
+def _print_tables(comparison):
+    from skspec.diagnostics import label_tables, method_table, snr_tables
+
+    show = _rich_table if sys.stdout.isatty() and _has("rich") else _plain_table
+    if not comparison.succeeded:
+        return
+    for table in label_tables(comparison):
+        show(table, table.title)
+    for table in snr_tables(comparison):
+        show(table, f"{table.title} by S/N: STD (MAD)")
+    show(method_table(comparison), "methods")
+
+
+def _plain_table(table, title):
+    rows = [table.header, *table.rows]
+    width = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
+    print(f"\n{title}")
+    for row in rows:
+        cells = [row[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(row[1:], width[1:]))]
+        print("  " + "  ".join(cells).rstrip())
+
+
+def _rich_table(table, title):
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    out = Table(title=title, title_justify="left", title_style="bold", header_style="dim",
+                box=None, pad_edge=False)  # fmt: skip
+    for k, heading in enumerate(table.header):
+        out.add_column(Text(heading), justify="right" if k else "left", no_wrap=True)
+    for r, row in enumerate(table.rows):
+        style = "dim italic" if row[0].startswith("Cramér") else ""
+        cells = [Text(c, "bold cyan" if (r, k) in table.best else "") for k, c in enumerate(row)]
+        out.add_row(*cells, style=style)
+    console.print()
+    # a table wider than the terminal is still better read unbroken
+    console.print(out, width=max(console.width, console.measure(out).maximum), crop=False)
+
+
+def _print_failures(comparison):
+    for name, message in comparison.failures.items():
+        print(f"skspec: {name} failed while {message}", file=sys.stderr)
+
+
+# -- progress --------------------------------------------------------------------------------------
+
+
+def _progress():
+    return _RichProgress() if sys.stderr.isatty() and _has("rich") else _PlainProgress()
+
+
+def _has(package):
+    return importlib.util.find_spec(package) is not None
+
+
+class _PlainProgress:
+    """A line on stderr for every step."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def say(self, text):
+        print(f"{text} ...", file=sys.stderr, flush=True)
+
+    def __call__(self, name, done, total, doing):
+        if done == 0:
+            self.start = time.perf_counter()
+        if done == total:
+            doing = f"{doing} in {time.perf_counter() - self.start:.1f} s"
+        print(f"[{done}/{total}] {name}: {doing}", file=sys.stderr, flush=True)
+
+
+class _RichProgress:
+    """A bar for every method, with the time it has taken."""
+
+    def __enter__(self):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.bars = Progress(
+            SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("[dim]{task.fields[doing]}"),
+            console=Console(stderr=True),
+        )  # fmt: skip
+        self.bars.start()
+        self.tasks, self.step = {}, None
+        return self
+
+    def __exit__(self, *_):
+        self._end_step()
+        self.bars.stop()
+        return False
+
+    def say(self, text):
+        self._end_step()
+        self.step = self.bars.add_task(text, total=None, doing="")
+
+    def _end_step(self):
+        if self.step is not None:
+            self.bars.update(self.step, total=1, completed=1)
+        self.step = None
+
+    def __call__(self, name, done, total, doing):
+        self._end_step()
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=total, doing=doing)
+        self.bars.update(self.tasks[name], completed=done, doing=doing)

@@ -1,0 +1,121 @@
+"""Do error bars hold what they promise?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skspec import metrics
+from skspec.base import predict_dist
+from skspec.plotting._style import INK, QUIET, label_text, panels, styled
+
+__all__ = ["CoverageDisplay"]
+
+_SHADES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_DASHES = ("-", "--", "-.", ":")
+
+
+class CoverageDisplay:
+    """Nominal against observed coverage, and the histogram of the probability integral transform.
+
+    Above the diagonal, errors are too wide; below, too narrow. A flat histogram is calibrated, a
+    hollow one (piled up at 0 and 1) is over-confident, a slope is a bias.
+
+    Parameters
+    ----------
+    pit : ndarray of shape (n, K)
+        Probability integral transform of the true labels.
+    formal_pit : ndarray of shape (n, K) or None
+        The same with the formal errors alone, drawn thin.
+    label_names : list of str
+    name : str or None
+        Method, for the title.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (2,)
+        Coverage, histogram.
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, pit, *, formal_pit=None, label_names, name=None):
+        self.pit = pit
+        self.formal_pit = formal_pit
+        self.label_names = label_names
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+        """Predict `X` with a fitted estimator and judge its error bars."""
+        dist = predict_dist(estimator, X)
+        return cls.from_predictions(y, dist, name=name, ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls, y_true, dist, *, formal=None, label_names=None, name=None, ax=None, **kwargs
+    ):
+        """Judge the distributions `dist`, and `formal` with the formal errors alone if given."""
+        names = label_names or dist.label_names
+        names = names or [f"label_{k}" for k in range(dist.n_labels)]
+        formal_pit = None if formal is None else metrics.pit(y_true, formal)
+        pit = metrics.pit(y_true, dist)
+        display = cls(pit, formal_pit=formal_pit, label_names=names, name=name)
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, legend=True):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : array of two Axes, optional
+            Default: a new figure.
+        legend : bool
+
+        Returns
+        -------
+        CoverageDisplay
+        """
+        with styled():
+            self.axes_ = panels(ax, 2)
+            self._coverage(self.axes_[0], legend)
+            self._histogram(self.axes_[1])
+            if self.name:
+                self.axes_[0].set_title(self.name)
+        self.figure_ = self.axes_[0].figure
+        return self
+
+    def _coverage(self, axes, legend):
+        levels = np.linspace(0, 1, 101)
+        axes.plot([0, 1], [0, 1], color=INK, lw=0.8)
+        for k, name in enumerate(self.label_names):
+            line = {"color": _SHADES[k % 6], "ls": _DASHES[k % 4]}
+            axes.plot(levels, _observed(self.pit[:, k], levels), label=label_text(name), **line)
+            if self.formal_pit is not None:
+                formal = _observed(self.formal_pit[:, k], levels)
+                label = "formal errors only" if k == 0 else None
+                axes.plot(levels, formal, color=line["color"], lw=0.7, alpha=0.6, label=label)
+        axes.axvline(0.6827, color=QUIET, lw=0.7, ls=":")
+        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set_xlabel("nominal coverage")
+        axes.set_ylabel("observed coverage")
+        if legend:
+            axes.legend(loc="upper left")
+
+    def _histogram(self, axes):
+        n_bins = int(np.clip(len(self.pit) // 15, 5, 20))
+        edges = np.linspace(0, 1, n_bins + 1)
+        expected = 1.0
+        spread = np.sqrt(n_bins / len(self.pit))  # one binomial sigma of a density
+        axes.axhspan(expected - spread, expected + spread, color="#eef0f3", lw=0)
+        for k in range(len(self.label_names)):
+            density = np.histogram(self.pit[:, k], edges, density=True)[0]
+            axes.stairs(density, edges, color=_SHADES[k % 6], ls=_DASHES[k % 4], lw=1.4)
+        axes.axhline(expected, color=INK, lw=0.8)
+        axes.set(xlim=(0, 1), ylim=(0, None))
+        axes.set_xlabel("probability integral transform")
+        axes.set_ylabel("density of stars")
+
+
+def _observed(pit, levels):
+    """Fraction of stars inside the central interval of each level."""
+    inside = np.sort(np.abs(2 * pit - 1))
+    return np.searchsorted(inside, levels, side="right") / len(inside)

@@ -1,0 +1,89 @@
+"""All methods of a comparison at a glance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skspec.metrics import GAUSSIAN_MAD
+from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
+
+__all__ = ["MethodsDisplay"]
+
+
+class MethodsDisplay:
+    """Error of every method, a panel per label, against the Cramer-Rao bound.
+
+    Filled dots are the robust standard deviation with its 68 % bootstrap interval, open dots the
+    RMSE (bias and outliers included), the dashed line the median Cramer-Rao bound of the stars.
+
+    Parameters
+    ----------
+    errors : dict of str to ndarray of shape (n, K)
+        Predicted minus true labels of each method, by its name in print.
+    bound : ndarray of shape (K,) or None
+        Median Cramer-Rao standard deviation.
+    label_names : list of str
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (K,)
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, errors, *, bound=None, label_names):
+        self.errors = errors
+        self.bound = bound
+        self.label_names = label_names
+
+    @classmethod
+    def from_comparison(cls, comparison, *, ax=None):
+        """Plot a :class:`~skspec.diagnostics.Comparison`."""
+        errors = {r.title: r.mean - comparison.labels for r in comparison.succeeded.values()}
+        bound = None if comparison.bound is None else np.nanmedian(comparison.bound.std(), axis=0)
+        return cls(errors, bound=bound, label_names=comparison.label_names).plot(ax=ax)
+
+    def plot(self, ax=None):
+        """Draw on an array of K Axes, or on a new figure.
+
+        Returns
+        -------
+        MethodsDisplay
+        """
+        n_methods = len(self.errors)
+        with styled():
+            size = (3.4, 0.9 + 0.34 * n_methods)
+            self.axes_ = panels(ax, len(self.label_names), size=size, sharey=True)
+            for k, axes in enumerate(self.axes_):
+                self._panel(axes, k)
+            self.axes_[0].set_yticks(range(n_methods), list(self.errors))
+            self.axes_[0].set_ylim(n_methods - 0.5, -0.5)
+        self.figure_ = self.axes_[0].figure
+        return self
+
+    def _panel(self, axes, k):
+        for row, error in enumerate(self.errors.values()):
+            error = error[np.isfinite(error).all(axis=1), k]
+            low, scatter, high = _scatter(error)
+            axes.plot([low, high], [row, row], color=colour(row), lw=2.2, solid_capstyle="round")
+            axes.plot(scatter, row, "o", color=colour(row), ms=7)
+            rmse = np.sqrt(np.mean(error**2))
+            axes.plot(rmse, row, "o", mfc="none", mec=colour(row), ms=6)
+        if self.bound is not None:
+            axes.axvline(self.bound[k], color=INK, ls="--", lw=1.1)
+        axes.set_xlim(left=0)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0, labelcolor=INK, color=QUIET)
+        axes.set_xlabel(f"error of {label_text(self.label_names[k], unit=True)}")
+
+
+def _scatter(error, n_bootstrap=200):
+    """Robust standard deviation between the ends of its 68 % bootstrap interval."""
+    rng = np.random.default_rng(0)
+    draws = error[rng.integers(len(error), size=(n_bootstrap, len(error)))]
+    sigma = _robust(draws)
+    return np.percentile(sigma, 16), float(_robust(error[None])[0]), np.percentile(sigma, 84)
+
+
+def _robust(draws):
+    centre = np.median(draws, axis=1, keepdims=True)
+    return np.median(np.abs(draws - centre), axis=1) / GAUSSIAN_MAD

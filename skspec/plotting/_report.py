@@ -1,0 +1,299 @@
+"""The report of a comparison: one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import platform
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from skspec._version import __version__
+from skspec.diagnostics import label_tables, method_table, snr_tables
+from skspec.plotting import _report_figures as figures
+from skspec.plotting._report_style import CSS, GLOSSARY
+from skspec.plotting._style import colour
+
+__all__ = ["write_report"]
+
+_NAMES = {
+    "teff": "T<sub>eff</sub> [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]",
+    "m_h": "[M/H] [dex]", "mh": "[M/H] [dex]", "alpha_m": "[α/M] [dex]", "alpham": "[α/M] [dex]",
+    "alphafe": "[α/Fe] [dex]", "mgfe": "[Mg/Fe] [dex]", "vsini": "v sin i [km/s]",
+    "vmacro": "v<sub>macro</sub> [km/s]", "rv": "RV [km/s]",
+}  # fmt: skip
+
+
+def write_report(comparison, path, *, title=None) -> Path:
+    """Write a comparison as one self-contained HTML file.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From :func:`skspec.diagnostics.compare`.
+    path : path-like
+        File to write.
+    title : str, optional
+        Headline.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    title = title or f"{_count(len(comparison.results), 'method')}, the same stars"
+    parts = [_header(comparison, title), _failures(comparison)]
+    if comparison.succeeded:
+        parts += [
+            _overview(comparison), _label_section(comparison), _snr_section(comparison),
+            _calibration(comparison), _errors(comparison), _forward(comparison),
+        ]  # fmt: skip
+    parts += [_reading(comparison), _provenance(comparison)]
+    path = Path(path)
+    path.write_text(_page(title, "\n".join(parts)), encoding="utf-8")
+    return path
+
+
+def _page(title, body):
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} · skspec</title><style>{CSS}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+
+
+def _header(comparison, title):
+    settings = comparison.settings
+    links = (
+        ("summary", "Summary"), ("labels", "Each label"), ("snr", "By S/N"),
+        ("calibration", "Error bars"), ("errors", "Predicted minus true"),
+        ("forward", "Forward models"), ("reading", "How to read this"), ("made", "How it was made"),
+    )  # fmt: skip
+    nav = "".join(f'<a href="#{key}">{text}</a>' for key, text in links)
+    lede = settings.get("data", "Stellar labels from stellar spectra")
+    return (
+        f'<header><p class="kicker">skspec compare</p><h1>{escape(title)}</h1>'
+        f'<p class="lede">{escape(str(lede))}</p></header><nav>{nav}</nav>{_facts(comparison)}'
+    )
+
+
+def _facts(comparison):
+    spectra, snr = comparison.spectra, comparison.snr[np.isfinite(comparison.snr)]
+    folds = int(comparison.fold.max()) + 1
+    facts = [
+        (len(comparison.star), "stars predicted" if folds == 1 else f"stars, each once, {folds} folds"),
+        (comparison.n_train, "training stars" if folds == 1 else "training stars per fold"),
+    ]  # fmt: skip
+    if spectra is not None:
+        facts.append((spectra.shape[1], "pixels"))
+        if spectra.wavelength is not None:
+            low, high = spectra.wavelength.min(), spectra.wavelength.max()
+            facts.append((f"{low:.0f}–{high:.0f}", "Ångström"))
+    if snr.size:
+        facts.append((f"{snr.min():.0f}–{snr.max():.0f}", "S/N per pixel"))
+    facts.append((len(comparison.label_names), ", ".join(comparison.label_names)))
+    cells = "".join(
+        f"<div><b>{value}</b><span>{escape(name)}</span></div>" for value, name in facts
+    )
+    return f'<div class="facts">{cells}</div>'
+
+
+def _failures(comparison):
+    return "".join(
+        f'<div class="failed"><b>{escape(comparison.results[name].title)} failed</b> while '
+        f"{escape(message)}</div>"
+        for name, message in comparison.failures.items()
+    )
+
+
+def _overview(comparison):
+    caption = (
+        "Filled: robust σ with its 68 % bootstrap interval over stars. Open: RMSE, outliers and bias "
+        "included. Dashed: median Cramér-Rao bound of these stars."
+    )
+    return (
+        f'<h2 id="summary">Summary</h2><ul class="findings">{_findings(comparison)}</ul>'
+        f"{_image(figures.methods_figure(comparison), caption, 'Errors of all methods')}"
+        f"{_table(method_table(comparison), comparison)}{_warnings(comparison)}"
+    )
+
+
+def _findings(comparison):
+    metrics = comparison.metrics()
+    title = {name: result.title for name, result in comparison.results.items()}
+    lines = []
+    for table in label_tables(comparison):
+        part = metrics[metrics["label"] == table.title].reset_index(drop=True)
+        row = int(part["robust_std"].idxmin())
+        text = (
+            f"{_name(table.title)}: <b>{escape(table.rows[row][0])}</b> has the smallest robust σ, "
+            f"{table.rows[row][table.header.index('robust σ')]}"
+        )
+        eta = part["eta"][row]
+        if np.isfinite(eta):
+            text += f" ({100 * eta:.0f} % of the information used)"
+        lines.append(text + ".")
+    away = (metrics["coverage_1"] - 0.6827).abs().groupby(metrics["method"]).mean()
+    if away.notna().any():
+        best = away.idxmin()
+        covered = 100 * metrics.loc[metrics["method"] == best, "coverage_1"]
+        lines.append(
+            f"Most honest error bars: <b>{escape(title[best])}</b>, {covered.min():.0f}–"
+            f"{covered.max():.0f} % of stars within 1σ (68 % promised)."
+        )
+    formal = metrics.dropna(subset="formal_coverage_1")
+    if len(formal):
+        low, high = (100 * f(formal["formal_coverage_1"]) for f in (min, max))
+        lines.append(
+            f"Formal errors of the forward models alone would have covered {low:.0f}–{high:.0f} %."
+        )
+    return "".join(f"<li>{line}</li>" for line in lines)
+
+
+def _warnings(comparison):
+    told = [
+        f"<li><b>{escape(result.title)}</b>: {escape(message)}</li>"
+        for result in comparison.results.values()
+        for message in result.warnings
+    ]
+    if not told:
+        return ""
+    return f'<h3>Warnings</h3><ul class="findings note">{"".join(told)}</ul>'
+
+
+def _label_section(comparison):
+    tables = "".join(
+        f"<h3>{_name(table.title)}</h3>{_table(table, comparison)}"
+        for table in label_tables(comparison)
+    )
+    note = '<p class="note">Shaded: best of the column.</p>'
+    return f'<h2 id="labels">Each label</h2>{note}{tables}'
+
+
+def _snr_section(comparison):
+    tables = snr_tables(comparison)
+    fig = figures.snr_figure(comparison)
+    head = '<h2 id="snr">By S/N</h2>'
+    if fig is None or not tables:
+        return f"{head}<p>The S/N of these stars is not known, or the same for all.</p>"
+    caption = "Robust σ in bins of equally many stars; dashed, the Cramér-Rao bound."
+    body = "".join(f"<h3>{_name(table.title)}</h3>{_table(table, comparison)}" for table in tables)
+    note = '<p class="note">Standard deviation of the errors, in brackets their MAD.</p>'
+    return f"{head}{_image(fig, caption, 'Errors against S/N')}{note}{body}"
+
+
+def _calibration(comparison):
+    caption = (
+        "Top: share of stars inside the central interval of each level; on the diagonal the errors are "
+        "honest, below it too small. Thin lines: formal errors alone. Bottom: a flat histogram is "
+        "calibrated, one piled up at both ends is over-confident; the band is the counting noise."
+    )
+    image = _image(figures.coverage_figure(comparison), caption, "Calibration of all methods")
+    return f'<h2 id="calibration">Error bars</h2>{image}'
+
+
+def _errors(comparison):
+    image = _image(figures.error_figure(comparison), "", "Predicted minus true labels")
+    return f'<h2 id="errors">Predicted minus true</h2>{image}'
+
+
+def _forward(comparison):
+    head = '<h2 id="forward">Forward models</h2>'
+    fits = figures.forward_figures(comparison)
+    if not fits:
+        return f"{head}<p>None of the methods is a forward model.</p>"
+    intro = (
+        "<p>For each: the flux error of every pixel, on the training stars and on stars left out; and "
+        "the fit to the test star with the median χ² per degree of freedom (grey: observed).</p>"
+    )
+    body = "".join(
+        _image(pixel, "", f"Flux error per pixel of {title}")
+        + _image(fit, "", f"Spectrum fitted by {title}")
+        for title, pixel, fit in fits
+    )
+    return head + intro + body
+
+
+def _reading(comparison):
+    terms = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in GLOSSARY)
+    bound = ""
+    if comparison.reference:
+        result = comparison.results.get(comparison.reference)
+        whose = result.title if result else _reference_text(comparison.reference)
+        bound = (
+            f"<p>The Cramér-Rao bound here is made from the gradient spectra of "
+            f"<b>{escape(whose)}</b> at the true labels and each star's own noise, all labels free.</p>"
+        )
+    return f'<h2 id="reading">How to read this</h2>{bound}<dl>{terms}</dl>'
+
+
+def _reference_text(name):
+    return "the generator of the spectra itself" if name == "SyntheticGradients" else name
+
+
+def _provenance(comparison):
+    rows = dict(comparison.settings)
+    rows["versions"] = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    items = "".join(
+        f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{escape(_value(value))}</dd>"
+        for key, value in rows.items()
+    )
+    return (
+        f'<h2 id="made">How it was made</h2><dl>{items}</dl>'
+        f"<footer>Made by skspec {__version__}. The numbers are in results.json, the predictions of "
+        "every star in predictions.csv.</footer>"
+    )
+
+
+def _value(value):
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def _versions():
+    found = {"skspec": __version__, "Python": platform.python_version()}
+    for name in ("numpy", "scipy", "scikit-learn", "pandas", "matplotlib"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _table(table, comparison):
+    dots = {
+        result.title: f'<i class="dot" style="background:{colour(index)}"></i>'
+        for index, result in enumerate(comparison.succeeded.values())
+    }
+    head = "".join(f"<th>{dots.get(cell, '')}{escape(cell)}</th>" for cell in table.header)
+    rows = []
+    for r, row in enumerate(table.rows):
+        cells = "".join(
+            f"<td{' class=best' if (r, c) in table.best else ''}>{dots.get(cell, '')}"
+            f"{escape(cell)}</td>"
+            for c, cell in enumerate(row)
+        )
+        limit = " class=limit" if row[0].startswith("Cramér") else ""
+        rows.append(f"<tr{limit}>{cells}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _image(fig, caption, alt):
+    text = f"<figcaption>{caption}</figcaption>" if caption else ""
+    return f'<figure><img src="{figures.svg_address(fig)}" alt="{escape(alt)}">{text}</figure>'
+
+
+def _name(label):
+    return _NAMES.get(label.lower(), escape(label))
+
+
+def _count(number, noun):
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    text = words[number] if number < len(words) else str(number)
+    return f"{text.capitalize()} {noun}{'' if number == 1 else 's'}"

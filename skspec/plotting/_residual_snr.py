@@ -1,0 +1,125 @@
+"""Errors against S/N, with the physical limit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skspec.base import predict_dist
+from skspec.metrics import GAUSSIAN_MAD
+from skspec.plotting._style import INK, colour, label_text, log_ticks, panels, styled
+
+__all__ = ["ResidualSNRDisplay"]
+
+_PER_BIN = 25  # stars in a bin of S/N, about
+
+
+class ResidualSNRDisplay:
+    """Robust scatter of the errors against S/N, a panel per label, with the Cramer-Rao bound.
+
+    Parameters
+    ----------
+    error : ndarray of shape (n, K)
+        Predicted minus true labels.
+    snr : ndarray of shape (n,)
+    bound : ndarray of shape (n, K) or None
+        Cramer-Rao standard deviations of the same stars.
+    label_names : list of str
+    name : str or None
+        Method, for the legend.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (K,)
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, error, snr, *, bound=None, label_names, name=None):
+        self.error = error
+        self.snr = snr
+        self.bound = bound
+        self.label_names = label_names
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, bound=None, name=None, ax=None, **kwargs):
+        """Predict the `Spectra` `X` with a fitted estimator and plot its errors.
+
+        `bound` is a :class:`~skspec.diagnostics.CramerRaoBound`; for a forward model,
+        ``cramer_rao_bound(estimator, y, X)``.
+        """
+        names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
+        dist = predict_dist(estimator, X)
+        return cls.from_predictions(
+            y, dist.mean(), X.snr, bound=bound, label_names=names or dist.label_names, name=name,
+            ax=ax, **kwargs,
+        )  # fmt: skip
+
+    @classmethod
+    def from_predictions(
+        cls, y_true, y_pred, snr, *, bound=None, label_names=None, name=None, ax=None, **kwargs
+    ):
+        """Plot the errors of predictions; `bound` as above, or standard deviations (n, K)."""
+        predicted = y_pred.mean() if hasattr(y_pred, "log_prob") else np.asarray(y_pred)
+        predicted = predicted.reshape(len(predicted), -1)
+        error = predicted - np.asarray(y_true, dtype=float).reshape(predicted.shape)
+        names = label_names or [f"label_{k}" for k in range(error.shape[1])]
+        bound = bound.std() if hasattr(bound, "fisher") else bound
+        display = cls(error, np.asarray(snr, float), bound=bound, label_names=names, name=name)
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, color=None, points=True, show_bound=True, marker="o"):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or array of K Axes, optional
+            Default: a new figure. Give ``axes_`` of another display to compare methods.
+        color : colour, optional
+        points : bool
+            Also the absolute error of every star.
+        show_bound : bool
+            Also the Cramer-Rao bound (once is enough when several methods share the axes).
+        marker : str
+
+        Returns
+        -------
+        ResidualSNRDisplay
+        """
+        color = color or colour(0)
+        known = np.isfinite(self.snr) & np.isfinite(self.error).all(axis=1)
+        with styled():
+            self.axes_ = panels(ax, len(self.label_names))
+            if known.sum() == 0:
+                raise ValueError("No star has both an S/N and a finite prediction.")
+            for k, axes in enumerate(self.axes_):
+                self._panel(axes, k, known, color, points, show_bound, marker)
+        self.figure_ = self.axes_[0].figure
+        return self
+
+    def _panel(self, axes, k, known, color, points, show_bound, marker):
+        snr, error = self.snr[known], self.error[known, k]
+        if points:
+            axes.plot(snr, np.abs(error), ".", color=color, ms=3, alpha=0.35, mew=0,
+                      rasterized=len(snr) > 2000)  # fmt: skip
+        where, scatter = _binned(snr, error, _robust_sigma)
+        axes.plot(where, scatter, marker=marker, color=color, ms=4.5, label=self.name)
+        if show_bound and self.bound is not None:
+            some = np.isfinite(self.bound[known, k])
+            where, limit = _binned(snr[some], self.bound[known, k][some], np.median)
+            axes.plot(where, limit, color=INK, ls="--", lw=1.2, label="Cramér-Rao bound")
+        axes.set(xscale="log", yscale="log")
+        log_ticks(axes.xaxis)
+        log_ticks(axes.yaxis)
+        axes.set_xlabel("S/N per pixel")
+        axes.set_ylabel(f"robust σ of {label_text(self.label_names[k], unit=True)}")
+
+
+def _binned(snr, values, summary):
+    """Medians of S/N and summaries of values in bins of equally many stars."""
+    n_bins = int(np.clip(len(snr) // _PER_BIN, 1, 8))
+    rows = [part for part in np.array_split(np.argsort(snr), n_bins) if len(part)]
+    return [np.median(snr[part]) for part in rows], [summary(values[part]) for part in rows]
+
+
+def _robust_sigma(error):
+    return np.median(np.abs(error - np.median(error))) / GAUSSIAN_MAD
