@@ -19,8 +19,11 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dpstrf
 
 from skspec.solvers.svr_active_set import (
-    dual_violation, leave_one_out, leave_one_out_jacobian, newton_rounds,
-)  # fmt: skip
+    dual_violation,
+    leave_one_out,
+    leave_one_out_jacobian,
+    newton_rounds,
+)
 
 __all__ = [
     "KernelOperator", "SVRSolution", "admm_operator", "fit_svr", "fit_svr_libsvm", "leave_one_out",
@@ -136,9 +139,7 @@ def admm_operator(K):
     return KernelOperator(K, basis, np.concatenate([[np.inf], s[keep]]))
 
 
-def fit_svr(
-    K, Y, *, C, epsilon, sample_weight=None, tol=1e-6, max_iter=480, operator=None
-):
+def fit_svr(K, Y, *, C, epsilon, sample_weight=None, tol=1e-6, max_iter=480, operator=None):
     """Epsilon-SVR of many targets with one kernel matrix.
 
     Over-relaxed ADMM in single precision for all pixels of a block at once finds the sets of

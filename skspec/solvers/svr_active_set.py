@@ -242,6 +242,7 @@ def newton_rounds(K, Y, v, bound, epsilon, *, threshold, C, tol, max_rounds=10):
             own = bound[settled] if np.ndim(bound) else bound
             clipped = np.clip(b[settled], -own, own)
             good = np.abs(b[settled] - clipped).max(axis=1, initial=0.0) <= 1e-12 * C
+            good &= np.abs(clipped.sum(axis=1)) <= 1e-12 * C * len(K)  # fails if F was empty
             violation, middle = dual_violation(clipped, e[settled], own, epsilon)
             good &= violation <= tol
             at = act[settled[good]]
