@@ -141,7 +141,7 @@ def solve_layer(teff, logg, feh, alpha_m, tau):
     Parameters
     ----------
     teff, logg, feh, alpha_m : ndarray of shape (n,)
-    tau : float
+    tau : float or ndarray of shape (n,)
 
     Returns
     -------

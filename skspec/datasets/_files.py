@@ -204,7 +204,7 @@ def _read(path):
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not an .npz file of plain arrays ({error}); write it with "
             "numpy.savez_compressed or skspec.datasets.save_spectra."

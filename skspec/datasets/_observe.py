@@ -8,7 +8,14 @@ from scipy.special import j1
 
 from skspec.datasets._profiles import LIGHT_SPEED, Lattice, blackbody
 
-__all__ = ["bad_pixels", "broaden_and_sample", "continuum_shape", "doppler_factor", "lattice_for", "transfer"]
+__all__ = [
+    "bad_pixels",
+    "broaden_and_sample",
+    "continuum_shape",
+    "doppler_factor",
+    "lattice_for",
+    "transfer",
+]
 
 LIMB_DARKENING = 0.6  # linear coefficient epsilon of the rotation profile
 FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # full width at half maximum of a unit Gaussian
@@ -144,7 +151,7 @@ def bad_pixels(shape, fraction, rng):
     bad = rng.random(shape) < 0.5 * fraction
     mean_run = 12.5
     starts = np.argwhere(rng.random(shape) < 0.5 * fraction / mean_run)
-    lengths = rng.integers(5, 21, len(starts))
+    lengths = rng.randint(5, 21, len(starts))
     for step in range(20):
         rows, columns = starts[step < lengths].T
         inside = columns + step < shape[1]

@@ -28,7 +28,8 @@ LIGHT_SPEED = 299792.458  # km/s
 
 # Calibrated against the equivalent widths of the Sun (tests/datasets/test_solar.py).
 LINE_DEPTH = 0.15  # continuum optical depth at which metal lines form
-HYDROGEN_DEPTH = 0.93  # the same for hydrogen: its levels are populated deeper, where it is hot
+HYDROGEN_DEPTH = 0.93  # the same for hydrogen: its levels are populated deeper, where it is hot,
+HYDROGEN_RISE = 3.0  # but the stronger the line, the higher it forms: depth ~ Teff^-3
 WAALS_ENHANCEMENT = 0.40  # multiplies gamma_6
 STARK_ENHANCEMENT = 1.0  # multiplies the Holtsmark wing; 1: electrons double the ions
 SURFACE_TEMPERATURE = 0.78  # T0 / Teff of a line-blanketed atmosphere at zero optical depth
@@ -101,7 +102,8 @@ class Lattice(NamedTuple):
 def line_layers(teff, logg, feh, alpha_m):
     """The two layers of each star, where metal lines and where hydrogen lines form."""
     metal = solve_layer(teff, logg, feh, alpha_m, LINE_DEPTH)
-    return metal, solve_layer(teff, logg, feh, alpha_m, HYDROGEN_DEPTH)
+    depth = HYDROGEN_DEPTH * (teff / 5772.0) ** -HYDROGEN_RISE
+    return metal, solve_layer(teff, logg, feh, alpha_m, depth)
 
 
 def absorption(lattice, metal_layer, hydrogen_layer=None, *, metals=None):

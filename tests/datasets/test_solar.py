@@ -56,8 +56,9 @@ def test_equivalent_widths_of_the_sun(species, air):
 
 @pytest.mark.parametrize("air", [6562.80, 4861.33, 4340.47])
 def test_balmer_lines_grow_with_teff(air):
-    widths = [equivalent_width("H I", air, teff=t) for t in (4500, 5000, 5500, 6000, 6500, 7000)]
+    widths = [equivalent_width("H I", air, teff=t) for t in (4000, 4500, 5200, 6000, 7000, 8500)]
     assert np.all(np.diff(widths) > 0)
+    assert widths[-2] == pytest.approx(8.5, rel=0.35)  # about 8 Angstrom in an F0 dwarf
 
 
 @pytest.mark.parametrize("key", [key for key in SOLAR_WIDTHS if key[0] != "H I"])

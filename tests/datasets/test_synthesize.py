@@ -10,7 +10,6 @@ from skspec.datasets._observe import LIMB_DARKENING, rotation_transfer
 from skspec.datasets._profiles import LIGHT_SPEED
 
 WIDE = np.linspace(5200.0, 5340.0, 1400)
-MIDDLE = slice(200, -200)
 
 
 def missing_light(flux):
@@ -101,6 +100,19 @@ def test_air_and_vacuum_agree():
 
     np.testing.assert_array_equal(
         synthesize({}, WIDE, medium="air"), synthesize({}, air_to_vacuum(WIDE))
+    )
+
+
+def test_the_lattice_is_fine_enough(monkeypatch):
+    labels = {"teff": [4000, 5772, 6800], "logg": [5.0, 4.44, 1.5]}
+    usual = synthesize(labels, WIDE)
+    monkeypatch.setattr("skspec.datasets._observe.LATTICE_STEP", 0.5)
+    np.testing.assert_allclose(usual, synthesize(labels, WIDE), rtol=0, atol=1e-3)
+
+
+def test_the_range_does_not_matter():
+    np.testing.assert_allclose(
+        synthesize({}, WIDE[400:900]), synthesize({}, WIDE)[:, 400:900], rtol=0, atol=3e-6
     )
 
 
