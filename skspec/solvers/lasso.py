@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skspec.solvers.least_squares import (
+    PAIR_PRODUCT_TERMS,
     _blocks,
     _check,
     _column_dot,
@@ -127,7 +128,7 @@ def lasso_path(
         first = None if start is None else start[1:, cols]
         return problem.path(lambdas[:, cols], relative, first, tol, max_iter)
 
-    size = block_size or int(np.clip(2**17 // max(V.shape[1] ** 2, V.shape[0]), 16, 512))
+    size = block_size or int(np.clip(2**17 // max(V.shape[1] ** 2, V.shape[0]), 32, 512))
     parts = _in_threads(solve, _blocks(P, size))
     theta, lambdas, violation, n_iter, n_good = (np.concatenate(x, axis=-1) for x in zip(*parts))
     theta[:, 0] -= np.tensordot(theta[:, 1:], shift, (1, 0))
@@ -302,46 +303,42 @@ class _Problem:
 
     def solve(self, lam, start, tol, max_iter):
         """theta (d, B), violation over Lambda_max, rounds."""
-        theta, B = start.copy(), len(lam)
+        theta, t, B = start.copy(), start.copy(), len(lam)
         violation, n_iter = np.zeros(B), np.zeros(B, int)
         scale = np.where(self.top > 0, self.top, 1.0)
         active, G, c = np.arange(B), self.G, self.c
-        for round_ in range(max_iter):
-            t = theta[:, active]
-            if round_:
-                g = _sweeps(G, c, t, lam[active])
-                t = _orthant_step(G, c, t, g, lam[active])
+        for round_ in range(max_iter + 1):
             g = c - np.einsum("deb,eb->db", G, t)
-            theta[:, active] = t
-            violation[active] = _violation(g, t, lam[active]) / scale[active]
+            violation[active] = _violation(g, t, lam) / scale[active]
             left = np.flatnonzero(violation[active] > tol)
-            if not left.size:
+            if not left.size or round_ == max_iter:
                 break
-            n_iter[active[left]] += 1
             if left.size < len(active):
-                active, G, c = active[left], G[:, :, left], c[:, left]
+                active, G, c, lam = active[left], G[:, :, left], c[:, left], lam[left]
+                t, g = t[:, left], g[:, left]
+            n_iter[active] += 1
+            _sweeps(G, t, g, lam)
+            t = _orthant_step(G, c, t, lam)
+            theta[:, active] = t
         return theta, violation, n_iter
 
 
-def _sweeps(G, c, theta, lam):
-    """Coordinate descent on theta, in place; returns c - G theta."""
-    g = c - np.einsum("deb,eb->db", G, theta)
+def _sweeps(G, theta, g, lam):
+    """Coordinate descent on theta and g = c - G theta, in place."""
     half = 0.5 * lam * (1 + SLACK)
     curvature = np.einsum("ddb->db", G)
-    usable = curvature > 1e-14 * np.max(curvature, axis=0, initial=0.0)
-    curvature = np.where(usable, curvature, 1.0)
+    divisor = np.where(curvature > 0, curvature, 1.0)
     for _ in range(SWEEPS):
-        for k in range(len(theta)):
+        for k in np.flatnonzero(np.any((theta != 0) | (np.abs(g) > half), axis=1)):
             z = g[k] + curvature[k] * theta[k]
-            new = np.where(usable[k], z - np.clip(z, -half, half), 0.0) / curvature[k]
+            new = (z - np.minimum(np.maximum(z, -half), half)) / divisor[k]
             step = new - theta[k]
-            if step.any():
+            if np.count_nonzero(step):
                 g -= G[:, k] * step
                 theta[k] = new
-    return g
 
 
-def _orthant_step(G, c, theta, g, lam):
+def _orthant_step(G, c, theta, lam):
     """Towards the minimum on the support at these signs, as far as no sign changes."""
     sign = np.sign(theta)
     support = sign != 0
@@ -357,10 +354,18 @@ def _orthant_step(G, c, theta, g, lam):
 
 
 def _solve_on(G, support, rhs):
-    d = len(G)
-    if d <= 24:
-        a, b = np.triu_indices(d)
-        index = np.zeros((d, d), int)
-        index[a, b] = index[b, a] = np.arange(len(a))
-        return _ShortNormal(G[a, b], index, support).solve(rhs)
-    return _LongNormal(G.transpose(2, 0, 1).copy("C"), support).solve(rhs)
+    """Solve G x = rhs on each pixel's support, gathered in front; x is 0 elsewhere."""
+    k = support.sum(axis=0).max()
+    order = np.argsort(~support, axis=0, kind="stable")[:k]
+    pixel = np.arange(support.shape[1])
+    inside, b = support[order, pixel], rhs[order, pixel]
+    x = np.zeros_like(rhs)
+    if k <= PAIR_PRODUCT_TERMS:
+        i, j = np.triu_indices(k)
+        index = np.zeros((k, k), int)
+        index[i, j] = index[j, i] = np.arange(len(i))
+        x[order, pixel] = _ShortNormal(G[order[i], order[j], pixel], index, inside).solve(b)
+    else:
+        N = G[order.T[:, :, None], order.T[:, None, :], pixel[:, None, None]]
+        x[order, pixel] = _LongNormal(N, inside).solve(b)
+    return x

@@ -144,7 +144,7 @@ class TestOptimum:
 
     def test_out_of_rounds_is_told(self):
         V, Y, variance, _ = problem(n=80, K=6)
-        fit = fit_lasso(V, Y, variance, 0.01, 1e-4, relative=True, max_iter=1, tol=1e-12)
+        fit = fit_lasso(V, Y, variance, 0.01, 1e-4, relative=True, max_iter=0, tol=1e-12)
         assert not fit.converged.any()
 
 
