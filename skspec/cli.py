@@ -219,7 +219,7 @@ def _load(args):
     _known_labels(args.ranges, list(labels))
     keep = labels.notna().all(axis=1).to_numpy()
     for name, (low, high) in args.ranges.items():
-        keep &= labels[name].between(low, high).to_numpy()
+        keep = keep & labels[name].between(low, high).to_numpy()
     if keep.sum() < 20:
         raise UserError(
             f"{path.name}: {keep.sum()} labelled stars in range; at least 20 are needed"

@@ -90,7 +90,7 @@ def _forward_builder(cls):
     return build
 
 
-def _ridge(n_train, *, n_jobs=None, **_):
+def _ridge(n_train, **_):
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -98,7 +98,8 @@ def _ridge(n_train, *, n_jobs=None, **_):
     from skspec.discriminative import ResidualCovarianceRegressor
 
     ridge = RidgeCV(alphas=np.logspace(0, 6, 13))
-    return ResidualCovarianceRegressor(make_pipeline(StandardScaler(), ridge), n_jobs=n_jobs)
+    # its linear algebra uses every core already
+    return ResidualCovarianceRegressor(make_pipeline(StandardScaler(), ridge))
 
 
 def _svr(n_train, *, n_jobs=None, random_state=0, **_):

@@ -10,7 +10,8 @@ from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
 __all__ = ["CoverageDisplay"]
 
-_SHADES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: not the colours of methods: a line here is a label
+_SHADES = ("#22262b", "#7a4fb5", "#b07d0b", "#2f7f86", "#a23b54", "#6b6b6b")
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -91,8 +92,9 @@ class CoverageDisplay:
             axes.plot(levels, _observed(self.pit[:, k], levels), label=label_text(name), **line)
             if self.formal_pit is not None:
                 formal = _observed(self.formal_pit[:, k], levels)
-                label = "formal errors only" if k == 0 else None
-                axes.plot(levels, formal, color=line["color"], lw=0.7, alpha=0.6, label=label)
+                axes.plot(levels, formal, color=line["color"], lw=0.7, alpha=0.6)
+        if self.formal_pit is not None:
+            axes.plot([], [], color=_SHADES[0], lw=0.7, alpha=0.6, label="formal errors only")
         axes.axvline(0.6827, color=QUIET, lw=0.7, ls=":")
         axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes.set_xlabel("nominal coverage")

@@ -88,8 +88,8 @@ class OneToOneDisplay:
                 self._points(axes, k, color, errors, self.y_true[:, k] * (kind == "residual"))
                 (self._identity if kind == "one_to_one" else self._zero)(axes, k)
                 axes.set_xlabel(f"true {label_text(self.label_names[k], unit=True)}")
-                summary = self._summary(k)
-                axes.text(0.03, 0.97, summary, transform=axes.transAxes, va="top", fontsize=8.5)
+                axes.text(1, 1.02, self._summary(k), transform=axes.transAxes, ha="right",
+                          va="bottom", fontsize=8)  # fmt: skip
             if self.name:
                 self.axes_[0].set_title(self.name)
         self.figure_ = self.axes_[0].figure
@@ -121,7 +121,7 @@ class OneToOneDisplay:
         truth, predicted = self.y_true[:, k], self.y_pred[:, k]
         scatter = metrics.robust_std(truth, predicted)
         bias, rmse = metrics.bias(truth, predicted), metrics.rmse(truth, predicted)
-        return f"bias {_short(bias)}   robust σ {_short(scatter)}   RMSE {_short(rmse)}"
+        return f"bias {_short(bias)}  robust σ {_short(scatter)}  RMSE {_short(rmse)}"
 
 
 def _short(value):

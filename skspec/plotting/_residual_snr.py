@@ -10,7 +10,7 @@ from skspec.plotting._style import INK, colour, label_text, log_ticks, panels, s
 
 __all__ = ["ResidualSNRDisplay"]
 
-_PER_BIN = 25  # stars in a bin of S/N, about
+_PER_BIN = 40  # stars in a bin of S/N, about
 
 
 class ResidualSNRDisplay:

@@ -1,0 +1,76 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from skspec.diagnostics import Comparison, MethodResult
+from skspec.plotting import write_report
+
+VOID = {"meta", "img", "br"}
+
+
+class Structure(HTMLParser):
+    """Opens and closes every element; collects addresses and ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.ids = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.addresses += [attrs[key] for key in ("src", "href") if key in attrs]
+        self.ids |= {attrs["id"]} if "id" in attrs else set()
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(comparison, tmp_path_factory):
+    return write_report(comparison, tmp_path_factory.mktemp("report") / "r.html").read_text("utf-8")
+
+
+def test_needs_no_other_file(page):
+    found = Structure()
+    found.feed(page)
+    assert found.open == []
+    for address in found.addresses:
+        assert address.startswith(("data:", "#")), address[:60]
+        assert not address.startswith("#") or address[1:] in found.ids
+    assert not re.search(r"https?://", page) and "<script" not in page
+
+
+def test_holds_every_method_and_failure(page):
+    for title in ("The Cannon", "Ridge", "Broken &lt;one&gt;"):
+        assert title in page
+    assert "no &lt;tags&gt; &amp; no spectra" in page
+    assert "<tags>" not in page
+
+
+def test_numbers_are_those_of_the_tables(page, comparison):
+    metrics = comparison.metrics().set_index(["label", "method"])
+    assert f"{metrics.loc[('teff', 'ridge'), 'rmse']:.1f}" in page
+    assert "160 stars" in page and "Cramér-Rao bound" in page
+
+
+def test_same_comparison_same_bytes(page, comparison, tmp_path):
+    assert write_report(comparison, tmp_path / "r.html").read_text("utf-8") == page
+
+
+def test_without_a_survivor_or_snr(tmp_path):
+    failed = Comparison(
+        label_names=["teff"], labels=np.ones((3, 1)), star=np.arange(3), fold=np.zeros(3, int),
+        snr=np.full(3, np.nan), n_train=9, results={"a": MethodResult("a", "A", error="fitting: no")},
+    )  # fmt: skip
+    text = write_report(failed, tmp_path / "r.html").read_text("utf-8")
+    assert "<b>A failed</b> while fitting: no" in text and "How to read this" in text
+
+
+def test_importing_the_displays_imports_no_matplotlib():
+    code = "import sys, skspec.plotting; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
