@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
@@ -21,7 +23,7 @@ from skspec.datasets._observe import (
     doppler_factor,
     lattice_for,
 )
-from skspec.datasets._profiles import absorption, line_layers, residual_depth
+from skspec.datasets._profiles import Absorber, line_layers, residual_depth
 from skspec.spectra import Spectra
 
 __all__ = ["make_spectra", "synthesize"]
@@ -70,8 +72,8 @@ def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
 
     then broadened by rotation and instrument and shifted. Level populations follow Saha and
     Boltzmann, the continuum is H-, H I and Thomson scattering, metal lines are Voigt profiles,
-    hydrogen lines have Stark wings. There are 700 real lines and 6000 invented weak ones, the same in
-    every call. Line profiles are sampled every 1.25 km/s, which is good to 1e-3 of the continuum.
+    hydrogen lines have Stark wings. There are 700 real lines and 6000 invented weak ones, the same
+    in every call. Profiles are sampled every 1.25 km/s, which is good to 1e-3 of the continuum.
 
     **It is a sketch, not a substitute for radiative transfer**: trends with every label have the
     right sign and rough size, and the Sun's strong lines have their equivalent widths within 25 %,
@@ -98,11 +100,12 @@ def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
     resolution = _check_resolution(resolution)
     lattice = lattice_for(pixels, resolution)
     layers = line_layers(*(table[name] for name in ("teff", "logg", "feh", "alpha_m")))
+    absorber = Absorber(lattice)
     flux = np.empty((len(table["teff"]), len(pixels)))
     block = max(1, BLOCK // lattice.size)
     for start in range(0, len(flux), block):
         rows = slice(start, start + block)
-        share = absorption(lattice, *(layer.take(rows) for layer in layers))
+        share = absorber(*(layer.take(rows) for layer in layers))
         vsini, rv = table["vsini"][rows], table["rv"][rows]
         share = broaden_and_sample(share, lattice, pixels, resolution, vsini, rv)
         emitted = pixels / doppler_factor(rv[:, None])
@@ -152,7 +155,7 @@ def make_spectra(
         Label name -> (low, high). Defaults: teff 4500-7000 K, logg 1.5-4.8, feh -1.5 to 0.4,
         alpha_m -0.1 to 0.4, vsini 1-50 km/s, rv -50 to 50 km/s.
     fixed_labels : dict, optional
-        Label name -> value of labels that do not vary. Defaults: the Sun, with vsini 2 and rv 0 km/s.
+        Label name -> value of labels that do not vary. Defaults: the Sun, vsini 2 and rv 0 km/s.
     population : {"box", "field"}, default="box"
         "box" draws every label uniformly and independently: easy to learn and to judge. "field"
         draws 60 % main-sequence stars and 40 % red giants along their relations of logg with teff
@@ -184,8 +187,8 @@ def make_spectra(
 
     Notes
     -----
-    Noise is that of photons: Gaussian with variance ``flux * mean(continuum) / snr**2``, the noise-
-    free flux in it, and `ivar` is exactly its inverse. Multiply `snr` by sqrt(2) to double exposure.
+    The noise is that of photons: Gaussian of variance ``flux * mean(continuum) / snr**2``, with the
+    noise-free flux of each pixel, and `ivar` is exactly its inverse.
 
     Examples
     --------
@@ -196,6 +199,8 @@ def make_spectra(
     >>> list(labels)
     ['teff', 'logg', 'feh']
     """
+    if not (isinstance(n_samples, Integral) and n_samples > 0):
+        raise ValueError(f"n_samples={n_samples!r}; give a whole number of stars, at least 1.")
     rng = check_random_state(random_state)
     names = _check_names(labels)
     ranges = label_ranges_for(names, label_ranges)
@@ -203,10 +208,10 @@ def make_spectra(
     draw = {"box": draw_box, "field": draw_field}.get(population)
     if draw is None:
         raise ValueError(f'population={population!r} is not known; use "box" or "field".')
-    table.update(draw(names, ranges, int(n_samples), rng))
+    table.update(draw(names, ranges, n_samples, rng))
     pixels = _pixels(wavelength, n_pixels)
     flux = synthesize(
-        {name: np.broadcast_to(value, int(n_samples)) for name, value in table.items()},
+        {name: np.broadcast_to(value, n_samples) for name, value in table.items()},
         pixels, resolution=resolution, medium=medium,
     )  # fmt: skip
     shape = continuum_shape(
@@ -225,7 +230,8 @@ def _check_names(labels):
     unknown = [name for name in names if name not in DEFAULT_LABELS]
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(
-            f"labels={names} cannot be drawn; name each at most once, out of {list(DEFAULT_LABELS)}."
+            f"labels={names} cannot be drawn; name each at most once, "
+            f"out of {list(DEFAULT_LABELS)}."
         )
     return names
 
@@ -243,7 +249,7 @@ def _fixed_values(names, fixed_labels):
 
 
 def _pixels(wavelength, n_pixels):
-    if isinstance(wavelength, tuple) and len(wavelength) == 2:
+    if isinstance(wavelength, (tuple, list)) and len(wavelength) == 2:
         if n_pixels < 2:
             raise ValueError(
                 f"n_pixels={n_pixels}; a range of wavelengths needs at least 2 pixels."

@@ -6,7 +6,8 @@ import numpy as np
 from scipy import fft
 from scipy.special import j1
 
-from skspec.datasets._profiles import LIGHT_SPEED, Lattice, blackbody
+from skspec.datasets._lattice import LIGHT_SPEED, Lattice
+from skspec.datasets._profiles import blackbody
 
 __all__ = [
     "bad_pixels",

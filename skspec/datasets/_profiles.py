@@ -1,18 +1,19 @@
-"""Absorption profiles: weak lines, Voigt profiles, Stark wings; and the emergent flux.
-
-Everything lives on a lattice that is even in ln(lambda), u = c ln(lambda) in km/s, so that a
-Doppler width, a rotation or an instrument of constant resolution is the same convolution everywhere.
-"""
+"""Absorption profiles: weak lines, Voigt profiles, Stark wings; and the emergent flux."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from scipy import fft, sparse
 from scipy.special import voigt_profile
 
-from skspec.datasets._atmosphere import ELEMENTS, THETA, continuum_opacity, saha, solve_layer
+from skspec.datasets._atmosphere import (
+    ELEMENTS,
+    THETA,
+    Layer,
+    continuum_opacity,
+    saha,
+    solve_layer,
+)
+from skspec.datasets._lattice import LIGHT_SPEED, Lattice
 from skspec.datasets._lines import (
     CLASSICAL_CROSS_SECTION,
     LineList,
@@ -22,9 +23,7 @@ from skspec.datasets._lines import (
     hydrogen_lines,
 )
 
-__all__ = ["Lattice", "absorption", "blackbody", "line_layers", "residual_depth"]
-
-LIGHT_SPEED = 299792.458  # km/s
+__all__ = ["Absorber", "blackbody", "line_layers", "residual_depth"]
 
 # Calibrated against the equivalent widths of the Sun (tests/datasets/test_solar.py).
 LINE_DEPTH = 0.15  # continuum optical depth at which metal lines form
@@ -39,64 +38,9 @@ WEAK_WING = 80.0  # km/s, where the wing of a weak line is tapered to nothing
 WEAK_SOFTENING = 2.0  # km/s
 CORE = 90.0  # km/s: the Voigt function of a strong line is computed exactly within this
 WING_SOFTENING = 6.0  # km/s
-WING_REACH = 20000.0  # km/s, where the wing of a strong line is tapered to nothing
+WING_REACH = 8000.0  # km/s, where the wing of a strong line is tapered to nothing
 HYDROGEN_REACH = {2: 14000.0, 3: 4000.0}  # km/s, where the wings are tapered to nothing
 STARK_AREA = 2.39628  # integral of (x^2 + 1)^(-5/4) over the real line
-
-
-class Lattice(NamedTuple):
-    """Even steps in u = c ln(lambda); points are multiples of `step`, whatever the range."""
-
-    start: int
-    size: int
-    step: float  # km/s
-
-    @classmethod
-    def covering(cls, wavelength_min, wavelength_max, step, pad):
-        """The lattice over a range of vacuum wavelengths [Angstrom], `pad` km/s wider each side."""
-        first = int(np.floor((LIGHT_SPEED * np.log(wavelength_min) - pad) / step))
-        last = int(np.ceil((LIGHT_SPEED * np.log(wavelength_max) + pad) / step))
-        return cls(first, fft.next_fast_len(last - first + 1, real=True), step)
-
-    @property
-    def velocity(self):
-        """u of each point [km/s], shape (size,)."""
-        return (self.start + np.arange(self.size)) * self.step
-
-    @property
-    def frequency(self):
-        """Fourier frequencies [s/km], shape (size // 2 + 1,)."""
-        return fft.rfftfreq(self.size, self.step)
-
-    def windows(self, centres, half_width):
-        """Points within `half_width` km/s of each centre: distances and lattice indices, (m, k)."""
-        reach = int(np.ceil(half_width / self.step))
-        nearest = np.rint(centres / self.step).astype(int)
-        index = nearest[:, None] + np.arange(-reach, reach + 1)
-        return index * self.step - centres[:, None], index - self.start
-
-    def scatter(self, values, columns):
-        """Sparse (m, size) matrix with `values` (m, k) at `columns`; those off the lattice are lost."""
-        rows = np.broadcast_to(np.arange(len(columns))[:, None], columns.shape)
-        inside = (columns >= 0) & (columns < self.size)
-        entries = (values[inside], (rows[inside], columns[inside]))
-        return sparse.csr_array(entries, (len(columns), self.size))
-
-    def weights(self, velocity, order=6):
-        """Lagrange interpolation from the lattice to points `velocity`, sparse (k, size)."""
-        position = np.asarray(velocity) / self.step - self.start
-        base = np.floor(position).astype(int) - order // 2 + 1
-        offset = (position - base)[:, None]
-        nodes = np.arange(order)
-        weight = np.ones((len(position), order))
-        for node in nodes:
-            others = nodes[nodes != node]
-            weight[:, node] = np.prod((offset - others) / (node - others), axis=1)
-        rows = np.repeat(np.arange(len(position)), order)
-        columns = (base[:, None] + nodes).ravel()
-        if columns.size and (columns.min() < 0 or columns.max() >= self.size):
-            raise IndexError("points outside the lattice")
-        return sparse.csr_array((weight.ravel(), (rows, columns)), (len(position), self.size))
 
 
 def line_layers(teff, logg, feh, alpha_m):
@@ -106,71 +50,86 @@ def line_layers(teff, logg, feh, alpha_m):
     return metal, solve_layer(teff, logg, feh, alpha_m, depth)
 
 
-def absorption(lattice, metal_layer, hydrogen_layer=None, *, metals=None):
-    """The absorbed share eta / (1 + eta) of each star at each point of the lattice, shape (n, size).
+class Absorber:
+    """Line absorption on a lattice; what does not depend on the star is computed once.
 
-    eta is the ratio of line to continuum absorption. `metals` is a `LineList`, by default the
-    real lines and the forest; without a `hydrogen_layer` there is no hydrogen.
+    Parameters
+    ----------
+    lattice : Lattice
+    metals : LineList, optional
+        By default the real lines and the forest.
     """
-    metals = _all_metals() if metals is None else metals
-    eta = _weak_lines(lattice, metal_layer, metals.take(~metals.strong))
-    _add_strong_lines(eta, lattice, metal_layer, metals.take(metals.strong))
-    if hydrogen_layer is not None:
-        _add_hydrogen(eta, lattice, hydrogen_layer)
-    return np.divide(eta, 1.0 + eta, out=eta)
 
+    def __init__(self, lattice: Lattice, metals: LineList | None = None):
+        if metals is None:
+            metals = LineList(*(np.concatenate(two) for two in zip(atomic_lines(), forest_lines())))
+        self.lattice = lattice
+        self._prepare_weak(metals.take(~metals.strong))
+        self._prepare_strong(metals.take(metals.strong))
 
-def _all_metals():
-    return LineList(*(np.concatenate(pair) for pair in zip(atomic_lines(), forest_lines())))
+    def __call__(self, metal_layer: Layer, hydrogen_layer: Layer | None = None) -> np.ndarray:
+        """The absorbed share eta / (1 + eta) of each star on the lattice, shape (n, size).
 
+        eta is the ratio of line to continuum absorption. Without a second layer: no hydrogen.
+        """
+        eta = self._weak_lines(metal_layer)
+        self._add_strong_lines(eta, metal_layer)
+        if hydrogen_layer is not None:
+            _add_hydrogen(eta, self.lattice, hydrogen_layer)
+        return np.divide(eta, 1.0 + eta, out=eta)
 
-def _weak_lines(lattice, layer, lines):
-    """Weak lines: a Gaussian core and a damping wing, with the mass and damping of iron.
+    def _prepare_weak(self, lines):
+        lattice = self.lattice
+        velocity = LIGHT_SPEED * np.log(lines.wavelength)
+        inside = (velocity > lattice.velocity[0]) & (velocity < lattice.velocity[-1])
+        self.weak, velocity = lines.take(inside), velocity[inside]
+        shifts, columns = lattice.windows(velocity, WEAK_WING)
+        wing = (1.0 - (shifts / WEAK_WING) ** 2).clip(0.0) ** 2
+        wing /= np.pi * (shifts**2 + WEAK_SOFTENING**2)
+        self.weak_wings = lattice.scatter(wing, columns)
+        self.weak_shifts, columns = lattice.windows(velocity, WEAK_CORE)
+        self.weak_cores = lattice.scatter(np.ones((columns.size, 1)), columns.reshape(-1, 1))
 
-    For small damping a Voigt profile is exp(-v^2/b^2) / (sqrt(pi) b) + gamma / (pi v^2); the wing
-    is blunted below WEAK_SOFTENING. Cores are computed per star in a narrow window; wings have
-    the same shape in every star, so that all of them are one sparse matrix product.
-    """
-    velocity = LIGHT_SPEED * np.log(lines.wavelength)
-    inside = (velocity > lattice.velocity[0]) & (velocity < lattice.velocity[-1])
-    lines, velocity = lines.take(inside), velocity[inside]
-    strength = lines.strengths(layer)
-    gamma = lines.damping(layer, WAALS_ENHANCEMENT)
-    shifts, columns = lattice.windows(velocity, WEAK_WING)
-    wing = (1.0 - (shifts / WEAK_WING) ** 2).clip(0.0) ** 2 / (shifts**2 + WEAK_SOFTENING**2)
-    eta = (strength * gamma / np.pi) @ lattice.scatter(wing, columns)
+    def _weak_lines(self, layer):
+        """Weak lines: a Gaussian core and a damping wing, with the mass and damping of iron.
 
-    shifts, columns = lattice.windows(velocity, WEAK_CORE)
-    b = doppler_width(ELEMENTS["Fe"].mass, layer.temperature, layer.turbulence)[:, None, None]
-    cores = np.exp(-(shifts**2) / b**2) * (strength[:, :, None] / (np.sqrt(np.pi) * b))
-    single = lattice.scatter(np.ones((columns.size, 1)), columns.reshape(-1, 1))
-    eta += cores.reshape(len(eta), -1) @ single
-    return eta
+        For small damping a Voigt profile is exp(-v^2/b^2) / (sqrt(pi) b) + gamma / (pi v^2); the
+        wing is blunted below WEAK_SOFTENING. Cores are computed per star in a narrow window; wings
+        have the same shape in every star, so that all of them are one sparse matrix product.
+        """
+        strength = self.weak.strengths(layer)
+        gamma = self.weak.damping(layer, WAALS_ENHANCEMENT)
+        eta = (strength * gamma) @ self.weak_wings
+        b = doppler_width(ELEMENTS["Fe"].mass, layer.temperature, layer.turbulence)[:, None, None]
+        cores = np.exp(-(self.weak_shifts**2) / b**2)
+        cores *= strength[:, :, None] / (np.sqrt(np.pi) * b)
+        eta += cores.reshape(len(eta), -1) @ self.weak_cores
+        return eta
 
+    def _prepare_strong(self, lines):
+        grid = self.lattice.velocity
+        centre = LIGHT_SPEED * np.log(lines.wavelength)
+        near = (centre > grid[0] - WING_REACH) & (centre < grid[-1] + WING_REACH)
+        self.strong, self.strong_centre = lines.take(near), centre[near]
+        shifts, columns = self.lattice.windows(self.strong_centre, WING_REACH)
+        wing = (1.0 - (shifts / WING_REACH) ** 2).clip(0.0) ** 2
+        wing /= np.pi * (shifts**2 + WING_SOFTENING**2)
+        self.strong_wings = self.lattice.scatter(wing, columns)
 
-def _add_strong_lines(eta, lattice, layer, lines):
-    """Wings gamma/pi / (v^2 + v0^2) for all lines at once, plus Voigt minus wing near the centre."""
-    grid = lattice.velocity
-    centre = LIGHT_SPEED * np.log(lines.wavelength)
-    near = (centre > grid[0] - WING_REACH) & (centre < grid[-1] + WING_REACH)
-    if not near.any():
-        return
-    lines, centre = lines.take(near), centre[near]
-    strength = lines.strengths(layer)
-    gamma = lines.damping(layer, WAALS_ENHANCEMENT)
-    distance = grid - centre[:, None]
-    pattern = (1.0 - (distance / WING_REACH) ** 2).clip(0.0) ** 2
-    pattern /= np.pi * (distance**2 + WING_SOFTENING**2)
-    eta += (strength * gamma) @ pattern
-    for k, line in enumerate(centre):
-        core = slice(*np.searchsorted(grid, [line - CORE, line + CORE]))
-        mass = ELEMENTS[lines.species[k].split()[0]].mass
-        b = doppler_width(mass, layer.temperature, layer.turbulence)[:, None]
-        v = grid[core] - line
-        voigt = voigt_profile(v, b / np.sqrt(2.0), gamma[:, k, None])
-        taper = (1.0 - (v / CORE) ** 2) ** 2
-        excess = voigt - gamma[:, k, None] * pattern[k, core]
-        eta[:, core] += strength[:, k, None] * taper * excess
+    def _add_strong_lines(self, eta, layer):
+        """Wings gamma/pi / (v^2 + v0^2) of all lines at once, plus Voigt minus wing near a centre."""
+        grid = self.lattice.velocity
+        strength = self.strong.strengths(layer)
+        gamma = self.strong.damping(layer, WAALS_ENHANCEMENT)
+        eta += (strength * gamma) @ self.strong_wings
+        for k, centre in enumerate(self.strong_centre):
+            core = slice(*np.searchsorted(grid, [centre - CORE, centre + CORE]))
+            mass = ELEMENTS[self.strong.species[k].split()[0]].mass
+            b = doppler_width(mass, layer.temperature, layer.turbulence)[:, None]
+            v = grid[core] - centre
+            excess = voigt_profile(v, b / np.sqrt(2.0), gamma[:, k, None])
+            excess -= gamma[:, k, None] / (np.pi * (v**2 + WING_SOFTENING**2))
+            eta[:, core] += strength[:, k, None] * (1.0 - (v / CORE) ** 2) ** 2 * excess
 
 
 def _add_hydrogen(eta, lattice, layer):
@@ -212,7 +171,7 @@ def _add_hydrogen(eta, lattice, layer):
 
 
 def _add_gaussian(eta, grid, centre, b, area):
-    """A Gaussian of Doppler width b and some area: the part of hydrogen that is not in the wings."""
+    """A Gaussian of Doppler width b and given area: what of hydrogen is not in the wings."""
     near = slice(*np.searchsorted(grid, [centre - 5.0 * b.max(), centre + 5.0 * b.max()]))
     v = grid[near] - centre
     eta[:, near] += np.exp(-((v / b[:, None]) ** 2)) * (area / (b * np.sqrt(np.pi)))[:, None]

@@ -165,6 +165,12 @@ def test_mistakes_get_a_sentence(arguments, message):
         make_spectra(3, random_state=0, **(SMALL | arguments))
 
 
+@pytest.mark.parametrize("n", [0, -3, 2.5])
+def test_a_whole_number_of_stars(n):
+    with pytest.raises(ValueError, match="whole number of stars"):
+        make_spectra(n)
+
+
 def test_importing_stays_light():
     code = (
         "import sys, skspec.datasets; "

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
+from skspec.datasets._lattice import LIGHT_SPEED, Lattice
 from skspec.datasets._lines import air_to_vacuum, atomic_lines, forest_lines
-from skspec.datasets._profiles import (
-    LIGHT_SPEED,
-    Lattice,
-    absorption,
-    line_layers,
-    residual_depth,
-)
+from skspec.datasets._profiles import Absorber, line_layers, residual_depth
 
 # Angstrom; Moore, Minnaert & Houtgast 1966 (NBS Monograph 61) and reviews, for disc centre or flux.
 SOLAR_WIDTHS = {
@@ -38,13 +33,13 @@ def equivalent_width(species, air, *, teff=5772.0, logg=4.44, feh=0.0, alpha_m=0
     metal, hydrogen = line_layers(*(np.array([float(v)]) for v in (teff, logg, feh, alpha_m)))
     if species == "H I":
         lattice = Lattice.covering(wavelength, wavelength, 1.0, 13_000.0)
-        share = absorption(lattice, metal, hydrogen, metals=atomic_lines().take(slice(0)))
+        share = Absorber(lattice, atomic_lines().take(slice(0)))(metal, hydrogen)
     else:
         lines = atomic_lines()
         one = np.isclose(lines.wavelength, wavelength) & (lines.species == species)
         assert one.sum() == 1
         lattice = Lattice.covering(wavelength, wavelength, 1.0, 3000.0)
-        share = absorption(lattice, metal, metals=lines.take(one))
+        share = Absorber(lattice, lines.take(one))(metal)
     depth = residual_depth(wavelength, np.array([teff]))[0]
     return depth * share.sum() * lattice.step / LIGHT_SPEED * wavelength
 

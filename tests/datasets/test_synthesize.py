@@ -6,8 +6,8 @@ from scipy.integrate import quad
 
 from skspec.datasets import synthesize
 from skspec.datasets._labels import LABEL_LIMITS
+from skspec.datasets._lattice import LIGHT_SPEED
 from skspec.datasets._observe import LIMB_DARKENING, rotation_transfer
-from skspec.datasets._profiles import LIGHT_SPEED
 
 WIDE = np.linspace(5200.0, 5340.0, 1400)
 
