@@ -319,10 +319,11 @@ class MultivariateNormal:
 
     def to_scipy(self, star: int | None = None):
         """The distribution of one star as `scipy.stats.multivariate_normal`."""
-        from scipy.stats import multivariate_normal
+        from scipy.stats import Covariance, multivariate_normal
 
+        # from a plain matrix scipy takes labels of very different units for a singular covariance
         one = self if star is None else self[star]
-        return multivariate_normal(one.mean(), one.cov(), allow_singular=True)
+        return multivariate_normal(one.mean(), Covariance.from_cholesky(one.scale_tril))
 
     def to_torch(self):
         """The batch as `torch.distributions.MultivariateNormal` (needs torch)."""

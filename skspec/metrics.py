@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.base import predict_dist
+from skspec.distributions import MultivariateNormal
 
 __all__ = [
     "bias",
@@ -139,10 +140,8 @@ def neg_log_likelihood(y_true, dist, *, marginal: bool = False):
     y_true, dist = _finite(y_true, dist)
     if not marginal:
         return -dist.log_prob(y_true).mean()
-    sigma = dist.std()
-    with np.errstate(divide="ignore", invalid="ignore"):  # sigma may be 0
-        z = (y_true - dist.mean()) / sigma
-        return np.mean(0.5 * z**2 + np.log(sigma) + 0.5 * np.log(2 * np.pi), axis=0)
+    each = MultivariateNormal(dist.mean()[..., None], scale=dist.std()[..., None])
+    return -each.log_prob(y_true[..., None]).mean(axis=0)
 
 
 def energy_score(y_true, dist, *, scale=None):
