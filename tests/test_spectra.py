@@ -1,0 +1,388 @@
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition import PCA
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    cross_val_predict,
+    cross_validate,
+    learning_curve,
+    train_test_split,
+)
+from sklearn.utils import resample, shuffle
+from sklearn.utils.parallel import Parallel, delayed
+
+from skspec import Spectra, concatenate
+
+sys.path.insert(0, str(Path(__file__).parent))  # worker processes need to find the helpers
+from helpers import PlainRidge, memmap_kind  # noqa: E402
+
+
+@pytest.fixture
+def spectra():
+    rng = np.random.default_rng(0)
+    return Spectra(
+        rng.uniform(0.5, 1.5, (10, 6)),
+        ivar=rng.uniform(1, 100, (10, 6)),
+        wavelength=np.linspace(5000, 5005, 6),
+        order=[0, 0, 0, 1, 1, 1],
+        meta={
+            "star": [f"s{k}" for k in range(10)],
+            "rv": np.arange(10.0),
+            "table": pd.DataFrame({"ra": np.arange(10), "dec": 0.0}, index=list("abcdefghij")),
+            "survey": "ten letter",  # as long as there are stars, and still no per-star entry
+            "columns": {"a": 1},
+            "flags": set(range(10)),
+        },
+    )
+
+
+def assert_same(a, b):
+    assert_array_equal(a.flux, b.flux)
+    for name in ("ivar", "wavelength", "order"):
+        x, y = getattr(a, name), getattr(b, name)
+        assert (x is None) == (y is None)
+        if x is not None:
+            assert_array_equal(x, y)
+
+
+# -- construction ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flux, shape",
+    [
+        (np.ones(5), (1, 5)),
+        ([[1, 2], [3, 4]], (2, 2)),
+        (np.ones((3, 0)), (3, 0)),
+        (np.ones((0, 4)), (0, 4)),
+        (pd.DataFrame(np.ones((2, 3))), (2, 3)),
+        (np.ones((2, 3), dtype=bool), (2, 3)),
+        (np.ones((2, 3), dtype=">f4"), (2, 3)),
+    ],
+)
+def test_shapes_taken(flux, shape):
+    spectra = Spectra(flux)
+    assert spectra.shape == shape == np.asarray(spectra).shape
+    assert len(spectra) == shape[0]
+    assert spectra.size == shape[0] * shape[1]
+    assert spectra.dtype == np.float64
+    repr(spectra)
+
+
+@pytest.mark.parametrize(
+    "ivar", [3.0, np.float32(3.0), np.full(6, 3.0), np.full((2, 6), 3), [[3], [3]]]
+)
+def test_ivar_broadcasts(ivar):
+    assert_array_equal(Spectra(np.ones((2, 6)), ivar=ivar).ivar, np.full((2, 6), 3.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_data_type_is_kept(dtype):
+    ones = np.ones((2, 3), dtype=dtype)
+    spectra = Spectra(ones, flux_err=0.5 * ones, mask=[True, False, False])
+    assert spectra.flux.dtype == spectra.ivar.dtype == spectra[0].dtype == dtype
+    broken = ones.copy()
+    broken[0, 0] = np.nan
+    assert Spectra(broken, ivar=ones).flux.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "kwargs, sentence",
+    [
+        ({"flux": np.ones((2, 3, 4))}, "order="),
+        ({"flux": 1.0}, r"must be \(stars, pixels\)"),
+        ({"flux": [["a"]]}, "real numbers"),
+        ({"flux": [[1j]]}, "real numbers"),
+        ({"ivar": 1, "flux_err": 1}, "either ivar or flux_err"),
+        ({"ivar": np.ones(4)}, "does not fit the flux"),
+        ({"flux_err": np.ones((3, 3))}, "does not fit the flux"),
+        ({"mask": np.ones((1, 2), bool)}, "does not fit the flux"),
+        ({"wavelength": [1, 2]}, "give one wavelength per pixel"),
+        ({"wavelength": np.ones((2, 3))}, "shared by all stars"),
+        ({"wavelength": [1, np.nan, 2]}, "NaN"),
+        ({"order": [1]}, "give one order per pixel"),
+        ({"flux": Spectra(np.ones((2, 3)))}, "replace"),
+    ],
+)
+def test_mistakes_get_a_sentence(kwargs, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Spectra(**{"flux": np.ones((2, 3))} | kwargs)
+
+
+# -- bad pixels and errors -------------------------------------------------------------------------
+
+
+def test_non_finite_flux_becomes_a_bad_zero():
+    flux = np.array([[1, np.nan, np.inf], [1, -np.inf, 2]])
+    for ivar in (None, 5.0):
+        spectra = Spectra(flux, ivar=ivar)
+        assert_array_equal(spectra.flux, [[1, 0, 0], [1, 0, 2]])
+        good = np.isfinite(flux)
+        assert_array_equal(spectra.good, good)
+        assert_array_equal(spectra.ivar[good], np.inf if ivar is None else 5.0)
+    assert np.isnan(flux[0, 1])
+
+
+@pytest.mark.parametrize("value, kept", [(-1, 0), (np.nan, 0), (0, 0), (np.inf, np.inf), (4, 4)])
+def test_ivar_values(value, kept):
+    assert Spectra([[1.0]], ivar=[[value]]).ivar == kept
+
+
+@pytest.mark.parametrize("value, kept", [(-1, 0), (np.nan, 0), (0, 0), (np.inf, 0), (0.5, 4)])
+def test_flux_err_values(value, kept):
+    assert Spectra([[1.0]], flux_err=[[value]]).ivar == kept
+
+
+def test_mask_hidden_in_masked_arrays():
+    flux = np.ma.masked_equal([[1.0, 9.0, 2.0]], 9.0)
+    spectra = Spectra(flux, mask=[False, False, True])
+    assert type(spectra.flux) is np.ndarray
+    assert_array_equal(spectra.good, [[True, False, False]])
+    nan = np.ma.masked_invalid([[1.0, np.nan, 2.0]])
+    assert_array_equal(Spectra(nan).good, [[True, False, True]])
+    assert_array_equal(Spectra(np.ones((1, 3)), ivar=nan).good, [[True, False, True]])
+    assert_array_equal(Spectra(np.ones((1, 3)), flux_err=nan).ivar, [[1, 0, 0.25]])
+
+
+@pytest.mark.parametrize("error", [1e-25, 1e-19, 1.0, 1e25])
+def test_single_precision_errors_of_any_unit(error):
+    spectra = Spectra(np.ones((1, 2), np.float32), flux_err=np.full((1, 2), error, np.float32))
+    assert spectra.good.all()
+    assert_allclose(spectra.flux_err, error, rtol=1e-6)
+
+
+def test_no_errors():
+    spectra = Spectra(np.ones((2, 3)))
+    assert spectra.ivar is None
+    assert not spectra.has_errors
+    assert spectra.good.all()
+    assert_array_equal(spectra.flux_err, 0)
+    assert np.isnan(spectra.snr).all()
+    assert not Spectra(np.ones((2, 3)), mask=[True, False, False]).has_errors
+
+
+def test_variance_and_snr():
+    spectra = Spectra([[2.0, -4.0, 8.0], [1, 1, 1]], flux_err=[[0.5, 1, 1], [0, 0, 0]])
+    assert_array_equal(spectra.variance, [[0.25, 1, 1], [np.inf] * 3])
+    assert_array_equal(spectra.snr, [4, np.nan])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    flux=hnp.arrays(float, (3, 4), elements=st.floats(allow_nan=True, allow_infinity=True)),
+    ivar=hnp.arrays(float, (3, 4), elements=st.floats(allow_nan=True, allow_infinity=True)),
+    mask=hnp.arrays(bool, (3, 4)),
+)
+def test_whatever_comes_in_is_clean(flux, ivar, mask):
+    before = flux.copy(), ivar.copy(), mask.copy()
+    spectra = Spectra(flux, ivar=ivar, mask=mask)
+    assert np.isfinite(spectra.flux).all()
+    assert (spectra.ivar >= 0).all()
+    assert_array_equal(spectra.good, np.isfinite(flux) & (ivar > 0) & ~mask)
+    for now, then in zip((flux, ivar, mask), before):
+        assert_array_equal(now, then)
+    assert_same(Spectra(spectra.flux, ivar=spectra.ivar), spectra)
+
+
+# -- slicing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        slice(2, 5), slice(None, None, -1), [3, 1, 1], np.array([3, 1], np.uint8), [], range(3),
+        np.arange(10) % 2 == 0, [True] * 4 + [False] * 6, pd.Index([4, 2]), pd.Series([4, 2]),
+    ],
+)  # fmt: skip
+def test_rows(spectra, rows):
+    part = spectra[rows]
+    everyone = pd.Series(range(10))
+    index = (everyone[rows] if isinstance(rows, slice) else everyone[list(rows)]).to_numpy(int)
+    assert_array_equal(part.flux, spectra.flux[index])
+    assert_array_equal(part.ivar, spectra.ivar[index])
+    assert_array_equal(part.meta["rv"], index)
+    assert list(part.meta["star"]) == [f"s{k}" for k in index]
+    assert_array_equal(part.meta["table"]["ra"], index)
+    assert part.meta["survey"] == "ten letter"
+    assert part.meta["columns"] == {"a": 1}
+    assert part.meta["flags"] == set(range(10))
+    assert_array_equal(part.wavelength, spectra.wavelength)
+    assert_array_equal(part.order, spectra.order)
+
+
+@pytest.mark.parametrize("row", [0, 3, -1, np.int64(-10), np.array(3)])
+def test_one_star_keeps_two_axes(spectra, row):
+    assert spectra[row].shape == (1, 6)
+    assert_array_equal(spectra[row].flux[0], spectra.flux[row])
+    assert spectra[row].meta["rv"] == np.arange(10)[row]
+
+
+@pytest.mark.parametrize(
+    "pixels, expected",
+    [(slice(1, 3), [1, 2]), ([4, 0], [4, 0]), (np.arange(6) > 3, [4, 5]), (2, [2]), (-1, [5])],
+)
+def test_pixels(spectra, pixels, expected):
+    for part in (spectra[:, pixels], spectra[..., pixels]):
+        assert_array_equal(part.flux, spectra.flux[:, expected])
+        assert_array_equal(part.ivar, spectra.ivar[:, expected])
+        assert_array_equal(part.wavelength, spectra.wavelength[expected])
+        assert_array_equal(part.order, spectra.order[expected])
+    assert spectra[[1, 2], pixels].shape == (2, len(expected))
+    assert spectra[[1, 2], ...].shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [10, -11, [True, False], [[0, 1]], "star", 1.0, True, (0, 0, 0), (0, 6), np.arange(6) > 2],
+)
+def test_index_errors(spectra, key):
+    with pytest.raises(IndexError):
+        spectra[key]
+
+
+def test_iteration_stops(spectra):
+    assert [star.meta["rv"][0] for star in spectra] == list(range(10))
+
+
+def test_slices_are_views_and_never_touch_the_parent(spectra):
+    assert np.shares_memory(spectra[2:5].flux, spectra.flux)
+    before = spectra.flux.copy()
+    spectra[[1, 2]].flux[:] = 0
+    assert_array_equal(spectra.flux, before)
+
+
+def test_window(spectra):
+    part = spectra.window(5001, 5003)
+    assert_array_equal(part.wavelength, [5001, 5002, 5003])
+    with pytest.raises(ValueError, match="cover 5000.0-5005.0"):
+        spectra.window(1, 2)
+    with pytest.raises(ValueError, match="no wavelength"):
+        Spectra(np.ones((1, 2))).window(1, 2)
+
+
+def test_replace(spectra):
+    other = spectra.replace(flux=2 * spectra.flux, mask=np.arange(6) == 1)
+    assert_array_equal(other.flux, 2 * spectra.flux)
+    assert_array_equal(other.ivar[:, 1], 0)
+    assert_array_equal(other.ivar[:, 2], spectra.ivar[:, 2])
+    assert_allclose(spectra.replace(flux_err=0.5).ivar, 4)
+    assert spectra.replace(ivar=None).ivar is None
+    assert other.meta["star"] == spectra.meta["star"]
+
+
+def test_repr(spectra):
+    assert repr(Spectra(np.ones((1, 3)))) == "<Spectra: 1 star x 3 pixels, no errors>"
+    assert "2 orders" in repr(spectra)
+    assert "5000.0-5005.0 Angstrom" in repr(spectra)
+    assert "33.3 % bad" in repr(Spectra(np.ones((1, 3)), mask=[True, False, False]))
+    for empty in (spectra[:0], spectra[:, []]):
+        assert "Spectra" in repr(empty)
+
+
+# -- concatenate -----------------------------------------------------------------------------------
+
+
+def test_concatenate_undoes_slicing(spectra):
+    again = concatenate(s for s in (spectra[:3], spectra[3], spectra[4:]))
+    assert_same(again, spectra)
+    assert list(again.meta["star"]) == spectra.meta["star"]
+
+
+def test_concatenate_with_and_without_errors():
+    both = concatenate([Spectra(np.ones((1, 2))), Spectra(np.ones((2, 2)), ivar=3.0)])
+    assert_array_equal(both.ivar[:, 0], [np.inf, 3, 3])
+    assert concatenate([Spectra(np.ones((1, 2)))] * 2).ivar is None
+
+
+def test_concatenate_refuses(spectra):
+    with pytest.raises(ValueError, match="empty"):
+        concatenate([])
+    for other in (
+        spectra[:, 1:],
+        spectra.replace(wavelength=None),
+        spectra.replace(order=np.arange(6)),
+        spectra.replace(wavelength=spectra.wavelength + 1),
+    ):
+        with pytest.raises(ValueError, match="different grids"):
+            concatenate([spectra, other])
+
+
+# -- memory, pickling, processes -------------------------------------------------------------------
+
+
+def test_arrays_are_not_copied_or_written(tmp_path):
+    flux = np.lib.format.open_memmap(tmp_path / "flux.npy", "w+", np.float32, (5, 4))
+    flux[:] = 1
+    ivar = np.ones((5, 4))
+    ivar.flags.writeable = flux.flags.writeable = False
+    spectra = Spectra(flux, ivar=ivar)
+    assert np.shares_memory(spectra.flux, flux)
+    assert np.shares_memory(np.asarray(spectra), flux)
+    assert np.shares_memory(spectra[1:3].flux, flux)
+    assert np.shares_memory(spectra.ivar, ivar)
+    assert not np.shares_memory(Spectra(flux, ivar=ivar, mask=[1, 0, 0, 0]).ivar, ivar)
+    assert_array_equal(ivar, 1)
+    assert not np.shares_memory(np.array(spectra), flux)
+
+
+def test_pickle(spectra):
+    again = pickle.loads(pickle.dumps(spectra))
+    assert_same(again, spectra)
+    assert again.meta["star"] == spectra.meta["star"]
+
+
+def test_workers_get_memory_maps():
+    big = Spectra(np.ones((400, 500)), ivar=np.ones((400, 500)))
+    kinds = Parallel(n_jobs=2, max_nbytes=1000)(delayed(memmap_kind)(big) for _ in range(2))
+    assert kinds == [(True, True)] * 2
+
+
+# -- through scikit-learn, untouched ---------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled():
+    rng = np.random.default_rng(1)
+    flux = rng.normal(size=(60, 6))
+    return Spectra(flux, ivar=flux**2 + 1, wavelength=np.arange(6.0)), flux[:, 0] + 2 * flux[:, 1]
+
+
+def test_splitters_and_shuffles(labelled):
+    spectra, y = labelled
+    parts = train_test_split(spectra, y, test_size=0.25, random_state=0)
+    assert [type(p) for p in parts[:2]] == [Spectra, Spectra]
+    for part in (*parts[:2], shuffle(spectra, random_state=0), resample(spectra, random_state=0)):
+        assert_allclose(part.ivar, part.flux**2 + 1)
+        assert_array_equal(part.wavelength, spectra.wavelength)
+    for train, test in KFold(3).split(spectra):
+        assert len(spectra[train]) + len(spectra[test]) == 60
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_errors_arrive_at_test_time(labelled, n_jobs):
+    spectra, y = labelled
+    model = PlainRidge(1e-9)  # raises when the errors get lost
+    search = GridSearchCV(model, {"alpha": [1e-9, 1e3]}, n_jobs=n_jobs, error_score="raise")
+    search.fit(spectra, y)
+    assert search.best_params_ == {"alpha": 1e-9}
+    assert_allclose(search.predict(spectra), y)
+    assert_allclose(cross_val_predict(model, spectra, y, n_jobs=n_jobs), y)
+    scores = cross_validate(model, spectra, y, n_jobs=n_jobs, error_score="raise")
+    assert_allclose(scores["test_score"], 1)
+    _, _, test = learning_curve(model, spectra, y, n_jobs=n_jobs, error_score="raise")
+    assert_allclose(test[1:], 1)  # the smallest training set has fewer stars than pixels
+
+
+def test_stock_transformers_read_the_flux(labelled):
+    spectra, _ = labelled
+    assert_allclose(PCA(2).fit_transform(spectra), PCA(2).fit_transform(spectra.flux))
