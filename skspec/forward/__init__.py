@@ -1,6 +1,14 @@
 """Forward models: learn labels -> flux, invert by likelihood."""
 
 from skspec.forward._base import ForwardModel, InversionResult
-from skspec.forward._the_cannon import TheCannon, censoring_mask
+from skspec.forward._slam import SLAM
+from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 
-__all__ = ["ForwardModel", "InversionResult", "TheCannon", "censoring_mask"]
+__all__ = [
+    "FewStarsWarning",
+    "ForwardModel",
+    "InversionResult",
+    "SLAM",
+    "TheCannon",
+    "censoring_mask",
+]

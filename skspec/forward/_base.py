@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._progress import CallbackSupportMixin, fit_task
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
@@ -87,16 +88,19 @@ class InversionResult:
         )
 
 
-class ForwardModel(LabelRegressor):
+class ForwardModel(CallbackSupportMixin, LabelRegressor):
     """Base of models labels -> flux that are linear in features of the labels.
 
     A subclass provides
 
-    - ``_fit_flux(x, spectra)``: learn from scaled labels `x` and spectra; set `scatter_`;
+    - ``_fit_flux(x, spectra, context)``: learn from scaled labels `x` and spectra; set `scatter_`;
+      `context` is for :func:`skspec._progress.track`;
     - ``_features(x, derivative=False)``: ``phi (m, q)`` and its derivative ``(m, K, q)``;
+    - ``_curvature(x, weight)``: ``sum_q weight (m, q) phi_q''`` of shape ``(m, K, K)``;
     - ``_coef``: property, array (q, P), so that the flux is ``phi @ _coef``;
     - ``_out_of_sample(x, spectra)``: yields ``(pixels, residual (n, B), jacobian (n, K, B))``, block
-      by block of pixels, of the training stars from models that have not seen them.
+      by block of pixels, of the training stars from models that have not seen them (or overrides
+      ``_cross_validate``).
 
     Parameters common to all forward models
     ---------------------------------------
@@ -136,7 +140,7 @@ class ForwardModel(LabelRegressor):
         "clean_rounds": [Interval(Integral, 1, None, closed="left")],
         "loss": [StrOptions({"linear", "soft_l1", "huber"})],
         "n_starts": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_steps": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
@@ -144,17 +148,20 @@ class ForwardModel(LabelRegressor):
     # -- what a subclass provides ------------------------------------------------------------------
 
     @abstractmethod
-    def _fit_flux(self, x, spectra): ...
+    def _fit_flux(self, x, spectra, context): ...
 
     @abstractmethod
     def _features(self, x, derivative=False): ...
+
+    @abstractmethod
+    def _curvature(self, x, weight): ...
 
     @property
     @abstractmethod
     def _coef(self): ...
 
-    @abstractmethod
-    def _out_of_sample(self, x, spectra): ...
+    def _out_of_sample(self, x, spectra):
+        raise NotImplementedError
 
     def _label_scaler(self):
         return LabelScaler()
@@ -191,14 +198,15 @@ class ForwardModel(LabelRegressor):
         x = self._to_scaled(y)
         keep = np.ones(len(x), dtype=bool)
         rounds = 0 if self.clean_training is None else self.clean_rounds
-        for remaining in range(rounds, -1, -1):
-            errors = self._fit_kept(x, spectra, keep)
-            if remaining == 0:
-                break
-            drop = keep & errors.outliers(self._scaled_model_cov, self.clean_training)
-            if not drop.any():
-                break
-            keep &= ~drop
+        with fit_task(self, X, y, rounds + 1) as context:
+            for remaining in range(rounds, -1, -1):
+                errors = self._fit_kept(x, spectra, keep, context)
+                if remaining == 0:
+                    break
+                drop = keep & errors.outliers(self._scaled_model_cov, self.clean_training)
+                if not drop.any():
+                    break
+                keep &= ~drop
         self.training_outliers_ = np.flatnonzero(~keep)
         self._prepare_inversion(x[keep])
         return self
@@ -210,13 +218,13 @@ class ForwardModel(LabelRegressor):
     def _to_scaled(self, labels):
         return (labels - self.label_pivot_) / self.label_scale_
 
-    def _fit_kept(self, x, spectra, keep):
+    def _fit_kept(self, x, spectra, keep, context):
         """One round: learn from the stars kept, measure the error on all of them."""
         all_kept = keep.all()
         kept = spectra if all_kept else spectra[keep]
         self.training_variance_ = _mean_variance(kept)
         self._flux_floor = VARIANCE_FLOOR * np.maximum(_mean_square(kept), np.finfo(float).tiny)
-        self._fit_flux(x[keep], kept)
+        self._fit_flux(x[keep], kept, context)
         self.training_mse_ = self._training_mse(x[keep], kept)
         n, n_labels = x.shape
         self._scaled_model_cov = np.zeros((n_labels, n_labels))
@@ -233,23 +241,36 @@ class ForwardModel(LabelRegressor):
 
     def _label_errors(self, x, spectra, keep):
         """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
+        kept = spectra if keep.all() else spectra[keep]
         total = LabelErrorSum(*x.shape)
-        self.cv_mse_ = np.full(spectra.shape[1], np.nan)
-        kept, rows = (spectra, slice(None)) if keep.all() else (spectra[keep], keep.nonzero()[0])
-        for pixels, residual, jacobian in self._out_of_sample(x[keep], kept):
-            part = kept[:, pixels]
-            total.add(rows, 1.0 / self._variance(part, pixels), residual, jacobian)
-            n_good = part.good.sum(axis=0)
-            squares = np.sum(residual**2, axis=0, where=part.good)
-            self.cv_mse_[pixels] = squares / np.where(n_good > 0, n_good, np.nan)
+        part, self.cv_mse_ = self._cross_validate(x[keep], kept)
+        total.put(keep, part)
         removed = np.flatnonzero(~keep)
         step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
         for start in range(0, len(removed), step):  # no model has seen these
             rows = removed[start : start + step]
             phi, slope = self._features(x[rows], derivative=True)
             residual = spectra[rows].flux - phi @ self._coef
-            total.add(rows, 1.0 / self._variance(spectra[rows]), residual, slope @ self._coef)
+            total.add(
+                rows, 1.0 / self._variance(spectra[rows]), residual, slope @ self._coef,
+                lambda pull, rows=rows: self._curvature(x[rows], pull @ self._coef.T),
+            )  # fmt: skip
         return total.errors()
+
+    def _cross_validate(self, x, spectra):
+        """Sums over pixels for the label errors, and the cross-validated mean squared flux error."""
+        total = LabelErrorSum(*x.shape)
+        mse = np.full(spectra.shape[1], np.nan)
+        for pixels, residual, jacobian in self._out_of_sample(x, spectra):
+            part = spectra[:, pixels]
+            total.add(
+                slice(None), 1.0 / self._variance(part, pixels), residual, jacobian,
+                lambda pull, pixels=pixels: self._curvature(x, pull @ self._coef[:, pixels].T),
+            )  # fmt: skip
+            n_good = part.good.sum(axis=0)
+            squares = np.sum(residual**2, axis=0, where=part.good)
+            mse[pixels] = squares / np.where(n_good > 0, n_good, np.nan)
+        return total, mse
 
     def _training_mse(self, x, spectra):
         squares, n_good = np.zeros(spectra.shape[1]), np.zeros(spectra.shape[1])
@@ -323,14 +344,19 @@ class ForwardModel(LabelRegressor):
             raise ValueError("labels hold NaN or infinite values.")
         return self._to_scaled(labels)
 
-    def _variance(self, spectra, pixels=slice(None)):
-        """Photon plus model variance of each pixel; ``inf`` at bad pixels."""
+    def _photon_variance(self, spectra, pixels=slice(None)):
+        """Photon variance of each pixel; the training mean where unknown, ``inf`` at bad pixels."""
         variance = spectra.variance
         if self.uses_ivar_:
             unknown = variance == 0
             if unknown.any():
                 variance = np.where(unknown, self.training_variance_[pixels], variance)
-        return variance + (self.scatter_**2 + self._flux_floor)[pixels]
+        return variance
+
+    def _variance(self, spectra, pixels=slice(None)):
+        """Photon plus model variance of each pixel; ``inf`` at bad pixels."""
+        model = (self.scatter_**2 + self._flux_floor)[pixels]
+        return self._photon_variance(spectra, pixels) + model
 
     def noise_variance(self, X) -> np.ndarray:
         """Variance of every pixel in the inversion: photon noise plus model scatter.
@@ -404,7 +430,7 @@ class ForwardModel(LabelRegressor):
             n_good[rows] = np.sum(weight > 0, axis=1)
             x[rows], fisher[rows], chi2[rows], converged[rows], n_iter[rows] = minimise(
                 model, part.flux, weight, self._candidates, self._lower, self._upper,
-                n_starts=self.n_starts, max_iter=self.max_iter, tol=self.tol, loss=self.loss,
+                n_starts=self.n_starts, max_iter=self.max_steps, tol=self.tol, loss=self.loss,
             )  # fmt: skip
         return self._result(x, fisher, chi2, converged, n_iter, n_good)
 

@@ -4,9 +4,13 @@ Model errors are small per pixel but coherent between pixels, so they add up alo
 spectra while photon noise averages out: formal errors alone cover 5-40 % where 68 % is promised.
 The spectral residual :math:`r_i` that a model trained without star `i` leaves is projected on labels,
 
-.. math:: F_i = J_i^T W_i J_i, \qquad e_i = F_i^{-1} J_i^T W_i r_i,
+.. math:: F_i = J_i^T W_i J_i, \qquad
+          H_i = F_i - \sum_j w_{ij} r_{ij} \nabla^2 f_j, \qquad
+          e_i = H_i^{-1} J_i^T W_i r_i,
 
-which is the label error the model would make on that star.
+which is the label error the model would make on that star: one Newton step from the true labels. The
+curvature matters, for the residuals of a wrong model are not small: a Gauss-Newton step (without it)
+was 20-40 % short of a full inversion with the same cross-validated models, the Newton step within 5 %.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from skspec.forward._inversion import TINY_INFORMATION
 __all__ = ["LabelErrorSum", "LabelErrors", "label_covariance"]
 
 ONE_SIGMA = erf(1 / np.sqrt(2))  # 0.6827
+LEAST_CURVATURE = 0.2  # of the Fisher information, along any direction
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class LabelErrors:
     Attributes
     ----------
     error : ndarray of shape (n, K)
-        One linear step from the true labels of each star.
+        One Newton step from the true labels of each star.
     formal : ndarray of shape (n, K, K)
         Covariance that photons and pixel scatter alone would give.
     informed : ndarray of bool of shape (n,)
@@ -53,14 +58,15 @@ class LabelErrors:
 
 
 class LabelErrorSum:
-    """Accumulates ``J^T W J`` and ``J^T W r`` over pixels, for `n` stars and `K` labels."""
+    """Accumulates ``J^T W J``, ``J^T W r`` and ``sum w r f''`` over pixels, for n stars, K labels."""
 
     def __init__(self, n: int, n_labels: int):
         self.information = np.zeros((n, n_labels, n_labels))
         self.score = np.zeros((n, n_labels))
+        self.curvature = np.zeros((n, n_labels, n_labels))
         self.informed = np.zeros(n, dtype=bool)
 
-    def add(self, rows, weight, residual, jacobian):
+    def add(self, rows, weight, residual, jacobian, curvature):
         """Add some pixels of some stars.
 
         Parameters
@@ -72,17 +78,37 @@ class LabelErrorSum:
             Observed minus predicted flux.
         jacobian : ndarray of shape (m, K, B)
             Derivative of the flux with respect to scaled labels.
+        curvature : callable ``(m, B) -> (m, K, K)``
+            Sum over pixels of weighted residuals times second derivatives of the flux.
         """
         weighted = jacobian * weight[:, None, :]
+        self.curvature[rows] += curvature(weight * residual)
         self.information[rows] += weighted @ np.swapaxes(jacobian, 1, 2)
         self.score[rows] += (weighted @ residual[:, :, None])[..., 0]
         self.informed[rows] |= (weight > 0).any(axis=1)
 
+    def __iadd__(self, other: LabelErrorSum):
+        self.put(slice(None), other)
+        return self
+
+    def put(self, rows, other: LabelErrorSum):
+        """Add the sums of other pixels, or of the stars `rows` alone."""
+        self.information[rows] += other.information
+        self.score[rows] += other.score
+        self.curvature[rows] += other.curvature
+        self.informed[rows] |= other.informed
+
     def errors(self) -> LabelErrors:
         """Label errors of all stars."""
-        eye = TINY_INFORMATION * np.eye(self.score.shape[1])
-        formal = np.linalg.inv(self.information + eye)
-        error = (formal @ self.score[..., None])[..., 0]
+        fisher = self.information + TINY_INFORMATION * np.eye(self.score.shape[1])
+        formal = np.linalg.inv(fisher)
+        # in units of sigma H is I - L^-1 C L^-T; keep it positive, so that no step runs away
+        inverse = np.linalg.inv(np.linalg.cholesky(fisher))
+        bent = inverse @ self.curvature @ np.swapaxes(inverse, 1, 2)
+        value, vector = np.linalg.eigh(np.eye(self.score.shape[1]) - bent)
+        white = np.swapaxes(vector, 1, 2) @ inverse @ self.score[..., None]
+        white /= np.maximum(value, LEAST_CURVATURE)[..., None]
+        error = (np.swapaxes(inverse, 1, 2) @ vector @ white)[..., 0]
         return LabelErrors(error, formal, self.informed)
 
 

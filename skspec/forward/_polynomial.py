@@ -27,6 +27,7 @@ class Monomials:
         flat = np.maximum(lower, 0).reshape(-1, n_labels)
         self._lower, index = np.unique(flat, axis=0, return_inverse=True)
         self._index = index.reshape(n_labels, -1)
+        self._second = None
 
     @classmethod
     def of_degree(cls, n_labels: int, degree: int) -> Monomials:
@@ -65,6 +66,19 @@ class Monomials:
             return values
         lower = _products(x, self._lower)
         return values, lower[:, self._index] * self._factor
+
+    def curvature(self, x, weight):
+        """``sum_d weight_d v_d''`` at scaled labels (m, K) for weights (m, D): (m, K, K)."""
+        if self._second is None:
+            self._second = Monomials(self._lower)
+        _, slope = self._second(x, derivative=True)  # of the lower monomials, (m, K, D_lower)
+        m, n_labels = x.shape
+        out = np.empty((m, n_labels, n_labels))
+        for k in range(n_labels):
+            out[:, k] = np.einsum(
+                "mkd,md->mk", slope[:, :, self._index[k]], weight * self._factor[k]
+            )
+        return out
 
     def names(self, label_names):
         """Readable names of the terms, such as ``teff*logg`` and ``feh^2``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,7 +13,11 @@ from skspec.forward._polynomial import Monomials
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.least_squares import fit_least_squares_with_scatter, leave_one_out_blocks
 
-__all__ = ["TheCannon", "censoring_mask"]
+__all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
+
+
+class FewStarsWarning(UserWarning):
+    """There are too few training stars for the model that was asked for."""
 
 
 class TheCannon(ForwardModel):
@@ -47,7 +52,7 @@ class TheCannon(ForwardModel):
     label_scale : float, default=0.25
         Labels are scaled to ``(label - median) / (label_scale * (p97.5 - p2.5))``. 0.25 is the scale
         of Ho et al.; The Cannon 2 used 2. It matters only with regularisation.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_iter, tol, ivar
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
         See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
@@ -101,7 +106,7 @@ class TheCannon(ForwardModel):
         clean_rounds=3,
         loss="linear",
         n_starts=4,
-        max_iter=50,
+        max_steps=50,
         tol=1e-8,
         ivar="auto",
     ):
@@ -117,16 +122,16 @@ class TheCannon(ForwardModel):
         self.clean_rounds = clean_rounds
         self.loss = loss
         self.n_starts = n_starts
-        self.max_iter = max_iter
+        self.max_steps = max_steps
         self.tol = tol
         self.ivar = ivar
 
     def _label_scaler(self):
         return LabelScaler(method="percentile", factor=self.label_scale)
 
-    def _fit_flux(self, x, spectra):
+    def _fit_flux(self, x, spectra, context):
         if self.terms is None:
-            self._monomials = Monomials.of_degree(x.shape[1], self.degree)
+            self._monomials = self._affordable(*x.shape)
         else:
             self._monomials = Monomials.of_terms(self.terms, self.label_names_in_)
         self.terms_ = self._monomials.names(self.label_names_in_)
@@ -141,6 +146,23 @@ class TheCannon(ForwardModel):
                 f"No pixel has as many good stars as the model has terms ({len(design.T)}): give "
                 f"more training stars than the {len(x)} here, or a lower degree."
             )
+
+    def _affordable(self, n, n_labels):
+        """Monomials of the degree asked, or of the highest that has no more terms than stars."""
+        for degree in range(self.degree, 0, -1):
+            monomials = Monomials.of_degree(n_labels, degree)
+            if len(monomials) < n or degree == 1:
+                break
+        if degree < self.degree:
+            n_terms = len(Monomials.of_degree(n_labels, self.degree))
+            warnings.warn(
+                f"{n} training stars cannot hold the {n_terms} terms of degree {self.degree} in "
+                f"{n_labels} labels: TheCannon fits degree {degree} instead. Give more stars, or "
+                "choose the terms.",
+                FewStarsWarning,
+                stacklevel=6,
+            )
+        return monomials
 
     def _allowed_terms(self, spectra):
         """Boolean (D, P): False where a term holds a label that is censored in the pixel."""
@@ -157,6 +179,9 @@ class TheCannon(ForwardModel):
 
     def _features(self, x, derivative=False):
         return self._monomials(x, derivative)
+
+    def _curvature(self, x, weight):
+        return self._monomials.curvature(x, weight)
 
     @property
     def _coef(self):

@@ -1,0 +1,35 @@
+"""Progress of long fits through scikit-learn's callbacks: one private module, for the API is young.
+
+``estimator.set_callbacks(sklearn.callback.ProgressBar())`` then draws nested bars, also from inside a
+GridSearchCV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from sklearn.callback import CallbackSupportMixin
+
+__all__ = ["CallbackSupportMixin", "fit_task", "track"]
+
+
+@contextmanager
+def fit_task(estimator, X, y, n_rounds: int):
+    """The fit as a whole; yields the context that :func:`track` needs."""
+    context = estimator._init_callback_context(max_subtasks=n_rounds)
+    context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+    yield context
+    context.call_on_fit_task_end(estimator=estimator, X=X, y=y)
+
+
+def track(context, estimator, name: str, steps: Iterable, total: int) -> Iterator:
+    """Hand on `steps` one by one, telling the callbacks of each."""
+    task = context.subcontext(task_name=name, max_subtasks=total)
+    task.call_on_fit_task_begin(estimator=estimator)
+    for step in steps:
+        leaf = task.subcontext(task_name=name)
+        leaf.call_on_fit_task_begin(estimator=estimator)
+        leaf.call_on_fit_task_end(estimator=estimator)
+        yield step
+    task.call_on_fit_task_end(estimator=estimator)

@@ -1,0 +1,246 @@
+"""SLAM: flux of every pixel by support vector regression on the labels."""
+
+from __future__ import annotations
+
+from itertools import product
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.model_selection import KFold
+from sklearn.utils import gen_batches
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from skspec._progress import track
+from skspec._validation import Interval, StrOptions
+from skspec.forward._base import ForwardModel
+from skspec.forward._label_covariance import LabelErrorSum
+from skspec.forward._slam_pixels import SOLVERS, SLAMJob, fit_pixels, rbf_curvature, rbf_kernel
+from skspec.solvers.svr import admm_operator
+
+__all__ = ["SLAM"]
+
+CHUNK = 256  # pixels per task; fixed, so that the number of workers changes nothing
+
+
+class SLAM(ForwardModel):
+    r"""Stellar LAbel Machine: one support vector regression per pixel, inverted by likelihood.
+
+    .. math:: f_j(x) = \sum_i a_{ij}\, e^{-\gamma_j |x_i - x|^2} + b_j, \qquad |a_{ij}| \le C_j
+
+    from standardised labels :math:`x` to the flux standardised per pixel. Hyperparameters that are
+    lists are chosen for each pixel by cross-validation.
+
+    Parameters
+    ----------
+    C : float or list of float, default=(0.5, 2, 8)
+        Bound of the coefficients: the price of an error beyond the tube.
+    epsilon : float or list of float, default=0.05
+        Half width of the tube within which errors are free, in standard deviations of the pixel.
+    gamma : float, list of float or None, default=None
+        Inverse squared width of the kernel, in standardised label units; None is ``1 / K``.
+    cv : int, default=5
+        Folds of the cross-validation that measures the pixel errors and the label errors of the
+        model.
+    selection : {"loo", "folds"}, default="loo"
+        How hyperparameters are scored: leave-one-out in closed form from one fit, or by the `cv`
+        folds.
+    solver : {"batched", "libsvm"}, default="batched"
+        "batched" solves all pixels of a chunk together; "libsvm" is the plain loop it is tested
+        against.
+    svr_tol : float, default=1e-6
+        Largest violation of the optimality conditions, in standardised flux.
+    n_jobs : int, optional
+        Workers over chunks of pixels; any joblib backend (`joblib.parallel_config`).
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
+        See :class:`~skspec.forward.ForwardModel`.
+
+    Attributes
+    ----------
+    dual_coef_ : ndarray of shape (n, P)
+        Coefficients :math:`a` for the standardised flux.
+    intercept_ : ndarray of shape (P,)
+        :math:`b` for the standardised flux.
+    C_, epsilon_, gamma_ : ndarray of shape (P,)
+        Hyperparameters of each pixel.
+    cv_mse_ : ndarray of shape (P,)
+        Cross-validated mean squared error [flux squared].
+    scatter_ : ndarray of shape (P,)
+        Model error: square root of what `cv_mse_` exceeds the mean photon variance by.
+    flux_mean_, flux_std_ : ndarray of shape (P,)
+        Standardisation of the flux.
+    labels_fit_ : ndarray of shape (n, K)
+        Standardised labels of the training stars.
+
+    Notes
+    -----
+    The variance at inversion is photon noise plus ``scatter_**2``. Where the training spectra have no
+    errors that is the cross-validated mean squared error itself, as in the paper (whose public code
+    squares it once more).
+
+    References
+    ----------
+    Zhang, Liu & Deng 2020, ApJS 246, 9 (arXiv:1908.08677).
+
+    Examples
+    --------
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.forward import SLAM
+    >>> spectra, labels = make_spectra(150, n_pixels=200, random_state=0)
+    >>> model = SLAM(C=2, epsilon=0.05).fit(spectra[:100], labels[:100])
+    >>> model.predict_dist(spectra[100:])
+    <MultivariateNormal of teff, logg, feh: 50 stars>
+    """
+
+    _parameter_constraints: dict = {
+        **ForwardModel._parameter_constraints,
+        "C": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "epsilon": [Interval(Real, 0, None, closed="left"), "array-like"],
+        "gamma": [Interval(Real, 0, None, closed="neither"), "array-like", None],
+        "cv": [Interval(Integral, 2, None, closed="left")],
+        "selection": [StrOptions({"loo", "folds"})],
+        "solver": [StrOptions(set(SOLVERS))],
+        "svr_tol": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        C=(0.5, 2.0, 8.0),
+        epsilon=0.05,
+        gamma=None,
+        *,
+        cv=5,
+        selection="loo",
+        solver="batched",
+        svr_tol=1e-6,
+        n_jobs=None,
+        label_covariance=True,
+        clean_training=None,
+        clean_rounds=3,
+        loss="linear",
+        n_starts=4,
+        max_steps=50,
+        tol=1e-8,
+        ivar="auto",
+    ):
+        self.C = C
+        self.epsilon = epsilon
+        self.gamma = gamma
+        self.cv = cv
+        self.selection = selection
+        self.solver = solver
+        self.svr_tol = svr_tol
+        self.n_jobs = n_jobs
+        self.label_covariance = label_covariance
+        self.clean_training = clean_training
+        self.clean_rounds = clean_rounds
+        self.loss = loss
+        self.n_starts = n_starts
+        self.max_steps = max_steps
+        self.tol = tol
+        self.ivar = ivar
+
+    def _fit_flux(self, x, spectra, context):
+        self.labels_fit_ = x
+        good = spectra.good
+        n_good = np.maximum(good.sum(axis=0), 1)
+        self.flux_mean_ = np.sum(spectra.flux, axis=0, where=good, dtype=float) / n_good
+        squares = np.sum((spectra.flux - self.flux_mean_) ** 2, axis=0, where=good) / n_good
+        # a constant pixel has nothing to learn: any unit will do
+        self.flux_std_ = np.where(squares > self._flux_floor, np.sqrt(squares), 1.0)
+        job = self._job(x)
+        chunks = list(gen_batches(spectra.shape[1], CHUNK))
+        photon = self._photon_variance(spectra)
+        tasks = (
+            delayed(fit_pixels)(
+                job,
+                (spectra.flux[:, pixels] - self.flux_mean_[pixels]) / self.flux_std_[pixels],
+                good[:, pixels],
+                photon[:, pixels] / self.flux_std_[pixels] ** 2,
+                self._flux_floor[pixels] / self.flux_std_[pixels] ** 2,
+            )
+            for pixels in chunks
+        )
+        # one thread per worker: threaded BLAS inside threaded workers only fights itself
+        with threadpool_limits(limits=1 if self.n_jobs not in (None, 1) else None):
+            parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
+            done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
+        self._assemble(done, job, x.shape)
+
+    def _job(self, x):
+        """All that the chunks share."""
+        n, n_labels = x.shape
+        listed = [np.atleast_1d(np.asarray(v, dtype=float)) for v in (
+            self.C, self.epsilon, 1.0 / n_labels if self.gamma is None else self.gamma)]  # fmt: skip
+        for name, values in zip(("C", "epsilon", "gamma"), listed):
+            if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)):
+                raise ValueError(f"{name} must be a number or a list of numbers.")
+            if np.any(values < 0) or (name != "epsilon" and np.any(values == 0)):
+                raise ValueError(f"{name} must be positive; its list holds {values.tolist()}.")
+        folds = np.empty(n, dtype=int)
+        split = KFold(min(self.cv, n), shuffle=True, random_state=0).split(x)
+        for fold, (_, test) in enumerate(split):
+            folds[test] = fold
+        kernels = {gamma: rbf_kernel(x, x, gamma) for gamma in np.unique(listed[2])}
+        # simplest first (small C, wide tube, wide kernel), so that ties go to the smoother model
+        grid = sorted(product(*listed), key=lambda point: (point[0], -point[1], point[2]))
+        operators = {}
+        if self.solver == "batched":
+            operators = {gamma: admm_operator(kernel) for gamma, kernel in kernels.items()}
+        wanted = self.label_covariance or self.clean_training is not None
+        return SLAMJob(
+            x, kernels, grid, operators, folds, self.selection, self.solver, self.svr_tol, wanted
+        )
+
+    def _assemble(self, done, job, shape):
+        self.dual_coef_ = np.concatenate([chunk.dual_coef for chunk in done], axis=1)
+        self.intercept_ = np.concatenate([chunk.intercept for chunk in done])
+        point = np.array(job.grid)[np.concatenate([chunk.choice for chunk in done])]
+        self.C_, self.epsilon_, self.gamma_ = point.T
+        variance = np.concatenate([chunk.mse for chunk in done])
+        self._slam_mse = variance * self.flux_std_**2
+        self.scatter_ = np.concatenate([chunk.scatter for chunk in done]) * self.flux_std_
+        self._gammas = np.unique(self.gamma_)
+        self._weights = self._stack_coef()
+        total = LabelErrorSum(*shape)
+        for chunk in done:
+            total += chunk.errors
+        self._label_error_sum = total
+
+    def _stack_coef(self):
+        """Coefficients (1 + n G, P) of the features ``[1, k_gamma1, k_gamma2, ...]``."""
+        blocks = [(self.flux_mean_ + self.flux_std_ * self.intercept_)[None]]
+        for gamma in self._gammas:
+            blocks.append(np.where(self.gamma_ == gamma, self.dual_coef_ * self.flux_std_, 0.0))
+        return np.concatenate(blocks)
+
+    def _cross_validate(self, x, spectra):
+        total, self._label_error_sum = self._label_error_sum, None
+        return total, self._slam_mse
+
+    def _features(self, x, derivative=False):
+        kernels = [rbf_kernel(x, self.labels_fit_, gamma) for gamma in self._gammas]
+        phi = np.concatenate([np.ones((len(x), 1)), *kernels], axis=1)
+        if not derivative:
+            return phi
+        slope = np.zeros((len(x), x.shape[1], phi.shape[1]))
+        difference = np.moveaxis(self.labels_fit_[None] - x[:, None], 2, 1)
+        n = len(self.labels_fit_)
+        for g, (gamma, kernel) in enumerate(zip(self._gammas, kernels)):
+            columns = slice(1 + g * n, 1 + (g + 1) * n)
+            slope[:, :, columns] = 2 * gamma * difference * kernel[:, None]
+        return phi, slope
+
+    def _curvature(self, x, weight):
+        n = len(self.labels_fit_)
+        out = np.zeros((len(x), x.shape[1], x.shape[1]))
+        for g, gamma in enumerate(self._gammas):
+            kernel = rbf_kernel(x, self.labels_fit_, gamma)
+            part = weight[:, 1 + g * n : 1 + (g + 1) * n]
+            out += rbf_curvature(x, self.labels_fit_, kernel, gamma, part)
+        return out
+
+    @property
+    def _coef(self):
+        return self._weights
