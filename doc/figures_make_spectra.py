@@ -18,7 +18,8 @@ from skspec.datasets import synthesize
 SUN = {"teff": 5772, "logg": 4.44, "feh": 0.0}
 #: Title, what varies, its values, what stays, wavelength range [Angstrom], names of lines (vacuum).
 PANELS = [
-    ("Temperature: H$\\beta$ grows, iron fades", "teff", [4500, 5200, 6000, 7000], SUN, (4835, 4965),
+    ("Temperature: H$\\beta$ grows, iron fades", "teff", [4500, 5200, 6000, 7000], SUN,
+     (4835, 4965),
      {"H$\\beta$": 4862.7, "Fe I ": 4872.9, "Fe I  ": 4892.5, "Fe I": 4920.5, "Fe II": 4925.8,
       "Ba II": 4935.4, "Fe I   ": 4959.0}),
     ("Gravity at 5000 K: the wings of Mg b", "logg", [1.0, 2.5, 3.8, 4.8], SUN | {"teff": 5000},

@@ -117,7 +117,7 @@ class Absorber:
         self.strong_wings = self.lattice.scatter(wing, columns)
 
     def _add_strong_lines(self, eta, layer):
-        """Wings gamma/pi / (v^2 + v0^2) of all lines at once, plus Voigt minus wing near a centre."""
+        """Wings gamma/pi / (v^2 + v0^2) of all lines, plus Voigt minus wing near each centre."""
         grid = self.lattice.velocity
         strength = self.strong.strengths(layer)
         gamma = self.strong.damping(layer, WAALS_ENHANCEMENT)

@@ -7,7 +7,7 @@ from skspec.datasets._lattice import LIGHT_SPEED, Lattice
 from skspec.datasets._lines import air_to_vacuum, atomic_lines, forest_lines
 from skspec.datasets._profiles import Absorber, line_layers, residual_depth
 
-# Angstrom; Moore, Minnaert & Houtgast 1966 (NBS Monograph 61) and reviews, for disc centre or flux.
+# Angstrom, approximate: tables in the manner of Moore, Minnaert & Houtgast 1966 (NBS Monograph 61).
 SOLAR_WIDTHS = {
     ("H I", 6562.80): 4.0,
     ("H I", 4861.33): 3.7,
