@@ -1,9 +1,10 @@
 """Atomic lines of the sketch: air wavelength [Angstrom], excitation potential [eV], log gf.
 
 Values of the kind found in NIST and VALD, but compiled by hand and rounded, not extracted from a
-database, and compared with one at a dozen lines only: good to about 0.02 Angstrom and 0.1-0.2 dex,
-with single mistakes likely (hyperfine structure: one entry). They make spectra that look right; **they are not a line list for abundance work**: take VALD
-(Ryabchikova et al. 2015, Phys. Scr. 90, 054005) or NIST for that.
+database, and compared with one at half a dozen lines only: good to about 0.02 Angstrom and 0.1-0.2
+dex, with single mistakes likely (hyperfine structure: one entry). They make spectra that look
+right; **they are not a line list for abundance work**: take VALD (Ryabchikova et al. 2015, Phys.
+Scr. 90, 054005) or NIST for that.
 """
 
 from __future__ import annotations

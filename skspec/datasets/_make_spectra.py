@@ -76,10 +76,10 @@ def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
     in every call. Profiles are sampled every 1.25 km/s, which is good to 1e-3 of the continuum.
 
     **It is a sketch, not a substitute for radiative transfer**: trends with every label have the
-    right sign and rough size, and the Sun's strong lines have their equivalent widths within 25 % (a few of the strongest, Ca II
-    K among them, within 40 %),
-    but there are no molecules (so no G band, no TiO), and no departures from LTE. Do not measure
-    real stars with it.
+    right sign and rough size, and the Sun's strong lines have their equivalent widths within 25 %
+    (a few of the strongest, Ca II K among them, within 40 %), but Balmer cores are too wide, there
+    are no molecules (so no G band, no TiO) and no departures from LTE. Do not measure real stars
+    with it.
 
     The flux is a smooth function of the labels: finite differences give clean gradients. A star's
     spectrum does not depend on the other stars of the call.
