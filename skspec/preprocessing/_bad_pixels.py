@@ -7,6 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from scipy.ndimage import binary_dilation
 from sklearn.base import OneToOneFeatureMixin
+from sklearn.utils import gen_batches
 
 from skspec._validation import Interval, fit_context
 from skspec.preprocessing._base import SpectraTransformer
@@ -14,6 +15,7 @@ from skspec.preprocessing._smoothing import running_quantile
 
 __all__ = ["BadPixelMasker"]
 
+_STARS_AT_ONCE = 1024  # bounds the memory of float64 copies
 _MAD_TO_STD = 1.4826022185056018  # standard deviation of a Gaussian over its median |deviation|
 
 
@@ -115,6 +117,10 @@ class BadPixelMasker(OneToOneFeatureMixin, SpectraTransformer):
 
     def _bad(self, spectra):
         """Boolean array (n, P) of everything that is bad, on input or by any criterion."""
+        batches = gen_batches(max(1, len(spectra)), _STARS_AT_ONCE)
+        return np.concatenate([self._bad_in(spectra[stars]) for stars in batches])
+
+    def _bad_in(self, spectra):
         flux, bad = spectra.flux, ~spectra.good
         if self.flux_range is not None:
             lower, upper = self.flux_range

@@ -7,12 +7,15 @@ from numbers import Real
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.utils import gen_batches
 
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.preprocessing._base import SpectraTransformer
 from skspec.spectra import Spectra
 
 __all__ = ["Resampler"]
+
+_STARS_AT_ONCE = 256  # bounds the memory of float64 copies
 
 
 class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
@@ -130,7 +133,14 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         grid = self.wavelength_ if spectra.wavelength is None else spectra.wavelength
         same = np.array_equal(grid, self.wavelength_)
         matrix = self.matrix_ if same else self._operator(grid)
-        flux, ivar = _apply(matrix, spectra, self.bad_fraction)
+        parts = [
+            _apply(matrix, spectra[stars], self.bad_fraction)
+            for stars in gen_batches(max(1, len(spectra)), _STARS_AT_ONCE)
+        ]
+        flux = np.concatenate([part for part, _ in parts])
+        ivar = None
+        if any(part is not None for _, part in parts):
+            ivar = np.concatenate([np.full(f.shape, np.inf) if v is None else v for f, v in parts])
         return Spectra(
             flux.astype(spectra.dtype, copy=False),
             ivar=ivar,

@@ -182,3 +182,16 @@ def test_float32_meta_and_inputs_kept(grids):
 def test_mistakes_get_a_sentence(parameters, wavelength, sentence):
     with pytest.raises(ValueError, match=sentence):
         Resampler(**parameters).fit(Spectra(np.ones((2, 5)), wavelength=wavelength))
+
+
+def test_many_stars_come_in_batches(monkeypatch):
+    rng = np.random.default_rng(7)
+    flux, mask = rng.normal(size=(10, 30)), rng.random((10, 30)) < 0.1
+    mask[:4] = False  # the first batches have no ivar
+    spectra = Spectra(flux, mask=mask, wavelength=np.arange(30.0))
+    resampler = Resampler(np.arange(3.3, 25.3))
+    whole = resampler.fit_transform(spectra)
+    monkeypatch.setattr("skspec.preprocessing._resample._STARS_AT_ONCE", 2)
+    parts = resampler.fit_transform(spectra)
+    assert_array_equal(parts.flux, whole.flux)
+    assert_array_equal(parts.ivar, whole.ivar)
