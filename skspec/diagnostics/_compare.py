@@ -22,6 +22,7 @@ from skspec.discriminative import ResidualCovarianceRegressor
 __all__ = ["compare", "star_splits", "unwrap"]
 
 MIN_STARS = 10
+_SNR_KEYS = ("snr", "snr_est")
 _QUALITY = ("chi2", "reduced_chi2", "n_good", "converged", "inside_training")
 
 
@@ -64,7 +65,8 @@ def compare(
     label_noise : array-like broadcastable to (n, K), optional
         Standard deviation of the errors of `labels`, added to the bound before the efficiency.
     snr : array-like of shape (n,), optional
-        S/N of each star; default: ``spectra.meta["snr"]``, else from the flux errors.
+        S/N of each star; default: ``snr`` or ``snr_est`` in ``spectra.meta``, else from the
+        flux errors.
     titles : dict of str to str, optional
         Names in print.
     settings : dict, optional
@@ -298,7 +300,7 @@ def _labelled(spectra, labels, groups, snr):
 
 
 def _snr(spectra):
-    known = np.asarray(spectra.meta.get("snr", np.nan))
+    known = np.asarray(next((spectra.meta[k] for k in _SNR_KEYS if k in spectra.meta), np.nan))
     if known.shape == (len(spectra),) and np.isfinite(known).any():
         return np.where(np.isfinite(known), known, np.nan)
     return spectra.snr

@@ -9,6 +9,7 @@ import numpy as np
 __all__ = ["TextTable", "label_tables", "method_table", "snr_tables"]
 
 DASH = "–"
+_MIN_STARS = 5  # stars below which a scatter says nothing
 #: column, heading, how it is written, what is best
 _COLUMNS = (
     ("bias", "bias", "label", "zero"),
@@ -113,9 +114,10 @@ def snr_tables(comparison) -> list[TextTable]:
         rows, best = [], set()
         for row, snr in enumerate(dict.fromkeys(part["snr"])):
             cells = part[part["snr"] == snr].set_index("method").reindex(names)
+            cells.loc[cells["n"] < _MIN_STARS, ["std", "mad"]] = np.nan
             text = [snr, f"{cells['n'].max():.0f}"]
             text += [
-                f"{_number(std, decimals)} ({_number(mad, decimals)})"
+                f"{_number(std, decimals)} ({_number(mad, decimals)})" if np.isfinite(std) else DASH
                 for std, mad in cells[["std", "mad"]].to_numpy()
             ]
             text += [_number(cells["bound"].max(), decimals)] if limit else []

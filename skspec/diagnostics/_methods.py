@@ -97,7 +97,7 @@ def _ridge(n_train, **_):
 
     from skspec.discriminative import ResidualCovarianceRegressor
 
-    ridge = RidgeCV(alphas=np.logspace(0, 6, 13))
+    ridge = RidgeCV(alphas=np.logspace(0, 6, 13), gcv_mode="eigen")
     # its linear algebra uses every core already
     return ResidualCovarianceRegressor(make_pipeline(StandardScaler(), ridge))
 

@@ -158,7 +158,7 @@ class ResidualCovarianceRegressor(LabelRegressor):
 
 
 def _default_estimator():
-    return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(0, 6, 13)))
+    return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(0, 6, 13), gcv_mode="eigen"))
 
 
 def _median_good(spectra):

@@ -127,4 +127,5 @@ class OneToOneDisplay:
 def _short(value):
     """Three figures, without exponents and without noise digits."""
     digits = 2 - int(np.floor(np.log10(abs(value)))) if value else 0
-    return f"{value:.{int(np.clip(digits, 0, 3))}f}".replace("-", "−")
+    digits = int(np.clip(digits, 0, 3))
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

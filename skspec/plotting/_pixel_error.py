@@ -91,7 +91,7 @@ class PixelErrorDisplay:
             axes.set_xlabel("wavelength [Å]" if self.unit else "pixel")
             axes.set_ylabel("flux error")
             axes.margins(x=0.005)
-            axes.legend(loc="upper right", ncols=3)
+            axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.2)
             if self.name:
                 axes.set_title(self.name)
         self.figure_ = self.axes_[0].figure

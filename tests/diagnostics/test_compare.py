@@ -11,7 +11,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skspec import Spectra
-from skspec.diagnostics import available_methods, compare, make_method, star_splits
+from skspec.diagnostics import (
+    available_methods,
+    compare,
+    label_tables,
+    make_method,
+    method_table,
+    snr_tables,
+    star_splits,
+)
 
 
 @pytest.fixture
@@ -121,6 +129,33 @@ class TestCompare:
 
         out = compare({"warns": Warning_()}, *linear_set[:2])
         assert out.results["warns"].warnings == ["careful"]
+
+
+class TestTextTables:
+    def test_labels(self, comparison):
+        table = label_tables(comparison)[0]
+        assert table.title == "teff" and table.header[:3] == ["method", "bias", "MAE"]
+        assert [row[0] for row in table.rows] == ["linear", "ridge", "Cramér-Rao bound"]
+        rmse = table.header.index("RMSE")
+        assert (0, rmse) in table.best and (1, rmse) not in table.best
+        assert table.rows[1][table.header.index("formal 1σ")] == "–"
+
+    def test_snr_in_rows(self, comparison):
+        table = snr_tables(comparison)[1]
+        assert [row[0] for row in table.rows] == ["200-300", "100-200", "60-100", "20-60"]
+        assert table.header == ["S/N", "stars", "linear", "ridge", "Cramér-Rao bound"]
+        assert sum(int(row[1]) for row in table.rows) == 200
+
+    def test_thin_bins_are_not_judged(self, methods, linear_set):
+        snr = np.repeat([50.0, 80.0, 250.0], [200, 197, 3])
+        out = compare(methods, *linear_set[:2], snr=snr, cv=2)
+        table = snr_tables(out)[0]
+        assert table.rows[0][:4] == ["200-300", "3", "–", "–"]
+        assert not any(row == 0 for row, _ in table.best)
+
+    def test_methods(self, comparison):
+        rows = method_table(comparison).rows
+        assert rows[0] == ["melts", *["failed"] * 5] and rows[1][3] == "0 of 200"
 
 
 class TestResultsFile:
