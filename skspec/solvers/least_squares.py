@@ -30,6 +30,7 @@ RIDGE = 1e-10  # of the trace, for rank-deficient normal matrices
 SINGULAR = 1e-12  # smallest pivot, as a fraction of its diagonal element, of a full-rank matrix
 FLOOR = 1e-24  # smallest variance, as a fraction of mean(y^2), where no noise is known
 PCG_TOLERANCE, PCG_ITERATIONS = 1e-11, 80  # relative, in the norm of the preconditioner
+NARROW = 1e-9  # relative width at which a bracket of the scatter is its middle
 DECISIVE = 1e-8  # 1 - h below this: the pixel cannot be fitted without the star
 
 
@@ -120,6 +121,8 @@ def fit_least_squares_with_scatter(
     """
     V, Y, variance, terms = _check(V, Y, variance, terms)
     D, P = V.shape[1], Y.shape[1]
+    if solver not in ("auto", "direct", "pcg"):
+        raise ValueError(f"solver must be 'auto', 'direct' or 'pcg', not {solver!r}.")
     if isinstance(scatter, str) and scatter not in ("ml", "reml"):
         raise ValueError(f"scatter must be 'ml', 'reml' or a number, not {scatter!r}.")
     fixed = None if isinstance(scatter, str) else np.broadcast_to(np.square(scatter), P)
@@ -157,8 +160,8 @@ class _Block(NamedTuple):
     n_good: np.ndarray  # (B,)
     terms: np.ndarray | None  # (D, B)
 
-    def weights(self, u):
-        w = self.v + np.maximum(u, self.floor)
+    def weights(self, u, out=None):
+        w = np.add(self.v, np.maximum(u, self.floor), out=out)
         return np.reciprocal(w, out=w)
 
     def take(self, keep):
@@ -510,11 +513,12 @@ def _evaluate(design, block, u, start, reml):
     """
     w = block.weights(u)
     normal = design.normal(w, block.terms)
-    theta = normal.solve(block.masked(design.Qt @ (w * block.y)), start)
-    r = design.Q @ theta
-    np.subtract(block.y, r, out=r)
-    wr = w * r
-    wwr = w * wr
+    wr = w * block.y
+    theta = normal.solve(block.masked(design.Qt @ wr), start)
+    wwr = design.Q @ theta
+    np.subtract(block.y, wwr, out=wwr)
+    np.multiply(w, wwr, out=wr)
+    np.multiply(w, wr, out=wwr)
     sum_w, sum_ww = w.sum(axis=0), _column_dot(w, w)
     F = 0.5 * (sum_w - _column_dot(wr, wr))
     H = -0.5 * sum_ww + _column_dot(wr, wwr)
@@ -528,11 +532,15 @@ def _evaluate(design, block, u, start, reml):
     return theta, slope, F, H + 2 * F * sum_ww / sum_w
 
 
-def _propose(new, u, F, H, lower, upper, typical):
-    """The Newton step if it stays in the bracket, else a geometric one; lower < 0 is unknown."""
+def _propose(new, u, F, H, lower, upper, typical, split=False):
+    """The Newton step if it stays in the bracket, else a geometric one; lower < 0 is unknown.
+
+    `split` asks for the latter in any case where the bracket is closed.
+    """
     new = np.where(H > 0, new, np.where(F < 0, 4 * (u + typical), 0.0))
     new = np.where((lower < 0) & (new <= 0), 0.0, new)
     outside = ((new <= lower) & (lower >= 0)) | (new >= upper) | ~np.isfinite(new)
+    outside |= split & (lower >= 0) & np.isfinite(upper)
     finite = np.where(np.isfinite(upper), upper, 0.0)
     middle = np.where(
         np.isfinite(upper),
@@ -555,17 +563,23 @@ def _start(block):
 
 
 def _scatter_of_residuals(block, r, u, tol=1e-8, max_iter=60):
-    """Maximum likelihood s^2 >= 0 of given residuals: the root of sum w^2 r^2 - w, or 0."""
+    """Maximum likelihood s^2 >= 0 of given residuals: the root of sum w^2 r^2 - w, or 0.
+
+    r is overwritten.
+    """
     lower, upper = np.full(len(u), -1.0), np.full(len(u), np.inf)
-    typical, done = _start(block), np.zeros(len(u), bool)
-    u = np.where(np.isfinite(u), u, typical)
-    rr = r * r
+    if not np.isfinite(u).all():
+        u = np.where(np.isfinite(u), u, _start(block))
+    typical, done = np.maximum(u, block.floor), np.zeros(len(u), bool)
+    rr, w, ww = np.multiply(r, r, out=r), np.empty_like(r), np.empty_like(r)
     for _ in range(max_iter):
-        w = block.weights(u)
-        sum_w, ww = w.sum(axis=0), w * w
+        w = block.weights(u, w)
+        np.multiply(w, w, out=ww)
+        sum_w = w.sum(axis=0)
         sum_ww, sum_wwrr = ww.sum(axis=0), _column_dot(ww, rr)
         F = 0.5 * (sum_w - sum_wwrr)
-        H = -0.5 * sum_ww + np.einsum("nb,nb,nb->b", ww, w, rr) + 2 * F * sum_ww / sum_w
+        ww *= w
+        H = -0.5 * sum_ww + _column_dot(ww, rr) + 2 * F * sum_ww / sum_w
         done = (F * F <= tol * H) | ((u == 0) & (F >= 0)) | ~(sum_w > 0)
         if done.all():
             break
@@ -581,7 +595,7 @@ def _maximise(design, block, u, fixed, reml, tol, max_iter):
     converged, n_iter = np.zeros(B, bool), np.zeros(B, int)
     active, typical, done = np.arange(B), u, np.zeros(B, bool)
     lower, upper, theta = np.full(B, -1.0), np.full(B, np.inf), best.copy()
-    for _ in range(max_iter):
+    for iteration in range(max_iter):
         theta, slope, F, H = _evaluate(design, block, u, theta, reml)
         best[:, active], u_best[active] = theta, u
         n_iter[active[~done]] += 1
@@ -589,15 +603,18 @@ def _maximise(design, block, u, fixed, reml, tol, max_iter):
             return best, u_best, ~converged, n_iter
         new = u - F / H
         close = (F * F <= tol * H) & (new > 0)
-        if slope is not None:  # the last step, to first order in theta as well
+        if slope is not None:  # the last step, to first order in theta as well; idempotent
             u_best[active[close]] = new[close]
             best[:, active[close]] -= (slope * (new - u))[:, close]
-        done = close | ((u == 0) & (F >= 0))
+        frozen = done
+        lower, upper = np.where(F < 0, u, lower), np.where(F < 0, upper, u)
+        narrow = (lower >= 0) & (lower >= (1 - NARROW) * upper)
+        done = close | narrow | frozen | ((u == 0) & (F >= 0))
         converged[active[done]] = True
         if done.all():
             break
-        lower, upper = np.where(F < 0, u, lower), np.where(F < 0, upper, u)
-        u = np.where(done, u, _propose(new, u, F, H, lower, upper, typical))
+        split = iteration % 3 == 2 and iteration > 6
+        u = np.where(done, u, _propose(new, u, F, H, lower, upper, typical, split))
         if np.mean(done) > 0.25:
             keep = np.flatnonzero(~done)
             block, theta, active, done = block.take(keep), theta[:, keep], active[keep], done[keep]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
@@ -413,6 +413,8 @@ class TestInput:
     n=st.integers(1, 30), K=st.integers(1, 3), bad=st.floats(0, 0.9), seed=st.integers(0, 999),
     scale=st.sampled_from([1e-12, 1.0, 1e9]), scatter=st.sampled_from(["ml", "reml"]),
 )
+@example(n=7, K=2, bad=0.0, seed=0, scale=1e-12, scatter="reml")
+@example(n=7, K=2, bad=0.0, seed=1, scale=1.0, scatter="reml")
 def test_always_finite_and_stationary(n, K, bad, seed, scale, scatter):
     p = Problem(n=n, K=K, P=5, bad=bad, seed=seed)
     V, Y, variance = p.V, p.Y * scale, p.variance * scale**2
