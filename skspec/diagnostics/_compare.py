@@ -153,6 +153,7 @@ class _Run:
             result.predict_seconds += time.perf_counter() - start
             parts.append((dist, inversion, _bound(model, truth, X) if wants_bound else None))
             result.model = model
+            result.n_removed.append(_n_removed(model))
         result.mean = np.concatenate([dist.mean() for dist, _, _ in parts])
         result.cov = np.concatenate([dist.cov() for dist, _, _ in parts])
         if result.mean.shape != (n_test, n_labels):
@@ -257,6 +258,13 @@ def _predict(model, X):
         inversion = last.invert(inner)
         return inversion.dist, inversion
     return predict_dist(model, X), None
+
+
+def _n_removed(model):
+    """Training stars that `clean_training` removed."""
+    while isinstance(model, (Pipeline, BaseSearchCV)):
+        model = model.steps[-1][1] if isinstance(model, Pipeline) else model.best_estimator_
+    return len(getattr(model, "training_outliers_", ()))
 
 
 def _bound(model, truth, X):

@@ -38,6 +38,8 @@ class MethodResult:
         Wall time of each fit.
     predict_seconds : float
         Wall time of all predictions.
+    n_removed : list of int
+        Training stars that the method itself removed as outliers, in each fit.
     error : str or None
         Why the method failed.
     warnings : list of str
@@ -54,6 +56,7 @@ class MethodResult:
     quality: dict[str, np.ndarray] = field(default_factory=dict)
     fit_seconds: list[float] = field(default_factory=list)
     predict_seconds: float = 0.0
+    n_removed: list[int] = field(default_factory=list)
     error: str | None = None
     warnings: list[str] = field(default_factory=list)
     model: object = None
@@ -245,6 +248,7 @@ class Comparison:
                 rows = metrics[metrics["method"] == name].drop(columns="method")
                 entry |= joint.loc[name].to_dict() | self._whole(result)
                 entry["fit_seconds_each"] = result.fit_seconds
+                entry["training_stars_removed"] = result.n_removed
                 entry["labels"] = rows.set_index("label").to_dict(orient="index")
                 of_method = by_snr[by_snr["method"] == name].drop(columns="method")
                 entry["by_snr"] = of_method.to_dict(orient="records")

@@ -154,13 +154,19 @@ def _findings(comparison):
 
 def _warnings(comparison):
     told = [
+        f"<li><b>{escape(result.title)}</b>: left out {', '.join(map(str, result.n_removed))} training "
+        "stars as outliers (clean_training)</li>"
+        for result in comparison.results.values()
+        if any(result.n_removed)
+    ]
+    told += [
         f"<li><b>{escape(result.title)}</b>: {escape(message)}</li>"
         for result in comparison.results.values()
         for message in result.warnings
     ]
     if not told:
         return ""
-    return f'<h3>Warnings</h3><ul class="findings note">{"".join(told)}</ul>'
+    return f'<h3>Notes</h3><ul class="findings note">{"".join(told)}</ul>'
 
 
 def _label_section(comparison):
@@ -226,6 +232,12 @@ def _reading(comparison):
             f"<p>The Cramér-Rao bound here is made from the gradient spectra of "
             f"<b>{escape(whose)}</b> at the true labels and each star's own noise, all labels free.</p>"
         )
+        if comparison.spectra is not None and not comparison.spectra.has_errors:
+            bound += (
+                "<p>These spectra have no known errors: the pixel scatter of that model stands in for "
+                "the noise. The bound and η are then a yardstick between methods, no physical limit; "
+                "errors of the reference labels count against every method.</p>"
+            )
     return f'<h2 id="reading">How to read this</h2>{bound}<dl>{terms}</dl>'
 
 

@@ -119,6 +119,16 @@ class TestCompare:
         assert out.label_names == ["label_0", "label_1"]
         assert len(out.by_snr()) == 0 and out.metrics()["eta"].notna().all()
 
+    def test_removed_training_stars_are_told(self, make_linear, linear_set):
+        class Cleaned(type(make_linear())):
+            def fit(self, X, y):
+                self.training_outliers_ = np.array([3, 5])
+                return super().fit(X, y)
+
+        out = compare({"cleaned": Cleaned()}, *linear_set[:2], cv=2)
+        assert out.results["cleaned"].n_removed == [2, 2]
+        assert out.to_dict()["methods"]["cleaned"]["training_stars_removed"] == [2, 2]
+
     def test_warnings_are_kept(self, make_linear, linear_set):
         class Warning_(type(make_linear())):
             def fit(self, X, y):

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_without_a_survivor_or_snr(tmp_path):
     )  # fmt: skip
     text = write_report(failed, tmp_path / "r.html").read_text("utf-8")
     assert "<b>A failed</b> while fitting: no" in text and "How to read this" in text
+
+
+def test_unknown_noise_and_cleaning_are_told(comparison, tmp_path):
+    told = replace(
+        comparison, spectra=comparison.spectra.replace(ivar=None), reference="the_cannon"
+    )
+    told.results = {"ridge": replace(comparison.results["ridge"], n_removed=[7])}
+    text = write_report(told, tmp_path / "r.html").read_text("utf-8")
+    assert "no physical limit" in text and "left out 7 training stars" in text
 
 
 def test_importing_the_displays_imports_no_matplotlib():
