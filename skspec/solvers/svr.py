@@ -35,7 +35,13 @@ RELAXATION = 1.6  # Boyd et al. 2011, section 3.4.3
 # at the bound and the duals stay far below C.
 RHO, RHO_SMOOTH, SMOOTH_RESIDUAL = 0.3, 0.1, 0.3
 # Iterations before each attempt of the active-set method, and their arithmetic.
-STAGES = ((30, np.float32), (30, np.float32), (60, np.float32), (120, np.float64), (240, np.float64))
+STAGES = (
+    (30, np.float32),
+    (30, np.float32),
+    (60, np.float32),
+    (120, np.float64),
+    (240, np.float64),
+)
 BLOCK = 256  # pixels at a time: a (256, 1000) float32 array is 1 MB, four of them stay in cache
 LIBSVM_ITER = 2_000_000
 EIGEN_FLOOR = 1e-2  # eigenvalues below this fraction of rho barely move ADMM

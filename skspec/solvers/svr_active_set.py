@@ -312,10 +312,9 @@ def leave_one_out(K, Y, solution, *, C, epsilon, sample_weight=None):
     # without free stars nothing can give way, and the span is the whole of K_ii
     span = np.where(free.any(axis=1)[:, None], 0.0, diagonal)
     for rows, idx, valid, H, k in _inverses(K, free):
-        quadratic = np.matmul(H[:, :-1, :-1], k)
-        quadratic += 2 * H[:, :-1, -1:]
-        quadratic *= k
-        span[rows] = diagonal - quadratic.sum(axis=1) - H[:, -1, -1:]
+        quadratic = np.einsum("gmn,gmn->gn", np.matmul(H[:, :-1, :-1], k), k)
+        quadratic += 2 * np.matmul(H[:, -1:, :-1], k)[:, 0]
+        span[rows] = diagonal - quadratic - H[:, -1, -1:]
         row, col = np.nonzero(valid)
         stiff = np.einsum("gii->gi", H)[row, col]
         span[rows[row], idx[row, col]] = 1.0 / np.maximum(stiff, np.finfo(float).tiny)
@@ -381,12 +380,11 @@ def _inverses(K, free):
     for rows, idx, valid in same_size_groups(free):
         if not valid.any():
             continue
-        step = max(1, 2 * BATCH_FLOATS // (idx.shape[1] * len(K)))
+        step = max(1, BATCH_FLOATS // (2 * idx.shape[1] * len(K)))
         for i in range(0, len(rows), step):
             part = slice(i, i + step)
             inside = valid[part]
             system, _ = bordered(K, idx[part], inside, np.full(len(inside), jitter))
             H = np.linalg.inv(system)
-            k = K[idx[part]]
-            k *= inside[:, :, None]
-            yield rows[part], idx[part], inside, H, k
+            np.einsum("gii->gi", H)[:, :-1] *= inside  # the padding, else an identity
+            yield rows[part], idx[part], inside, H, K[idx[part]]
