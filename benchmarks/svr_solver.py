@@ -123,9 +123,7 @@ def compare_grid(X, Y, peers):
         seconds, _ = cpu(search.fit, X, Y[:, p])
         theirs.append(seconds)
         results = search.cv_results_
-        key = [
-            (p["gamma"], p["C"], p["epsilon"]) for p in results["params"]
-        ]
+        key = [(p["gamma"], p["C"], p["epsilon"]) for p in results["params"]]
         mine = dict(
             zip([(g, c, e) for g in GRID["gamma"] for c in GRID["C"] for e in GRID["epsilon"]],
                 scores[:, p], strict=True)
