@@ -88,7 +88,7 @@ def fit_least_squares_with_scatter(
         Terms allowed in each pixel (censoring); the others are absent from that pixel's fit.
     scatter : {"ml", "reml"}, float or array (P,)
         Maximum likelihood; restricted likelihood, which undoes the (n - D)/n bias of s^2; or s
-        itself, held fixed.
+        itself, held fixed (inf: leave that pixel untrained).
     tol : float
         Error of NLL, roughly. With F and H the first and second derivative of NLL, conjugate
         gradients stop at F^2/H < tol, which at 1e-8 puts u within 1e-4 of its standard error;
@@ -129,7 +129,8 @@ def fit_least_squares_with_scatter(
     reml = fixed is None and scatter == "reml"
     T, Q = _basis(V, terms)
     if terms is None and variance.ndim < 2:
-        fit = _closed_form(T, Q, Y, variance, fixed, reml)
+        with np.errstate(all="ignore"):
+            fit = _closed_form(T, Q, Y, variance, fixed, reml)
         if fit is not None:
             return fit
     pcg = solver == "pcg" or (solver == "auto" and D > PAIR_PRODUCT_TERMS)
@@ -485,7 +486,8 @@ def _closed_form(T, Q, Y, v, fixed, reml):
     n, D = Q.shape
     P = Y.shape[1]
     v = np.broadcast_to(v.reshape(-1), P)
-    if n < D or T[0, 0] == 1 or not np.isfinite(v.sum()) or not np.isfinite(Y.sum()):
+    finite = all(np.isfinite(x.sum()) for x in (v, Y, v if fixed is None else fixed))
+    if not finite or n < D or not np.allclose(Q.T @ Q, np.eye(D)):
         return None
     if v.min() < 0:
         raise ValueError("A variance must not be negative.")
@@ -627,6 +629,8 @@ def _fit_block(design, T, block, fixed, reml, tol, max_iter):
     D, B = design.D, len(block.floor)
     n_terms = D if block.terms is None else block.terms.sum(axis=0)
     trained = block.n_good >= n_terms
+    if fixed is not None:
+        trained &= np.isfinite(fixed)
     theta, u = np.zeros((D, B)), np.full(B, np.inf)
     converged, n_iter = np.ones(B, bool), np.zeros(B, int)
     if not trained.all():

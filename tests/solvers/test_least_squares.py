@@ -178,11 +178,12 @@ class TestBadPixels:
     def test_nan_flux_is_bad_whatever_its_variance(self, variance):
         p = Problem()
         p.Y[3, 4] = np.nan
+        p.Y[5:7, 2] = np.inf, -np.inf
         v = p.variance if variance == "full" else variance
         dropped = np.array(np.broadcast_to(v, p.Y.shape))
-        dropped[3, 4] = np.inf
+        dropped[3, 4] = dropped[5:7, 2] = np.inf
         a = fit_least_squares_with_scatter(p.V, p.Y, v)
-        b = fit_least_squares_with_scatter(p.V, np.nan_to_num(p.Y), dropped)
+        b = fit_least_squares_with_scatter(p.V, np.nan_to_num(p.Y, posinf=1, neginf=1), dropped)
         assert_allclose(a.theta, b.theta, rtol=1e-12)
         assert_allclose(a.scatter, b.scatter, rtol=1e-12)
         assert leave_one_out(p.V, p.Y, v, a)[3, 4] == 0
@@ -212,6 +213,15 @@ class TestBadPixels:
         assert_array_equal(fit.theta[:, 4], 0)
         left = leave_one_out(*p.data, fit)
         assert_allclose(left[:, 2], p.Y[:, 2] - fit.theta[0, 2])
+
+    @pytest.mark.parametrize("variance", ["full", 1e-4])
+    def test_infinite_scatter_leaves_a_pixel_untrained(self, variance):
+        p = Problem(P=2)
+        v = p.variance if variance == "full" else variance
+        fit = fit_least_squares_with_scatter(p.V, p.Y, v, scatter=[np.inf, 0.01])
+        assert_array_equal(fit.trained, [False, True])
+        assert_array_equal(fit.theta[1:, 0], 0)
+        assert_array_equal(fit.scatter, [np.inf, 0.01])
 
     def test_as_many_stars_as_terms(self):
         p = Problem(n=6, K=2)
