@@ -162,8 +162,8 @@ class SLAM(ForwardModel):
             )
             for pixels in chunks
         )
-        # one thread per worker: threaded BLAS inside threaded workers only fights itself
-        with threadpool_limits(limits=1 if self.n_jobs not in (None, 1) else None):
+        # one thread per worker: threaded BLAS on such small blocks only fights itself
+        with threadpool_limits(limits=1, user_api="blas"):
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
         self._assemble(done, job, x.shape)

@@ -11,7 +11,12 @@ from skspec._validation import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._polynomial import Monomials
 from skspec.preprocessing import LabelScaler
-from skspec.solvers.least_squares import fit_least_squares_with_scatter, leave_one_out_blocks
+from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
+from skspec.solvers.least_squares import (
+    LeastSquaresFit,
+    fit_least_squares_with_scatter,
+    leave_one_out_blocks,
+)
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 
@@ -38,7 +43,7 @@ class TheCannon(ForwardModel):
         constant is always there.
     scatter : {"ml", "reml"} or float, default="ml"
         Intrinsic scatter by maximum likelihood, by restricted maximum likelihood (which undoes its
-        ``(n - D) / n`` bias), or fixed [flux units].
+        ``(n - D) / n`` bias; unregularised fits only), or fixed [flux units].
     regularization : float or array-like of shape (P,), default=0
         Weight :math:`\Lambda` of the L1 norm of every coefficient but the constant (The Cannon 2):
         ``sum w r^2 + Lambda |theta|_1``, without a factor 1/2.
@@ -52,6 +57,9 @@ class TheCannon(ForwardModel):
     label_scale : float, default=0.25
         Labels are scaled to ``(label - median) / (label_scale * (p97.5 - p2.5))``. 0.25 is the scale
         of Ho et al.; The Cannon 2 used 2. It matters only with regularisation.
+    warm_start : bool, default=False
+        Start a regularised fit from the coefficients of the last one: set `regularization` to ever
+        smaller values and fit again to follow the path.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
         See :class:`~skspec.forward.ForwardModel`.
 
@@ -89,6 +97,7 @@ class TheCannon(ForwardModel):
         "regularization_units": [StrOptions({"absolute", "fraction"})],
         "censoring": [dict, None],
         "label_scale": [Interval(Real, 0, None, closed="neither")],
+        "warm_start": ["boolean"],
     }
 
     def __init__(
@@ -101,6 +110,7 @@ class TheCannon(ForwardModel):
         regularization_units="absolute",
         censoring=None,
         label_scale=0.25,
+        warm_start=False,
         label_covariance=True,
         clean_training=None,
         clean_rounds=3,
@@ -117,6 +127,7 @@ class TheCannon(ForwardModel):
         self.regularization_units = regularization_units
         self.censoring = censoring
         self.label_scale = label_scale
+        self.warm_start = warm_start
         self.label_covariance = label_covariance
         self.clean_training = clean_training
         self.clean_rounds = clean_rounds
@@ -137,15 +148,38 @@ class TheCannon(ForwardModel):
         self.terms_ = self._monomials.names(self.label_names_in_)
         design, variance = self._monomials(x), spectra.variance
         allowed = self._allowed_terms(spectra)
-        self._solution = fit_least_squares_with_scatter(
-            design, spectra.flux, variance, terms=allowed, scatter=self.scatter
-        )
+        self._solution = self._solve(design, spectra.flux, variance, allowed)
         self.theta_, self.scatter_ = self._solution.theta, self._solution.scatter
         if not self._solution.trained.any():
             raise ValueError(
                 f"No pixel has as many good stars as the model has terms ({len(design.T)}): give "
                 f"more training stars than the {len(x)} here, or a lower degree."
             )
+
+    def _solve(self, design, flux, variance, allowed):
+        penalty = np.broadcast_to(np.asarray(self.regularization, dtype=float), flux.shape[1])
+        if not np.all(penalty >= 0):
+            raise ValueError("regularization must not be negative.")
+        if not penalty.any():
+            return fit_least_squares_with_scatter(
+                design, flux, variance, terms=allowed, scatter=self.scatter
+            )
+        start = getattr(self, "theta_", None) if self.warm_start else None
+        if start is not None and start.shape != (design.shape[1], flux.shape[1]):
+            start = None
+        options = {
+            "relative": self.regularization_units == "fraction", "terms": allowed, "start": start,
+        }  # fmt: skip
+        if isinstance(self.scatter, str):
+            lasso = fit_lasso_with_scatter(design, flux, variance, penalty, **options)
+        else:
+            lasso = fit_lasso(design, flux, variance, self.scatter, penalty, **options)
+        # leaving stars out keeps the support: the approximate leave-one-out of the lasso
+        support = lasso.theta != 0
+        support[0] = True
+        return LeastSquaresFit(
+            lasso.theta, lasso.scatter, lasso.trained, lasso.converged, lasso.n_iter, support
+        )
 
     def _affordable(self, n, n_labels):
         """Monomials of the degree asked, or of the highest that has no more terms than stars."""

@@ -175,8 +175,7 @@ def fit_lasso_with_scatter(V, Y, variance, lambdas, *, n_sweeps=5, scatter_tol=1
     first = fit_least_squares_with_scatter(V, Y, variance, terms=kwargs.get("terms"))
     scale, u = _scatter(V, Y, variance, first.theta, None)
     s = np.where(first.trained, first.scatter, np.sqrt(u))
-    debias = kwargs.pop("debias", False)
-    theta = None
+    debias, theta = kwargs.pop("debias", False), kwargs.pop("start", None)
     for _ in range(n_sweeps):
         fit = fit_lasso(V, Y, variance, s, lambdas, start=theta, **kwargs)
         theta = fit.theta

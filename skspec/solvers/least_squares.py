@@ -702,8 +702,10 @@ def _leave_out_plan(V, Y, variance, fit, dV, block_size):
     left = Q[:, None] if dV is None else np.concatenate([Q[:, None], _rebase(dV, T)], axis=1)
     prepared = design.prepare(left)
 
+    terms = _live_terms(fit)
+
     def compute(cols):
-        block = _load(Y, variance, _live_terms(fit, cols), cols)
+        block = _load(Y, variance, terms, cols)
         return _leave_out(design, block, cols, fit.scatter[cols], beta[:, cols], left, prepared)
 
     return compute, _blocks(Y.shape[1], block_size or design.block_size(left.shape[1]))
@@ -715,12 +717,11 @@ def _rebase(dV, T):
     )
 
 
-def _live_terms(fit, cols):
-    """Allowed terms of each pixel, none where it is untrained; None if all are."""
-    trained = fit.trained[cols]
+def _live_terms(fit):
+    """Allowed terms (D, P), none where a pixel is untrained; None if all are."""
     if fit.terms is not None:
-        return fit.terms[:, cols] & trained
-    return None if trained.all() else np.broadcast_to(trained, fit.theta[:, cols].shape)
+        return fit.terms & fit.trained
+    return None if fit.trained.all() else np.broadcast_to(fit.trained, fit.theta.shape)
 
 
 def _leave_out(design, block, cols, scatter, beta, left, prepared):
