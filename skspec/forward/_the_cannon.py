@@ -12,11 +12,8 @@ from skspec.forward._base import ForwardModel
 from skspec.forward._polynomial import Monomials
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
-from skspec.solvers.least_squares import (
-    LeastSquaresFit,
-    fit_least_squares_with_scatter,
-    leave_one_out_blocks,
-)
+from skspec.solvers.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
+from skspec.solvers.leave_one_out import leave_one_out_blocks
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 

@@ -9,19 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skspec.solvers.least_squares import (
-    PAIR_PRODUCT_TERMS,
-    _blocks,
-    _check,
-    _column_dot,
-    _Design,
-    _in_threads,
-    _load,
-    _LongNormal,
-    _scatter_of_residuals,
-    _ShortNormal,
-    fit_least_squares_with_scatter,
-)
+from skspec.solvers.least_squares import fit_least_squares_with_scatter, scatter_of_residuals
+from skspec.solvers.normal_equations import PAIR_PRODUCT_TERMS, Design, LongNormal, ShortNormal
+from skspec.solvers.pixel_blocks import checked, column_dot, in_threads, load_block, pixel_slices
 
 __all__ = [
     "LassoFit",
@@ -69,8 +59,19 @@ class LassoFit:
 
 
 def lasso_path(
-    V, Y, variance, scatter, lambdas, *, relative=False, terms=None, debias=False, start=None,
-    tol=1e-6, max_iter=1000, block_size=None,
+    V,
+    Y,
+    variance,
+    scatter,
+    lambdas,
+    *,
+    relative=False,
+    terms=None,
+    debias=False,
+    start=None,
+    tol=1e-6,
+    max_iter=1000,
+    block_size=None,
 ):
     r"""Minimise, in every pixel and for every penalty Lambda in turn, at fixed scatter s,
 
@@ -112,24 +113,23 @@ def lasso_path(
     ----------
     Casey et al. 2016, arXiv:1603.03040.
     """
-    V, Y, variance, terms = _check(V, Y, variance, terms)
+    V, Y, variance, terms = checked(V, Y, variance, terms)
     P = Y.shape[1]
     u = np.broadcast_to(np.square(scatter), P).astype(float)
     lambdas = np.asarray(lambdas, float)
-    lambdas = np.broadcast_to(lambdas[:, None] if lambdas.ndim == 1 else lambdas,
-                              (len(lambdas), P))
+    lambdas = np.broadcast_to(lambdas[:, None] if lambdas.ndim == 1 else lambdas, (len(lambdas), P))
     if np.any(~(lambdas >= 0)):
         raise ValueError("A penalty must not be negative.")
     design, shift = _centred(V)
 
     def solve(cols):
-        block = _load(Y, variance, terms, cols)
+        block = load_block(Y, variance, terms, cols)
         problem = _Problem(design, block, u[cols])
         first = None if start is None else start[1:, cols]
         return problem.path(lambdas[:, cols], relative, first, tol, max_iter)
 
     size = block_size or int(np.clip(2**17 // max(V.shape[1] ** 2, V.shape[0]), 32, 512))
-    parts = _in_threads(solve, _blocks(P, size))
+    parts = in_threads(solve, pixel_slices(P, size))
     theta, lambdas, violation, n_iter, n_good = (np.concatenate(x, axis=-1) for x in zip(*parts))
     theta[:, 0] -= np.tensordot(theta[:, 1:], shift, (1, 0))
     trained = (n_good >= 2) & np.isfinite(u)
@@ -143,8 +143,15 @@ def fit_lasso(V, Y, variance, scatter, lambdas, **kwargs):
     """One penalty, a number or one for each pixel (P,); see `lasso_path`."""
     P = np.shape(Y)[1]
     path = lasso_path(V, Y, variance, scatter, np.broadcast_to(lambdas, (1, P)), **kwargs)
-    return LassoFit(path.theta[0], path.scatter, path.trained, path.lambdas[0],
-                    path.violation[0], path.converged[0], path.n_iter[0])
+    return LassoFit(
+        path.theta[0],
+        path.scatter,
+        path.trained,
+        path.lambdas[0],
+        path.violation[0],
+        path.converged[0],
+        path.n_iter[0],
+    )
 
 
 def fit_lasso_with_scatter(V, Y, variance, lambdas, *, n_sweeps=5, scatter_tol=1e-3, **kwargs):
@@ -185,8 +192,15 @@ def fit_lasso_with_scatter(V, Y, variance, lambdas, *, n_sweeps=5, scatter_tol=1
             break
         s = np.where(settled, s, np.sqrt(u))
     fit = fit_lasso(V, Y, variance, s, lambdas, start=theta, debias=debias, **kwargs)
-    return LassoFit(fit.theta, fit.scatter, fit.trained, fit.lambdas, fit.violation,
-                    fit.converged & settled, fit.n_iter)
+    return LassoFit(
+        fit.theta,
+        fit.scatter,
+        fit.trained,
+        fit.lambdas,
+        fit.violation,
+        fit.converged & settled,
+        fit.n_iter,
+    )
 
 
 def lambda_max(V, Y, variance, scatter, *, terms=None):
@@ -200,20 +214,27 @@ def kkt_violation(V, Y, variance, scatter, theta, lambdas, *, terms=None):
     max(|g_d| - Lambda, 0) where theta_d = 0, |g_d - Lambda sign(theta_d)| elsewhere, and |g_0|,
     with g = 2 V' (w r).
     """
-    V, Y, variance, terms = _check(V, Y, variance, terms)
+    V, Y, variance, terms = checked(V, Y, variance, terms)
     u, violation = np.broadcast_to(np.square(scatter), Y.shape[1]), np.zeros(Y.shape[1])
     lambdas = np.broadcast_to(lambdas, Y.shape[1])
     with np.errstate(all="ignore"):
-        for cols in _blocks(Y.shape[1], 256):
-            block = _load(Y, variance, terms, cols)
+        for cols in pixel_slices(Y.shape[1], 256):
+            block = load_block(Y, variance, terms, cols)
             w = block.weights(u[cols])
             t = theta[:, cols]
             g = block.masked(2 * V.T @ (w * (block.y - V @ t)))
-            mean = _column_dot(w, block.y) / w.sum(axis=0)
-            top = np.max(np.abs(block.masked(2 * V.T @ (w * (block.y - mean))))[1:], axis=0,
-                         initial=0.0)
-            top[top < 2 * len(V) * ROUNDING * np.abs(V).max() * np.sqrt(
-                w.sum(axis=0) * _power(w, block.y))] = 0.0
+            mean = column_dot(w, block.y) / w.sum(axis=0)
+            top = np.max(
+                np.abs(block.masked(2 * V.T @ (w * (block.y - mean))))[1:], axis=0, initial=0.0
+            )
+            top[
+                top
+                < 2
+                * len(V)
+                * ROUNDING
+                * np.abs(V).max()
+                * np.sqrt(w.sum(axis=0) * _power(w, block.y))
+            ] = 0.0
             worst = _violation(g[1:] / 2, t[1:], lambdas[cols])
             worst = np.maximum(worst, np.abs(g[0]))
             violation[cols] = np.where((top > 0) & (w.sum(axis=0) > 0), worst / top, 0.0)
@@ -230,23 +251,23 @@ def _violation(g, theta, lam):
 def _centred(V):
     """Design with centred columns (for the conditioning only) and their means (D - 1,)."""
     shift = V[:, 1:].mean(axis=0)
-    return _Design(np.hstack([V[:, :1], V[:, 1:] - shift])), shift
+    return Design(np.hstack([V[:, :1], V[:, 1:] - shift])), shift
 
 
 def _scatter(V, Y, variance, theta, s):
     """Harmonic mean of the variances and maximum likelihood s^2 at theta, both (P,)."""
-    V, Y, variance, _ = _check(V, Y, variance, None)
+    V, Y, variance, _ = checked(V, Y, variance, None)
 
     def one(cols):
-        block = _load(Y, variance, None, cols)
+        block = load_block(Y, variance, None, cols)
         r = block.y - V @ theta[:, cols]
         scale = block.n_good / np.sum(1 / block.v, axis=0)
         first = scale if s is None else s[cols] ** 2
-        u = _scatter_of_residuals(block, r, first)
+        u = scatter_of_residuals(block, r, first)
         return np.nan_to_num(scale), np.where(block.n_good >= 2, u, np.inf)
 
     size = int(np.clip(2**17 // len(V), 64, 512))
-    return tuple(np.concatenate(x) for x in zip(*_in_threads(one, _blocks(Y.shape[1], size))))
+    return tuple(np.concatenate(x) for x in zip(*in_threads(one, pixel_slices(Y.shape[1], size))))
 
 
 def _debias(V, Y, variance, u, theta, trained):
@@ -297,7 +318,7 @@ class _Problem:
         for i, lam in enumerate(lambdas):
             current, violation[i], n_iter[i] = self.solve(lam, current, tol, max_iter)
             theta[i, 1:] = current
-            theta[i, 0] = self.sum_wy - _column_dot(self.row, current)
+            theta[i, 0] = self.sum_wy - column_dot(self.row, current)
         return theta, lambdas, violation, n_iter, self.n_good
 
     def solve(self, lam, start, tol, max_iter):
@@ -363,8 +384,8 @@ def _solve_on(G, support, rhs):
         i, j = np.triu_indices(k)
         index = np.zeros((k, k), int)
         index[i, j] = index[j, i] = np.arange(len(i))
-        x[order, pixel] = _ShortNormal(G[order[i], order[j], pixel], index, inside).solve(b)
+        x[order, pixel] = ShortNormal(G[order[i], order[j], pixel], index, inside).solve(b)
     else:
         N = G[order.T[:, :, None], order.T[:, None, :], pixel[:, None, None]]
-        x[order, pixel] = _LongNormal(N, inside).solve(b)
+        x[order, pixel] = LongNormal(N, inside).solve(b)
     return x

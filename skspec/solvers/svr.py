@@ -21,13 +21,11 @@ from scipy.linalg.lapack import dpstrf
 from skspec.solvers.svr_active_set import (
     dual_violation,
     leave_one_out,
-    leave_one_out_jacobian,
     newton_rounds,
 )
 
 __all__ = [
     "KernelOperator", "SVRSolution", "admm_operator", "fit_svr", "fit_svr_libsvm", "leave_one_out",
-    "leave_one_out_jacobian",
 ]  # fmt: skip
 
 RELAXATION = 1.6  # Boyd et al. 2011, section 3.4.3

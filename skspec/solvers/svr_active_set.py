@@ -8,7 +8,7 @@ scipy's wrappers, lets go of the interpreter lock.
 
 import numpy as np
 
-__all__ = ["dual_violation", "leave_one_out", "leave_one_out_jacobian", "newton_rounds"]
+__all__ = ["dual_violation", "leave_one_out", "newton_rounds"]
 
 # Diagonal loading, relative to the largest K_ii, that lets duplicated stars pass.  Steps are
 # corrections to a current point, so loading slows the approach to the solution, never moves it.
@@ -322,45 +322,6 @@ def leave_one_out(K, Y, solution, *, C, epsilon, sample_weight=None):
     span *= b
     residual += np.where(free | at_bound, span, 0.0)
     return residual.T
-
-
-def leave_one_out_jacobian(K, solution, dK, *, C, sample_weight=None):
-    """Slopes of f_{-i} at x_i, under the same assumption as `leave_one_out`.
-
-    Removing star i moves the duals on F by d = -b_i H_Fi / H_ii if i is free, and by
-    d = b_i H_F. [k_Fi; 1] if it is at the bound, so that
-
-        df_{-i}/dx (x_i) = sum_j b_j dk(x_i, x_j) + sum_{j in F} d_j dk(x_i, x_j)   without j = i.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n, n)
-    solution : SVRSolution
-    dK : ndarray of shape (n, n, d)
-        dk(x_i, x_j) / dx_i.
-    C : float
-    sample_weight : ndarray of shape (n, P), optional
-
-    Returns
-    -------
-    ndarray of shape (n, P, d)
-    """
-    K, b, free, at_bound = _sets(K, solution, C, sample_weight)
-    slopes = [np.ascontiguousarray(dk.T, dtype=np.float64) for dk in np.moveaxis(dK, -1, 0)]
-    out = np.stack([b @ dk for dk in slopes], axis=-1)
-    for k, dk in enumerate(slopes):
-        out[:, :, k] -= np.where(at_bound, b, 0.0) * np.diagonal(dk)
-    for rows, idx, valid, H, k in _inverses(K, free):
-        d = np.matmul(H[:, :-1, :-1], k)
-        d += H[:, :-1, -1:]
-        d *= np.where(at_bound[rows], b[rows], 0.0)[:, None, :]
-        row, col = np.nonzero(valid)
-        star = idx[row, col]
-        own = H[row, :-1, col] / H[row, col, col][:, None]
-        d[row, :, star] = -b[rows[row], star][:, None] * own
-        for k, dk in enumerate(slopes):
-            out[rows, :, k] += np.einsum("gmn,gmn->gn", d, dk[idx])
-    return np.moveaxis(out, 0, 1)
 
 
 def _sets(K, solution, C, sample_weight):

@@ -62,7 +62,9 @@ class TestOptimum:
             centre = np.average(V[:, 1:], axis=0, weights=w), np.average(Y[:, j], weights=w)
             root = np.sqrt(w)
             reference = Lasso(
-                alpha=fit.lambdas[j] / (2 * len(V)), fit_intercept=False, tol=1e-13,
+                alpha=fit.lambdas[j] / (2 * len(V)),
+                fit_intercept=False,
+                tol=1e-13,
                 max_iter=100000,
             ).fit((V[:, 1:] - centre[0]) * root[:, None], (Y[:, j] - centre[1]) * root)
             assert_allclose(fit.theta[1:, j], reference.coef_, atol=1e-7)
@@ -157,8 +159,9 @@ class TestPixels:
         fit = fit_lasso(V, Y, variance, 0.01, 0.05, relative=True, terms=terms, tol=1e-10)
         assert_array_equal(fit.theta[~terms], 0)
         for j in range(6):
-            alone = fit_lasso(V[:, terms[:, j]], Y[:, [j]], variance[:, [j]], 0.01, 0.05,
-                              relative=True, tol=1e-10)
+            alone = fit_lasso(
+                V[:, terms[:, j]], Y[:, [j]], variance[:, [j]], 0.01, 0.05, relative=True, tol=1e-10
+            )
             assert_allclose(fit.theta[terms[:, j], j], alone.theta[:, 0], atol=1e-7)
         assert np.all(
             kkt_violation(V, Y, variance, 0.01, fit.theta, fit.lambdas, terms=terms) < 1e-6
@@ -238,6 +241,7 @@ class TestScatter:
             return objective(V, Y, variance, fit.scatter, fit.theta, lam) + np.sum(
                 np.log(variance + fit.scatter**2), axis=0
             )
+
         values = [
             joint(fit_lasso_with_scatter(V, Y, variance, lam, n_sweeps=k, scatter_tol=0))
             for k in (1, 2, 4, 30)
@@ -260,8 +264,12 @@ class TestScatter:
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    n=st.integers(1, 40), K=st.integers(1, 4), bad=st.floats(0, 0.6), seed=st.integers(0, 999),
-    fraction=st.floats(1e-4, 2), s=st.sampled_from([0.0, 0.01, 1.0]),
+    n=st.integers(1, 40),
+    K=st.integers(1, 4),
+    bad=st.floats(0, 0.6),
+    seed=st.integers(0, 999),
+    fraction=st.floats(1e-4, 2),
+    s=st.sampled_from([0.0, 0.01, 1.0]),
 )
 def test_optimal_and_no_worse_than_others(n, K, bad, seed, fraction, s):
     V, Y, variance, truth = problem(n=n, K=K, P=4, bad=bad, seed=seed)
