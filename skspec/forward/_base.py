@@ -420,8 +420,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         x, fisher = np.full((n, n_labels), np.nan), np.zeros((n, n_labels, n_labels))
         chi2, converged, n_iter = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=int)
         n_good = np.zeros(n, dtype=int)
-        model = FluxModel(self._features, self._coef, self._basis)
-        rank = len(model.basis.flux)
+        model = FluxModel(self._features, self._basis)
+        rank = len(model.basis.leading().flux)
         step = min(batch_rows(spectra.shape[1]), batch_rows(rank**2))
         for start in range(0, n, step):
             rows = slice(start, start + step)

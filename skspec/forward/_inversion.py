@@ -9,14 +9,15 @@ Every model here is linear in features of the labels, :math:`f(x) = \phi(x) W` w
 needs the pixels once, in :math:`b = V(w \circ y)` and :math:`G = V \mathrm{diag}(w) V^T`; no
 iteration touches them again. :math:`\psi = \phi A` are the features themselves when they are few.
 Kernel models have as many features as training stars, but their spectra fill a small subspace: there
-`V` holds its leading principal components, and a last Gauss-Newton step on the full model removes
-what the truncation left.
+`V` holds its principal components, enough of them that nothing is lost. `G` costs the square of their
+number for each star unless all stars share one pattern of weights; where they do not, a few components
+lead near the minimum and Gauss-Newton steps with all of them finish.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 __all__ = ["FluxBasis", "FluxModel", "batch_rows", "compress", "minimise"]
 
 MAX_LOSSLESS = 40  # up to this many features the compression would cost more than it saves
+RACE = 6  # steps from every start before only the best goes on
 BATCH_BYTES = 2**26  # working memory of one array of one batch of stars
 #: information added to every scaled label: one (1000 label scales)^-2, so that a label the spectrum
 #: says nothing about gets a huge but finite error
@@ -44,15 +46,23 @@ class FluxBasis:
     mix : ndarray of shape (q, r) or None
         None when `psi` are the features themselves.
     flux : ndarray of shape (r, P)
-    lossless : bool
-        Whether the reduced model equals the full one.
+        Most important first.
+    n_leading : int
+        So many lead near the minimum.
     """
 
     origin: np.ndarray
     reference: np.ndarray
     mix: np.ndarray | None
     flux: np.ndarray
-    lossless: bool
+    n_leading: int
+
+    def leading(self) -> FluxBasis:
+        """The basis of the most important components alone."""
+        if self.n_leading == len(self.flux):
+            return self
+        r = self.n_leading
+        return replace(self, mix=self.mix[:, :r], flux=self.flux[:r])
 
     def reduce(self, features, is_derivative=False):
         """Reduced features (..., r) of features (..., q)."""
@@ -62,14 +72,13 @@ class FluxBasis:
 
 @dataclass(frozen=True)
 class FluxModel:
-    """A fitted model as the inversion sees it: ``flux = features(x) @ coef``, reduced by `basis`."""
+    """A fitted model as the inversion sees it: its features, and the basis that holds its spectra."""
 
     features: Callable
-    coef: np.ndarray
     basis: FluxBasis
 
 
-def compress(features, points, coef, noise, *, tol=1e-2, max_rank=512) -> FluxBasis:
+def compress(features, points, coef, noise, *, tol=1e-3, leading_tol=0.3) -> FluxBasis:
     """Find the subspace of pixel space that holds the model spectra of `points`.
 
     Parameters
@@ -82,26 +91,28 @@ def compress(features, points, coef, noise, *, tol=1e-2, max_rank=512) -> FluxBa
         Typical standard deviation of a pixel; ``inf`` where the pixel is not used.
     tol : float
         Root-mean-square error of the reduced spectra, in units of the total noise (square root of
-        chi2 over all pixels).
-    max_rank : int
-        Components at most.
+        chi2 over all pixels): no label moves by more than this fraction of its formal error.
+    leading_tol : float
+        The same for the leading components.
     """
     origin = features(np.zeros((1, points.shape[1])))[0]
     reference = origin @ coef
     if len(coef) <= MAX_LOSSLESS:
-        return FluxBasis(origin, reference, None, coef, True)
+        return FluxBasis(origin, reference, None, coef, len(coef))
     spectra = (features(points) - origin) @ coef
     spectra /= noise
     value, vector = np.linalg.eigh(spectra @ spectra.T)
     value, vector = np.maximum(value[::-1], 0), vector[:, ::-1]
     left_out = np.sqrt((value.sum() - np.cumsum(value)).clip(0) / len(points))
-    rank = min(int(np.searchsorted(-left_out, -tol)) + 1, max_rank, len(value))
-    rank = max(1, min(rank, int(np.sum(value > 1e-13 * value[0]))))
-    basis = (vector[:, :rank] / np.sqrt(value[:rank])).T @ spectra  # orthonormal rows, noise units
+    usable = max(1, int(np.sum(value > 1e-13 * value[0])))
+    rank = min(int(np.searchsorted(-left_out, -tol)) + 1, usable)
+    n_leading = min(int(np.searchsorted(-left_out, -leading_tol)) + 1, rank)
+    root = np.sqrt(np.where(value[:rank] > 0, value[:rank], 1.0))
+    basis = (vector[:, :rank] / root).T @ spectra  # orthonormal rows, in units of the noise
     with np.errstate(invalid="ignore"):
         flux = np.where(np.isfinite(noise), basis * noise, 0.0)
     mix = coef @ (basis / noise).T
-    return FluxBasis(origin, reference, mix, flux, False)
+    return FluxBasis(origin, reference, mix, flux, n_leading)
 
 
 def batch_rows(n_columns: int) -> int:
@@ -112,13 +123,22 @@ def batch_rows(n_columns: int) -> int:
 class _Objective:
     """chi2, gradient and normal matrix of a batch of stars in the reduced features."""
 
-    def __init__(self, features: Callable, basis: FluxBasis, flux, weight):
-        self.features, self.basis = features, basis
+    def __init__(self, model: FluxModel, flux, weight, *, rough=False):
+        level = weight.sum(axis=1)
+        brightest = int(np.argmax(level))
+        pattern = weight[brightest] / level[brightest] if level[brightest] > 0 else weight[0]
+        self.is_shared = _is_outer(weight, level, pattern)
+        basis = model.basis if self.is_shared and not rough else model.basis.leading()
+        self.features, self.basis = model.features, basis
+        self.is_complete = basis is model.basis
         residual = flux - basis.reference
         weighted = residual * weight
         self.constant = np.einsum("np,np->n", weighted, residual)
         self.projection = weighted @ basis.flux.T
-        self.gram, self.gram_scale = _gram_matrices(basis.flux, weight)
+        if self.is_shared:
+            self.gram, self.gram_scale = ((basis.flux * pattern) @ basis.flux.T)[None], level
+        else:
+            self.gram, self.gram_scale = _gram_matrices(basis.flux, weight), np.ones(len(flux))
 
     def coarse(self, points):
         """chi2 (n, m) of all stars at the same `m` points."""
@@ -152,14 +172,8 @@ class _Objective:
 
 
 def _gram_matrices(flux, weight):
-    """``V diag(w) V^T`` of every star: (n, r, r), or one matrix and factors when w is separable."""
+    """``V diag(w) V^T`` of every star, (n, r, r)."""
     n, n_pixels = weight.shape
-    level = weight.sum(axis=1)
-    brightest = int(np.argmax(level))
-    if level[brightest] > 0:
-        shape = weight[brightest] / level[brightest]
-        if _is_outer(weight, level, shape):
-            return ((flux * shape) @ flux.T)[None], level
     rank = len(flux)
     first, second = np.tril_indices(rank)
     packed = np.zeros((n, len(first)))
@@ -170,7 +184,7 @@ def _gram_matrices(flux, weight):
     gram = np.empty((n, rank, rank))
     gram[:, first, second] = packed
     gram[:, second, first] = packed
-    return gram, np.ones(n)
+    return gram
 
 
 def _is_outer(weight, level, shape):
@@ -206,23 +220,27 @@ def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_ite
     converged : ndarray of bool of shape (n,)
     n_iter : ndarray of int of shape (n,)
     """
-    objective = _Objective(model.features, model.basis, flux, weight)
-    starts = _choose_starts(objective.coarse(candidates), candidates, n_starts)
-    found = levenberg_marquardt(objective, starts, lower, upper, max_iter=max_iter, tol=tol)
-    best = np.argmin(found.chi2, axis=1)
     star = np.arange(len(flux))
-    x, converged = found.x[star, best], found.converged[star, best]
-    n_iter = found.n_iter[star, best]
+    objective = _Objective(model, flux, weight, rough=True)
+    starts = _choose_starts(objective.coarse(candidates), candidates, n_starts)
+    # a few steps with the leading components tell which start leads to the lowest minimum
+    race = levenberg_marquardt(objective, starts, lower, upper, max_iter=RACE, tol=tol)
+    best = np.argmin(race.chi2, axis=1)
+    if objective.is_shared and not objective.is_complete:
+        objective = _Objective(model, flux, weight)
+    found = levenberg_marquardt(
+        objective, race.x[star, best][:, None], lower, upper, max_iter=max_iter, tol=tol
+    )
+    x, converged = found.x, found.converged[:, 0]
+    n_iter = race.n_iter[star, best] + found.n_iter[:, 0]
     if loss != "linear":
         x, weight, sweeps = _reweight(model, flux, weight, x, lower, upper, max_iter, tol, loss)
         n_iter = n_iter + sweeps
-    if model.basis.lossless:
-        objective = objective if loss == "linear" else _Objective(
-            model.features, model.basis, flux, weight
-        )  # fmt: skip
-        chi2, _, fisher = (part[:, 0] for part in objective(x[:, None], star))
-    else:
-        x, fisher, chi2 = _polish(model, flux, weight, x, lower, upper)
+        objective = _Objective(model, flux, weight)
+    if objective.is_complete:
+        chi2, _, fisher = (part[:, 0] for part in objective(x, star))
+        return x[:, 0], fisher, chi2, converged, n_iter
+    x, fisher, chi2 = _polish(model, flux, weight, x[:, 0], lower, upper)
     return x, fisher, chi2, converged, n_iter
 
 
@@ -246,16 +264,15 @@ def _distance2(first, second):
 
 def _reweight(model, flux, weight, x, lower, upper, max_iter, tol, loss, sweeps=12):
     """Iteratively reweighted least squares; the weights of the last sweep are returned."""
-    moved = np.inf
-    sweep = 0
-    while moved > 1e-6 and sweep < sweeps:
-        sweep += 1
-        predicted = model.basis.reference + model.basis.reduce(model.features(x)) @ model.basis.flux
+    basis = model.basis
+    for sweep in range(1, sweeps + 1):  # noqa: B007
+        predicted = basis.reference + basis.reduce(model.features(x[:, 0])) @ basis.flux
         robust = weight * _influence((flux - predicted) ** 2 * weight, loss)
-        objective = _Objective(model.features, model.basis, flux, robust)
-        found = levenberg_marquardt(objective, x[:, None], lower, upper, max_iter=max_iter, tol=tol)
-        moved = np.max((found.x[:, 0] - x) ** 2, initial=0.0)
-        x = found.x[:, 0]
+        objective = _Objective(model, flux, robust)
+        found = levenberg_marquardt(objective, x, lower, upper, max_iter=max_iter, tol=tol)
+        moved, x = np.max((found.x - x) ** 2, initial=0.0), found.x
+        if moved < 1e-6:
+            break
     return x, robust, sweep
 
 
@@ -266,8 +283,8 @@ def _influence(z2, loss):
     return 1.0 / np.maximum(np.sqrt(z2), 1.0)
 
 
-def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-6, max_steps=5):
-    """Gauss-Newton steps, Fisher matrix and chi2 from all pixels, for what the basis left out."""
+def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-4, max_steps=5):
+    """Gauss-Newton steps, Fisher matrix and chi2 with all components and all pixels."""
     n, n_labels = x.shape
     x = x.copy()
     fisher = np.empty((n, n_labels, n_labels))
@@ -294,9 +311,10 @@ def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-6, max_steps
 
 def _normal_equations(model, x, flux, weight):
     """chi2 (m,), half gradient (m, K) and ``J^T W J`` (m, K, K) from every pixel."""
+    basis = model.basis
     phi, slope = model.features(x, derivative=True)
-    residual = phi @ model.coef - flux
-    jacobian = slope @ model.coef
+    residual = basis.reference + basis.reduce(phi) @ basis.flux - flux
+    jacobian = basis.reduce(slope, is_derivative=True) @ basis.flux
     weighted = residual * weight
     gradient = (jacobian @ weighted[:, :, None])[..., 0]
     normal = (jacobian * weight[:, None, :]) @ np.swapaxes(jacobian, 1, 2)

@@ -20,6 +20,7 @@ from skspec.solvers.svr import admm_operator
 
 __all__ = ["SLAM"]
 
+DEFAULT_GAMMA = np.array([0.3, 0.75])  # times 1 / K
 CHUNK = 256  # pixels per task; fixed, so that the number of workers changes nothing
 
 
@@ -33,12 +34,13 @@ class SLAM(ForwardModel):
 
     Parameters
     ----------
-    C : float or list of float, default=(0.5, 2, 8)
+    C : float or list of float, default=(2, 8, 32)
         Bound of the coefficients: the price of an error beyond the tube.
     epsilon : float or list of float, default=0.05
         Half width of the tube within which errors are free, in standard deviations of the pixel.
     gamma : float, list of float or None, default=None
-        Inverse squared width of the kernel, in standardised label units; None is ``1 / K``.
+        Inverse squared width of the kernel, in standardised label units; None tries ``0.3 / K`` and
+        ``0.75 / K`` for K labels.
     cv : int, default=5
         Folds of the cross-validation that measures the pixel errors and the label errors of the
         model.
@@ -106,7 +108,7 @@ class SLAM(ForwardModel):
 
     def __init__(
         self,
-        C=(0.5, 2.0, 8.0),
+        C=(2.0, 8.0, 32.0),
         epsilon=0.05,
         gamma=None,
         *,
@@ -171,8 +173,8 @@ class SLAM(ForwardModel):
     def _job(self, x):
         """All that the chunks share."""
         n, n_labels = x.shape
-        listed = [np.atleast_1d(np.asarray(v, dtype=float)) for v in (
-            self.C, self.epsilon, 1.0 / n_labels if self.gamma is None else self.gamma)]  # fmt: skip
+        gamma = DEFAULT_GAMMA / n_labels if self.gamma is None else self.gamma
+        listed = [np.atleast_1d(np.asarray(v, dtype=float)) for v in (self.C, self.epsilon, gamma)]
         for name, values in zip(("C", "epsilon", "gamma"), listed):
             if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)):
                 raise ValueError(f"{name} must be a number or a list of numbers.")

@@ -145,7 +145,7 @@ class TheCannon(ForwardModel):
         self.terms_ = self._monomials.names(self.label_names_in_)
         design, variance = self._monomials(x), spectra.variance
         allowed = self._allowed_terms(spectra)
-        self._solution = self._solve(design, spectra.flux, variance, allowed)
+        self._solution = self._solve(design, _good_flux(spectra), variance, allowed)
         self.theta_, self.scatter_ = self._solution.theta, self._solution.scatter
         if not self._solution.trained.any():
             raise ValueError(
@@ -221,7 +221,7 @@ class TheCannon(ForwardModel):
     def _out_of_sample(self, x, spectra):
         design, slope = self._monomials(x, derivative=True)
         for block in leave_one_out_blocks(
-            design, spectra.flux, spectra.variance, self._solution, dV=slope
+            design, _good_flux(spectra), spectra.variance, self._solution, dV=slope
         ):
             yield block.columns, block.residuals, block.jacobian
 
@@ -249,6 +249,12 @@ def censoring_mask(wavelength, windows):
     wavelength = np.asarray(wavelength, dtype=float)
     inside = [(wavelength >= lower) & (wavelength <= upper) for lower, upper in windows]
     return ~np.any(inside, axis=0)
+
+
+def _good_flux(spectra):
+    """Flux with 0 at bad pixels, whose values would set the solver's idea of rounding errors."""
+    good = spectra.good
+    return spectra.flux if good.all() else np.where(good, spectra.flux, 0)
 
 
 def _as_censored(where, spectra, label):
