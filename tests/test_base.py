@@ -1,10 +1,9 @@
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import RidgeRegressor
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import TransformedTargetRegressor
@@ -26,9 +25,6 @@ from skspec.metrics import (
     neg_log_likelihood_scorer,
 )
 from skspec.preprocessing import ContinuumNormalizer, LabelScaler
-
-sys.path.insert(0, str(Path(__file__).parent))  # worker processes need to find the helpers
-from helpers import RidgeRegressor  # noqa: E402
 
 
 @parametrize_with_checks([RidgeRegressor()])

@@ -1,10 +1,9 @@
 import pickle
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import PlainRidge, memmap_kind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -22,9 +21,6 @@ from sklearn.utils import resample, shuffle
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec import Spectra, concatenate
-
-sys.path.insert(0, str(Path(__file__).parent))  # worker processes need to find the helpers
-from helpers import PlainRidge, memmap_kind  # noqa: E402
 
 
 @pytest.fixture
