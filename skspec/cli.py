@@ -81,7 +81,7 @@ def _add_compare(commands):
     add("--label-range", nargs=3, action="append", metavar=("LABEL", "LO", "HI"), default=[],
         help="keep stars in this range; may be repeated")  # fmt: skip
     add("--clean-training", type=float, metavar="N",
-        help="forward models drop training stars that are off by more than N sigma")  # fmt: skip
+        help="forward models once more without training stars off by more than N sigma")  # fmt: skip
     add("--n-jobs", type=int, metavar="N", help="parallel jobs of methods that have them")
     add("--seed", type=int, default=0, metavar="S", help="of data and split (default 0)")
     add(
@@ -122,13 +122,20 @@ def _compare(args):
         progress.say("reading spectra" if args.data else "making spectra")
         spectra, labels, reference, data = _load(args) if args.data else _make(args)
         n_train = _n_train(len(labels), args)
-        given = {"n_jobs": args.n_jobs, "clean_training": args.clean_training,
-                 "random_state": args.seed}  # fmt: skip
+        given = {"n_jobs": args.n_jobs, "random_state": args.seed}
+        methods = {name: make_method(name, n_train, **given) for name in names}
+        titles = {name: known[name].title for name in names}
+        if args.clean_training:
+            given["clean_training"] = args.clean_training
+            for name in names:
+                if known[name].family == "forward":
+                    methods[f"{name}_cleaned"] = make_method(name, n_train, **given)
+                    titles[f"{name}_cleaned"] = f"{known[name].title}, cleaned"
         try:
             comparison = compare(
-                {name: make_method(name, n_train, **given) for name in names}, spectra, labels,
+                methods, spectra, labels,
                 cv=args.cv, test_size=args.test_size or 0.2, groups=_groups(spectra),
-                reference=reference, titles={name: known[name].title for name in names},
+                reference=reference, titles=titles,
                 settings=_settings(args, names, data), random_state=args.seed, out=args.out,
                 progress=progress,
             )  # fmt: skip

@@ -13,10 +13,6 @@ __all__ = ["Method", "available_methods", "make_method"]
 _FORWARD = {
     "the_cannon": ("TheCannon", "The Cannon", "Ness et al. 2015"),
     "slam": ("SLAM", "SLAM", "Zhang, Liu & Deng 2020"),
-    "the_payne": ("ThePayne", "The Payne", "Ting et al. 2019"),
-    "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this library"),
-    "full_spectrum_fit": ("FullSpectrumFit", "Full spectrum fit", "Koleva et al. 2009"),
-    "template_match": ("TemplateMatch", "Template matching", "Xiang et al. 2015"),
 }
 
 
@@ -48,7 +44,6 @@ def available_methods() -> dict[str, Method]:
     methods = {
         name: Method(name, title, reference, "forward", _forward_builder(getattr(forward, cls)))
         for name, (cls, title, reference) in _FORWARD.items()
-        if hasattr(forward, cls)
     }
     baselines = (
         Method("ridge", "Ridge", "RidgeCV on pixels", "discriminative", _ridge),

@@ -247,25 +247,25 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         total.put(keep, part)
         removed = np.flatnonzero(~keep)
         step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
+        coef = self._coef if removed.size else None
         for start in range(0, len(removed), step):  # no model has seen these
             rows = removed[start : start + step]
             phi, slope = self._features(x[rows], derivative=True)
-            residual = spectra[rows].flux - phi @ self._coef
             total.add(
-                rows, 1.0 / self._variance(spectra[rows]), residual, slope @ self._coef,
-                lambda pull, rows=rows: self._curvature(x[rows], pull @ self._coef.T),
+                rows, 1.0 / self._variance(spectra[rows]), spectra[rows].flux - phi @ coef,
+                slope @ coef, lambda pull, rows=rows: self._curvature(x[rows], pull @ coef.T),
             )  # fmt: skip
         return total.errors()
 
     def _cross_validate(self, x, spectra):
         """Sums over pixels for the label errors, and the cross-validated mean squared flux error."""
         total = LabelErrorSum(*x.shape)
-        mse = np.full(spectra.shape[1], np.nan)
+        mse, coef = np.full(spectra.shape[1], np.nan), self._coef
         for pixels, residual, jacobian in self._out_of_sample(x, spectra):
             part = spectra[:, pixels]
             total.add(
                 slice(None), 1.0 / self._variance(part, pixels), residual, jacobian,
-                lambda pull, pixels=pixels: self._curvature(x, pull @ self._coef[:, pixels].T),
+                lambda pull, pixels=pixels: self._curvature(x, pull @ coef[:, pixels].T),
             )  # fmt: skip
             n_good = part.good.sum(axis=0)
             squares = np.sum(residual**2, axis=0, where=part.good)
@@ -274,10 +274,11 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _training_mse(self, x, spectra):
         squares, n_good = np.zeros(spectra.shape[1]), np.zeros(spectra.shape[1])
+        coef = self._coef
         step = batch_rows(spectra.shape[1])
         for start in range(0, len(x), step):
             part = spectra[start : start + step]
-            residual = self._features(x[start : start + step]) @ self._coef - part.flux
+            residual = self._features(x[start : start + step]) @ coef - part.flux
             squares += np.sum(np.where(part.good, residual, 0.0) ** 2, axis=0)
             n_good += part.good.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -390,11 +391,11 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         x, spectra = self._checked_labels(labels), as_spectra(X)
         if len(x) != len(spectra):
             raise ValueError(f"{len(x)} sets of labels for {len(spectra)} spectra.")
-        out = np.empty((len(x), x.shape[1], x.shape[1]))
+        out, coef = np.empty((len(x), x.shape[1], x.shape[1])), self._coef
         step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            jacobian = self._features(x[rows], derivative=True)[1] @ self._coef
+            jacobian = self._features(x[rows], derivative=True)[1] @ coef
             weight = 1.0 / self._variance(spectra[rows])
             out[rows] = (jacobian * weight[:, None]) @ np.swapaxes(jacobian, 1, 2)
         return out / (self.label_scale_[:, None] * self.label_scale_)

@@ -26,6 +26,7 @@ from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 __all__ = ["FluxBasis", "FluxModel", "batch_rows", "compress", "minimise"]
 
 MAX_LOSSLESS = 40  # up to this many features the compression would cost more than it saves
+SWEEPS, STILL = 50, 1e-6  # of a robust loss: at most so many, until no step is longer (sigma^2)
 RACE = 6  # steps from every start before only the best goes on
 BATCH_BYTES = 2**26  # working memory of one array of one batch of stars
 #: information added to every scaled label: one (1000 label scales)^-2, so that a label the spectrum
@@ -228,19 +229,25 @@ def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_ite
     best = np.argmin(race.chi2, axis=1)
     if objective.is_shared and not objective.is_complete:
         objective = _Objective(model, flux, weight)
-    found = levenberg_marquardt(
-        objective, race.x[star, best][:, None], lower, upper, max_iter=max_iter, tol=tol
+    box = (lower, upper, max_iter, tol)
+    x, fisher, chi2, converged, steps = _descend(
+        model, objective, flux, weight, race.x[star, best], box
     )
-    x, converged = found.x, found.converged[:, 0]
-    n_iter = race.n_iter[star, best] + found.n_iter[:, 0]
+    n_iter = race.n_iter[star, best] + steps
     if loss != "linear":
-        x, weight, sweeps = _reweight(model, flux, weight, x, lower, upper, max_iter, tol, loss)
-        n_iter = n_iter + sweeps
-        objective = _Objective(model, flux, weight)
+        _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss)
+    return x, fisher, chi2, converged, n_iter
+
+
+def _descend(model, objective, flux, weight, x, box):
+    """From near the minimum into it: `minimise`'s results."""
+    lower, upper, max_iter, tol = box
+    found = levenberg_marquardt(objective, x[:, None], lower, upper, max_iter=max_iter, tol=tol)
+    x, converged, n_iter = found.x[:, 0], found.converged[:, 0], found.n_iter[:, 0]
     if objective.is_complete:
-        chi2, _, fisher = (part[:, 0] for part in objective(x, star))
-        return x[:, 0], fisher, chi2, converged, n_iter
-    x, fisher, chi2 = _polish(model, flux, weight, x[:, 0], lower, upper)
+        chi2, _, fisher = (part[:, 0] for part in objective(found.x, np.arange(len(x))))
+    else:
+        x, fisher, chi2 = _polish(model, flux, weight, x, lower, upper)
     return x, fisher, chi2, converged, n_iter
 
 
@@ -262,18 +269,24 @@ def _distance2(first, second):
     return np.sum(first**2, axis=1)[:, None] - 2 * cross + np.sum(second**2, axis=1)
 
 
-def _reweight(model, flux, weight, x, lower, upper, max_iter, tol, loss, sweeps=12):
-    """Iteratively reweighted least squares; the weights of the last sweep are returned."""
-    basis = model.basis
-    for sweep in range(1, sweeps + 1):  # noqa: B007
-        predicted = basis.reference + basis.reduce(model.features(x[:, 0])) @ basis.flux
-        robust = weight * _influence((flux - predicted) ** 2 * weight, loss)
-        objective = _Objective(model, flux, robust)
-        found = levenberg_marquardt(objective, x, lower, upper, max_iter=max_iter, tol=tol)
-        moved, x = np.max((found.x - x) ** 2, initial=0.0), found.x
-        if moved < 1e-6:
+def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss):
+    """Iteratively reweighted least squares, in place; each star until it moves no more."""
+    basis, rows = model.basis, np.arange(len(x))
+    for _ in range(SWEEPS):
+        predicted = basis.reference + basis.reduce(model.features(x[rows])) @ basis.flux
+        z2 = (flux[rows] - predicted) ** 2 * weight[rows]
+        robust = weight[rows] * _influence(z2, loss)
+        objective = _Objective(model, flux[rows], robust)
+        new, fisher[rows], chi2[rows], converged[rows], steps = _descend(
+            model, objective, flux[rows], robust, x[rows], box
+        )
+        step, x[rows] = new - x[rows], new
+        n_iter[rows] += steps
+        moved = np.einsum("nk,nkl,nl->n", step, fisher[rows], step)  # squared, in sigma
+        rows = rows[moved > STILL]
+        if rows.size == 0:
             break
-    return x, robust, sweep
+    converged[rows] = False
 
 
 def _influence(z2, loss):

@@ -204,18 +204,10 @@ class SLAM(ForwardModel):
         self._slam_mse = variance * self.flux_std_**2
         self.scatter_ = np.concatenate([chunk.scatter for chunk in done]) * self.flux_std_
         self._gammas = np.unique(self.gamma_)
-        self._weights = self._stack_coef()
         total = LabelErrorSum(*shape)
         for chunk in done:
             total += chunk.errors
         self._label_error_sum = total
-
-    def _stack_coef(self):
-        """Coefficients (1 + n G, P) of the features ``[1, k_gamma1, k_gamma2, ...]``."""
-        blocks = [(self.flux_mean_ + self.flux_std_ * self.intercept_)[None]]
-        for gamma in self._gammas:
-            blocks.append(np.where(self.gamma_ == gamma, self.dual_coef_ * self.flux_std_, 0.0))
-        return np.concatenate(blocks)
 
     def _cross_validate(self, x, spectra):
         total, self._label_error_sum = self._label_error_sum, None
@@ -245,4 +237,8 @@ class SLAM(ForwardModel):
 
     @property
     def _coef(self):
-        return self._weights
+        """Coefficients (1 + n G, P) of the features ``[1, k_gamma1, k_gamma2, ...]``."""
+        blocks = [(self.flux_mean_ + self.flux_std_ * self.intercept_)[None]]
+        for gamma in self._gammas:
+            blocks.append(np.where(self.gamma_ == gamma, self.dual_coef_ * self.flux_std_, 0.0))
+        return np.concatenate(blocks)
