@@ -17,11 +17,8 @@ from scipy.optimize import minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from skspec.solvers.lasso import lasso_path
-from skspec.solvers.least_squares import (
-    fit_least_squares_with_scatter,
-    leave_one_out,
-    leave_one_out_information,
-)
+from skspec.solvers.least_squares import fit_least_squares_with_scatter
+from skspec.solvers.leave_one_out import leave_one_out
 
 
 def make_problem(n, K, P, seed=0):
@@ -83,7 +80,7 @@ def compare(n, K, P, subset, repeats, penalties):
         with threadpool_limits(1):
             loop_time, (s, theta) = timed(loop_over_pixels, V, Y[:, some], variance[:, some])
         left_time = timed(leave_one_out, V, Y, variance, fit)[0]
-        label_time = timed(leave_one_out_information, V, Y, variance, fit, dV)[0]
+        label_time = timed(leave_one_out, V, Y, variance, fit, dV=dV)[0]
         row = [fit_time, left_time, label_time]
         if penalties:
             grid = np.geomspace(1, 1e-3, penalties)
@@ -112,7 +109,7 @@ def main():
     parser.add_argument("--penalties", type=int, default=0, help="also time an L1 path")
     args = parser.parse_args()
     print("milliseconds per pixel, medians; ratio = loop/fit; dNLL > 0 where the loop did better")
-    print("     n    D      P       loop        fit  leave-out  + Fisher    L1 path   ratio  "
+    print("     n    D      P       loop        fit  leave-out  + slopes    L1 path   ratio  "
           "max dtheta  max dNLL  conv")
     for case in args.cases:
         n, K = map(int, case.split(","))

@@ -1,0 +1,51 @@
+"""Run comparison scripts and print their tables.
+
+python -m benchmarks                            all of them (an hour on two cores)
+python -m benchmarks slam_speed cannon_speed    some
+python -m benchmarks slam_speed --C 10          one, with its own options (--help)
+python -m benchmarks --quick                    small sizes: does everything run?
+"""
+
+import os
+
+# before any BLAS is loaded: threads of several workers only fight
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+import sys  # noqa: E402
+from importlib import import_module  # noqa: E402
+
+QUICK = {
+    "slam_speed": "--n 200 --pixels 256 --subset 16 --exact 4 --repeats 1 --grid-pixels 64 "
+                  "--grid-subset 2 --stars 4",
+    "cannon_speed": "--n 200 --repeats 1",
+    "accuracy": "--n 200 --parts emulator giants",
+}  # fmt: skip
+
+
+def main():
+    names = []
+    options = sys.argv[1:]
+    while options and not options[0].startswith("-"):
+        names.append(options.pop(0))
+    if "-h" in options and not names or "--help" in options and not names:
+        print(__doc__)
+        return 0
+    unknown = [name for name in names if name not in QUICK]
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}; there are {', '.join(QUICK)}", file=sys.stderr)
+        return 2
+    quick = "--quick" in options
+    options = [option for option in options if option != "--quick"]
+    if options and len(names) != 1:
+        print("options go with one benchmark only", file=sys.stderr)
+        return 2
+    for name in names or QUICK:
+        print(f"\n{name}\n{'-' * len(name)}", flush=True)
+        chosen = [*(QUICK[name].split() if quick else []), *options]
+        import_module(f"benchmarks.{name}").main(chosen)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

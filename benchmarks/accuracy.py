@@ -1,0 +1,160 @@
+"""Accuracy and honesty of every method, beside the published figures of the public codes.
+
+    python -m benchmarks accuracy [--parts emulator giants emulated miles]
+
+- emulator: n = 200, 500, 1000 emulator spectra at S/N 100, 3 labels, 7214 pixels; 200 test stars
+  from the inner 90 % of the box. The public codes' figures were measured once, on other draws of
+  the same distribution.
+- giants: 503 real APOGEE giants, 100 pixels, in 5 folds.
+- emulated: 3000 APOGEE-like stars, 5 labels, S/N 20 to 300; 1000 stars to train.
+- miles: real MILES spectra, 4000-7000 K, 3900-7000 A, in 5 folds, with and without clean_training.
+"""
+
+import argparse
+
+import numpy as np
+
+from benchmarks.common import apogee_like, clocked, data_file, load, print_machine, table
+from skspec import predict_dist
+from skspec.datasets import load_spectra
+from skspec.diagnostics import available_methods, compare, make_method, star_splits
+from skspec.metrics import coverage, robust_std
+
+METHODS = ("the_cannon", "slam", "ridge", "pca_svr")
+#: RMSE Teff, logg, [Fe/H] and one-sigma coverage [%] of the public codes on the same distribution
+PUBLISHED = {
+    200: {"thecannon (Ho)": (77, 0.041, 0.043, "6-22"), "AnniesLasso": (83, 0.042, 0.047, "5-21"),
+          "sklearn RidgeCV": (52, 0.049, 0.032, "none")},
+    500: {"sklearn RidgeCV": (35, 0.033, 0.021, "none")},
+    1000: {"thecannon (Ho)": (74, 0.035, 0.040, "6-22"), "AnniesLasso": (80, 0.038, 0.044, "5-21"),
+           "sklearn RidgeCV": (30, 0.027, 0.016, "none")},
+}  # fmt: skip
+FLOOR = (8.4, 0.0078, 0.0042)  # Cramer-Rao, true model known
+
+
+def slashed(values, form="{:.3g}"):
+    return " / ".join(form.format(v) for v in values)
+
+
+def measure(name, train, y, test, y_test, n_jobs):
+    """Row of figures of one method: RMSE, bias, robust scatter, coverage total and formal, CPU."""
+    model = make_method(name, len(train), n_jobs=n_jobs)
+    fit, model = clocked(lambda: model.fit(train, y))
+    truth = np.asarray(y_test)
+    if hasattr(model, "invert"):
+        predict, result = clocked(lambda: model.invert(test))
+        dist, formal = result.dist, result.formal_dist
+    else:
+        predict, dist = clocked(lambda: predict_dist(model, test))
+        formal = None
+    error = dist.mean() - truth
+    within = 100 * coverage(truth, dist)
+    photons = "none" if formal is None else slashed(100 * coverage(truth, formal), "{:.0f}")
+    return [
+        available_methods()[name].title, slashed(np.sqrt(np.mean(error**2, axis=0))),
+        slashed(np.median(error, axis=0), "{:+.2g}"), slashed(robust_std(truth, dist.mean())),
+        slashed(within, "{:.0f}"), photons, f"{fit.cpu:.1f}",
+        f"{1e3 * predict.cpu / len(truth):.2f}",
+    ]  # fmt: skip
+
+
+HEADER = ["method", "RMSE", "bias (median)", "robust scatter", "1-sigma coverage %",
+          "formal errors alone %", "fit CPU s", "CPU ms/star"]  # fmt: skip
+
+
+def emulator(args):
+    for n in args.n:
+        data = apogee_like(n)
+        rows = [measure(name, *data, args.jobs) for name in args.methods]
+        for name, (*error, covered) in PUBLISHED.get(n, {}).items():
+            rows.append([f"{name}, published", slashed(error), "", "", covered, covered, "", ""])
+        rows.append(["Cramer-Rao bound", slashed(FLOOR), "", "", "", "", "", ""])
+        table(f"Emulator, n={n}, S/N 100, 7214 pixels: Teff / logg / [Fe/H]; load {load():.1f}",
+              HEADER, rows)  # fmt: skip
+
+
+def emulated(args):
+    path = data_file("apogee_emulated/apogee_emulated.npz")
+    if path is None:
+        return
+    spectra, labels = load_spectra(path)
+    [(train, test)] = star_splits(len(labels), test_size=500, random_state=0)
+    train = train[:1000]
+    data = spectra[train], labels.iloc[train], spectra[test], labels.iloc[test]
+    rows = [measure(name, *data, args.jobs) for name in args.methods]
+    table(f"apogee_emulated, {len(train)} training stars, {len(test)} test stars, 7214 pixels: "
+          f"{' / '.join(labels)}; load {load():.1f}", HEADER, rows)  # fmt: skip
+
+
+def in_folds(args, title, spectra, labels, **options):
+    """Table of `skspec.diagnostics.compare` in 5 folds by star."""
+    methods = {
+        name: make_method(name, int(0.8 * len(labels)), n_jobs=args.jobs, random_state=0, **options)
+        for name in args.methods
+    }
+    run = compare(methods, spectra, labels, cv=5, random_state=0)
+    rows = []
+    for name, result in run.results.items():
+        if not result.ok:
+            rows.append([name, result.error, *[""] * 6])
+            continue
+        truth, dist = run.labels, result.dist
+        error = dist.mean() - truth
+        formal = "none"
+        if result.formal_cov is not None:
+            sigma = np.sqrt(np.diagonal(result.formal_cov, axis1=1, axis2=2))
+            formal = slashed(100 * np.mean(np.abs(error) < sigma, axis=0), "{:.0f}")
+        rows.append([
+            available_methods()[name].title, slashed(np.mean(np.abs(error), axis=0)),
+            slashed(np.sqrt(np.mean(error**2, axis=0))), slashed(np.median(error, axis=0), "{:+.2g}"),
+            slashed(robust_std(truth, dist.mean())), slashed(100 * coverage(truth, dist), "{:.0f}"),
+            formal, f"{np.mean(result.n_removed):.0f}", f"{np.sum(result.fit_seconds):.1f}",
+        ])  # fmt: skip
+    table(
+        f"{title}: {' / '.join(labels)}; load {load():.1f}",
+        ["method", "MAE", "RMSE", "bias (median)", "robust scatter", "1-sigma coverage %",
+         "formal errors alone %", "removed", "fits wall s"],
+        rows,
+    )  # fmt: skip
+
+
+def giants(args):
+    path = data_file("apogee_giants100/apogee_giants100.npz")
+    if path is not None:
+        spectra, labels = load_spectra(path)
+        in_folds(args, f"apogee_giants100 (real), {len(labels)} stars, 100 pixels, 5 folds",
+                 spectra, labels)  # fmt: skip
+
+
+def miles(args):
+    path = data_file("miles/miles.npz")
+    if path is None:
+        return
+    spectra, labels = load_spectra(path, wavelength_range=(3900, 7000))
+    keep = labels["teff"].between(4000, 7000).to_numpy()
+    spectra, labels = spectra[keep], labels[keep].reset_index(drop=True)
+    for clean in args.clean:
+        how = f"clean_training={clean:g}" if clean else "all training stars"
+        in_folds(args, f"MILES (real), {len(labels)} stars, {spectra.shape[1]} pixels, 5 folds, {how}",
+                 spectra, labels, clean_training=clean or None)  # fmt: skip
+
+
+PARTS = {"emulator": emulator, "giants": giants, "emulated": emulated, "miles": miles}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="accuracy", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--methods", nargs="+", default=list(METHODS))
+    add("--n", type=int, nargs="+", default=[200, 500, 1000], help="training stars (emulator)")
+    add("--clean", type=float, nargs="+", default=[0.0, 4.0], help="clean_training (miles); 0: off")
+    add("--jobs", type=int, default=2)
+    args = parser.parse_args(argv)
+    print_machine()
+    for part in args.parts:
+        PARTS[part](args)
+
+
+if __name__ == "__main__":
+    main()
