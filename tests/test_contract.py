@@ -357,7 +357,7 @@ def test_single_precision_is_close(name, fitted, train, test):
 
 
 @every_regressor
-@pytest.mark.parametrize("loss", ["linear"])
+@pytest.mark.parametrize("loss", ["linear", "soft_l1", "huber"])
 def test_stars_do_not_know_of_each_other(name, loss, fitted, test):
     model = fitted[name]
     if name in FORWARD:
