@@ -25,6 +25,7 @@ numpydoc_class_members_toctree = False
 html_theme = "pydata_sphinx_theme"
 html_title = f"skspec {release}"
 html_static_path = ["_static"]
+html_css_files = ["wide.css"]  # code of 100 columns without a scroll bar
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": True}
 html_sidebars = {"install": [], "glossary": [], "whats_new": []}
 html_copy_source = html_show_sourcelink = False
