@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skspec.forward import SLAM, TheCannon
+from skspec.forward._label_covariance import LabelErrors, LabelErrorSum, label_covariance
+
+TRUTH = np.array([[4.0, 1.2], [1.2, 1.0]])
+
+
+def draw_errors(n, rng, heavy=0.0, formal=None):
+    """Errors of covariance TRUTH plus a formal one that varies from star to star."""
+    if formal is None:
+        root = rng.uniform(0.2, 2, (n, 1, 1)) * rng.normal(size=(n, 2, 2))
+        formal = root @ np.swapaxes(root, 1, 2) + 0.1 * np.eye(2)
+    chol = np.linalg.cholesky(formal + TRUTH)
+    error = (chol @ rng.normal(size=(n, 2, 1)))[..., 0]
+    wrong = rng.random(n) < heavy
+    error[wrong] += 100 * rng.normal(size=(wrong.sum(), 2))
+    return LabelErrors(error, formal, np.ones(n, dtype=bool))
+
+
+def test_gaussian_errors_give_back_their_covariance():
+    cov = label_covariance(draw_errors(40_000, np.random.default_rng(0)))
+    # the correlation is that of the total errors, so it is a little too weak or too strong
+    assert_allclose(np.diag(cov), np.diag(TRUTH), rtol=0.05)
+    same = np.full((40_000, 1, 1), 0.01) * np.eye(2)
+    cov = label_covariance(draw_errors(40_000, np.random.default_rng(1), formal=same))
+    assert_allclose(cov, TRUTH, rtol=0.05)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 300), st.sampled_from([0.0, 0.1]), st.integers(0, 99))
+def test_two_thirds_are_covered_by_construction(n, heavy, seed):
+    errors = draw_errors(n, np.random.default_rng(seed), heavy)
+    cov = label_covariance(errors)
+    value = np.linalg.eigvalsh(cov)
+    assert value.min() >= -1e-9 * max(value.max(), 1e-9)
+    assert_allclose(cov, cov.T)
+    total = np.diagonal(errors.formal, axis1=1, axis2=2) + np.diag(cov)
+    covered = np.mean(errors.error**2 <= total * (1 + 1e-9), axis=0)
+    assert np.all(covered >= 0.6827 - 1.5 / n)
+    enlarged = np.diag(cov) > 0
+    assert np.all(covered[enlarged] <= 0.6827 + 1.5 / n)
+
+
+def test_no_more_than_needed():
+    """Errors smaller than the formal ones need no addition."""
+    rng = np.random.default_rng(0)
+    formal = np.repeat(np.eye(2)[None], 500, axis=0)
+    errors = LabelErrors(0.5 * rng.normal(size=(500, 2)), formal, np.ones(500, dtype=bool))
+    assert_array_equal(label_covariance(errors), 0)
+
+
+def test_a_few_wrong_labels_do_no_harm():
+    rng = np.random.default_rng(0)
+    clean = label_covariance(draw_errors(4000, rng))
+    spoilt = label_covariance(draw_errors(4000, rng, heavy=0.05))
+    assert np.all(np.diag(spoilt) < 1.6 * np.diag(clean))
+    errors = draw_errors(4000, rng, heavy=0.05)
+    assert np.all(errors.error.var(axis=0) > 20 * np.diag(clean))  # the textbook estimate: ruined
+
+
+def test_stars_without_information_do_not_count():
+    rng = np.random.default_rng(0)
+    errors = draw_errors(300, rng)
+    informed = rng.random(300) < 0.7
+    error = np.where(informed[:, None], errors.error, 1e6)
+    some = label_covariance(LabelErrors(error, errors.formal, informed))
+    dropped = label_covariance(
+        LabelErrors(errors.error[informed], errors.formal[informed], informed[informed])
+    )
+    assert_array_equal(some, dropped)
+    one = LabelErrors(errors.error, errors.formal, np.arange(300) == 5)
+    assert_array_equal(label_covariance(one), 0)
+
+
+def test_one_newton_step_solves_a_quadratic():
+    """For flux linear in the labels the step is exact; with curvature it is Newton's."""
+    rng = np.random.default_rng(0)
+    jacobian, weight = rng.normal(size=(5, 2, 30)), rng.uniform(1, 3, (5, 30))
+    off = rng.normal(size=(5, 2))
+    residual = np.einsum("nk,nkp->np", off, jacobian)
+    total = LabelErrorSum(5, 2)
+    for pixels in (slice(0, 10), slice(10, 30)):
+        total.add(
+            slice(None), weight[:, pixels], residual[:, pixels], jacobian[..., pixels],
+            lambda pull: np.zeros((5, 2, 2)),
+        )  # fmt: skip
+    errors = total.errors()
+    assert_allclose(errors.error, off, rtol=1e-5)
+    fisher = np.einsum("nkp,np,nlp->nkl", jacobian, weight, jacobian)
+    assert_allclose(errors.formal, np.linalg.inv(fisher), rtol=1e-5)
+    assert errors.informed.all()
+    bent = LabelErrorSum(5, 2)
+    curvature = 0.2 * fisher
+    bent.add(slice(None), weight, residual, jacobian, lambda pull: curvature)
+    assert_allclose(bent.errors().error, off / 0.8, rtol=1e-5)
+    wild = LabelErrorSum(5, 2)  # a maximum of chi2: the step stays bounded
+    wild.add(slice(None), weight, residual, jacobian, lambda pull: 3 * fisher)
+    assert_allclose(wild.errors().error, off / 0.2, rtol=1e-5)
+
+
+def test_a_star_without_weight_is_not_informed():
+    total = LabelErrorSum(2, 1)
+    weight = np.array([[1.0, 2.0], [0.0, 0.0]])
+    total.add(
+        slice(None), weight, np.ones((2, 2)), np.ones((2, 1, 2)), lambda p: np.zeros((2, 1, 1))
+    )
+    assert_array_equal(total.errors().informed, [True, False])
+    assert np.isfinite(total.errors().formal).all()
+
+
+def test_outliers_are_robust():
+    errors = draw_errors(500, np.random.default_rng(3))
+    wrong = np.arange(0, 500, 20)
+    errors.error[wrong, 0] += 60
+    found = np.flatnonzero(errors.outliers(label_covariance(errors), 5))
+    assert set(wrong) <= set(found)
+    assert len(found) <= len(wrong) + 3
+    errors.informed[wrong[0]] = False
+    assert wrong[0] not in np.flatnonzero(errors.outliers(label_covariance(errors), 5))
+
+
+# -- in the models ---------------------------------------------------------------------------------
+
+MODELS = {"TheCannon": TheCannon(), "SLAM": SLAM(C=2, gamma=0.2)}
+every_model = pytest.mark.parametrize("name", MODELS)
+
+
+def new(name, **parameters):
+    return type(MODELS[name])(**(MODELS[name].get_params() | parameters))
+
+
+@every_model
+def test_covariance_is_that_of_the_errors_of_the_training_stars(name, draw_stars):
+    spectra, labels = draw_stars(150, wiggle=1.0, noise=0.003)
+    model = new(name).fit(spectra, labels)
+    result = model.invert(spectra)
+    assert_allclose(result.dist.cov(), result.formal_cov + model.label_covariance_, rtol=1e-9)
+    z = np.abs(model.cv_label_errors_) / result.dist.std()
+    assert_allclose(np.mean(z < 1, axis=0), 0.68, atol=0.07)
+    if name == "TheCannon":  # SLAM knows how to follow the sine
+        formal = np.abs(model.cv_label_errors_) / result.formal_dist.std()
+        assert np.mean(formal < 1) < 0.6
+
+
+@every_model
+def test_fresh_stars_are_covered(name, draw_stars):
+    """A model that is wrong (the sine) covers fresh stars all the same; photons alone do not."""
+    model = new(name).fit(*draw_stars(250, wiggle=1.0, noise=0.003))
+    spectra, labels = draw_stars(600, wiggle=1.0, noise=0.003, seed=1)
+    result = model.invert(spectra)
+    error = np.abs(result.labels - labels.to_numpy())
+    assert 0.6 < np.mean(error < result.dist.std()) < 0.77
+    if name == "TheCannon":
+        assert np.mean(error < result.formal_dist.std()) < 0.6
+
+
+@every_model
+@pytest.mark.parametrize("n_sigma", [4.0, 6.0])
+def test_cleaning_finds_planted_wrong_labels(name, n_sigma, draw_stars):
+    spectra, labels = draw_stars(200, bad=0.01)
+    rng = np.random.default_rng(1)
+    cool = np.flatnonzero(labels["teff"] < 5500)
+    wrong = np.sort(rng.choice(cool, 10, replace=False))  # 5 %
+    spoilt = labels.copy()
+    spoilt.iloc[wrong, 0] += 800
+    model = new(name, clean_training=n_sigma).fit(spectra, spoilt)
+    assert set(wrong) <= set(model.training_outliers_)  # rows of the set as it was given
+    assert len(model.training_outliers_) <= 10 + (14 if n_sigma == 4 else 5)
+    assert_array_equal(model.training_outliers_, np.unique(model.training_outliers_))
+    assert model.cv_label_errors_.shape == (200, 3)
+    assert np.all(model.cv_label_errors_[wrong, 0] < -500)  # predicted minus given
+    plain = new(name).fit(spectra, spoilt)
+    assert not hasattr(plain, "training_outliers_") or plain.training_outliers_.size == 0
+    fresh, truth = draw_stars(200, seed=7)
+    error = [np.abs(m.predict(fresh) - truth)["teff"].mean() for m in (plain, model)]
+    assert error[1] < 0.9 * error[0]
+    kept = np.setdiff1d(np.arange(200), model.training_outliers_)
+    again = new(name).fit(spectra[kept], spoilt.iloc[kept])
+    if name == "SLAM":  # TheCannon keeps the scaling of all labels, and the polynomial the same
+        assert model.dual_coef_.shape == (len(kept), 50)
+    else:
+        assert_allclose(model.predict_flux(truth), again.predict_flux(truth), atol=1e-5)
+
+
+@every_model
+def test_cleaning_a_clean_set_removes_next_to_nothing(name, draw_stars):
+    spectra, labels = draw_stars(200)
+    assert len(new(name, clean_training=6.0).fit(spectra, labels).training_outliers_) <= 3
+    one = new(name, clean_training=2.0, clean_rounds=1).fit(spectra, labels).training_outliers_
+    more = new(name, clean_training=2.0, clean_rounds=3).fit(spectra, labels).training_outliers_
+    assert 5 < len(one) < len(more)
+    assert set(one) <= set(more)
