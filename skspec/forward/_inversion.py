@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
+from skspec.solvers.levenberg_marquardt import levenberg_marquardt
 
 __all__ = ["FluxBasis", "FluxModel", "batch_rows", "compress", "minimise"]
 
@@ -247,7 +247,7 @@ def _descend(model, objective, flux, weight, x, box):
     if objective.is_complete:
         chi2, _, fisher = (part[:, 0] for part in objective(found.x, np.arange(len(x))))
     else:
-        x, fisher, chi2 = _polish(model, flux, weight, x, lower, upper)
+        x, fisher, chi2, converged = _polish(model, flux, weight, x, lower, upper)
     return x, fisher, chi2, converged, n_iter
 
 
@@ -296,30 +296,26 @@ def _influence(z2, loss):
     return 1.0 / np.maximum(np.sqrt(z2), 1.0)
 
 
-def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-4, max_steps=5):
-    """Gauss-Newton steps, Fisher matrix and chi2 with all components and all pixels."""
+def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-4, max_steps=20):
+    """The last steps, Fisher matrix and chi2 with all components and all pixels."""
     n, n_labels = x.shape
-    x = x.copy()
-    fisher = np.empty((n, n_labels, n_labels))
-    chi2 = np.empty(n)
-    step_rows = batch_rows(flux.shape[1] * (n_labels + 1))
-    for start in range(0, n, step_rows):
-        rows = np.arange(start, min(start + step_rows, n))
-        for _ in range(max_steps):
-            value, gradient, normal = _normal_equations(model, x[rows], flux[rows], weight[rows])
-            fisher[rows], chi2[rows] = normal, value
-            free = ~((x[rows] <= lower) & (gradient > 0) | (x[rows] >= upper) & (gradient < 0))
-            step = -solve_normal(normal, np.where(free, gradient, 0.0), 0.0, free)
-            moved = np.clip(x[rows] + step, lower, upper) - x[rows]
-            promised = -np.sum(gradient * moved, axis=1)
-            # a Gauss-Newton step far from the minimum is no improvement: only small ones are taken
-            take = (promised > 0) & (promised < 1.0)
-            x[rows] += np.where(take[:, None], moved, 0.0)
-            chi2[rows] -= np.where(take, promised, 0.0)
-            rows = rows[take & (promised > good_enough)]
-            if rows.size == 0:
-                break
-    return x, fisher, chi2
+    x, fisher, chi2 = x.copy(), np.empty((n, n_labels, n_labels)), np.empty(n)
+    converged = np.empty(n, dtype=bool)
+    step = batch_rows(flux.shape[1] * (n_labels + 1))
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        y, w = flux[part], weight[part]
+
+        def evaluate(x, rows, y=y, w=w):
+            found = _normal_equations(model, x[:, 0], y[rows], w[rows])
+            return tuple(value[:, None] for value in found)
+
+        found = levenberg_marquardt(
+            evaluate, x[part, None], lower, upper, max_iter=max_steps, tol=good_enough
+        )
+        x[part], chi2[part], fisher[part] = found.x[:, 0], found.chi2[:, 0], found.normal[:, 0]
+        converged[part] = found.converged[:, 0]
+    return x, fisher, chi2, converged
 
 
 def _normal_equations(model, x, flux, weight):

@@ -22,6 +22,8 @@ class LevenbergMarquardtResult:
         Parameters.
     chi2 : ndarray of shape (n, S)
         Objective there.
+    normal : ndarray of shape (n, S, K, K)
+        Normal matrix there.
     converged : ndarray of bool of shape (n, S)
         Whether the expected decrease of chi2 fell below the tolerance.
     n_iter : ndarray of int of shape (n, S)
@@ -30,6 +32,7 @@ class LevenbergMarquardtResult:
 
     x: np.ndarray
     chi2: np.ndarray
+    normal: np.ndarray
     converged: np.ndarray
     n_iter: np.ndarray
 
@@ -97,7 +100,7 @@ def levenberg_marquardt(
         stuck = active & ~better & ((promised < tol) | (damping[rows] > _MAX_DAMPING))
         converged[rows] |= small | (stuck & (promised < tol))
         running[rows] &= ~(small | stuck)
-    return LevenbergMarquardtResult(x, chi2, converged, n_iter)
+    return LevenbergMarquardtResult(x, chi2, normal, converged, n_iter)
 
 
 def solve_normal(normal, gradient, damping=0.0, free=None):
