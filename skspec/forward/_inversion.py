@@ -270,7 +270,10 @@ def _distance2(first, second):
 
 
 def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss):
-    """Iteratively reweighted least squares, in place; each star until it moves no more."""
+    """Iteratively reweighted least squares, in place; each star until it moves no more.
+
+    `fisher` is that of the final weights, `chi2` that of the true ones.
+    """
     basis, rows = model.basis, np.arange(len(x))
     for _ in range(SWEEPS):
         predicted = basis.reference + basis.reduce(model.features(x[rows])) @ basis.flux
@@ -287,6 +290,8 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
         if rows.size == 0:
             break
     converged[rows] = False
+    predicted = basis.reference + basis.reduce(model.features(x)) @ basis.flux
+    chi2[:] = np.einsum("np,np,np->n", weight, flux - predicted, flux - predicted)
 
 
 def _influence(z2, loss):

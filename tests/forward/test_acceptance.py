@@ -50,6 +50,23 @@ def test_own_spectra_come_back_at_the_limit(name, draw_stars):
     assert_allclose(np.median(result.formal_dist.std() / bound.std(), axis=0), 1, atol=0.03)
 
 
+@pytest.mark.parametrize("loss", ["soft_l1", "huber"])
+def test_robust_losses_are_honest_where_there_is_nothing_to_guard_against(loss, draw_stars):
+    spectra, labels = draw_stars(150, n_pixels=100, noise=0.004, scatter=0.002)
+    model = TheCannon(label_covariance=False, loss=loss).fit(spectra, labels)
+    rng = np.random.default_rng(0)
+    low, high = labels.min().to_numpy(), labels.max().to_numpy()
+    truth = low + (high - low) * rng.uniform(0.15, 0.85, (2000, 3))
+    sigma = np.sqrt(0.005**2 + model.scatter_**2)
+    flux = model.predict_flux(truth) + sigma * rng.normal(size=(2000, 100))
+    result = model.invert(Spectra(flux, flux_err=0.005))
+    z = (result.labels - truth) / result.formal_dist.std()
+    # rather too wide than too narrow: the weights count every pixel for less
+    assert np.all((np.mean(np.abs(z) < 1, axis=0) > 0.66) & (z.std(axis=0) > 0.85))
+    assert result.reduced_chi2.mean() == pytest.approx(1, abs=0.05)
+    assert result.converged.mean() > 0.99
+
+
 # -- spectra of the emulator: coverage without calibration data ------------------------------------
 
 
