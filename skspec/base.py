@@ -38,19 +38,22 @@ class MissingUncertaintyWarning(UserWarning):
 class SpectraEstimator(BaseEstimator):
     """What estimators and transformers of spectra share: checking the input against the fit."""
 
-    _doc_link_module = "skspec"
-    _doc_link_template = (
-        "https://skspec.readthedocs.io/en/stable/api/{estimator_module}.{estimator_name}.html"
-    )
-
     def _validate_spectra(self, X, y="no_validation", *, reset):
         """`X` as :class:`Spectra` (and `y` as scikit-learn wants it), checked against the fit."""
         flux = X.flux if isinstance(X, Spectra) else X
         checks = {"dtype": (np.float64, np.float32), "reset": reset}
-        if isinstance(y, str) and y == "no_validation":
-            flux = validate_data(self, flux, **checks)
-        else:
-            flux, y = validate_data(self, flux, y, multi_output=True, y_numeric=True, **checks)
+        try:
+            if isinstance(y, str) and y == "no_validation":
+                flux = validate_data(self, flux, **checks)
+            else:
+                flux, y = validate_data(self, flux, y, multi_output=True, y_numeric=True, **checks)
+        except ValueError as error:
+            if "Input X contains" not in str(error):
+                raise
+            raise ValueError(
+                f"{str(error).splitlines()[0]} Pass skspec.Spectra(flux, ivar=...) instead of an "
+                "array: there, pixels that are not finite become bad pixels."
+            ) from None
         spectra = X if isinstance(X, Spectra) else Spectra(flux)
         if reset:
             self.wavelength_ = spectra.wavelength

@@ -93,7 +93,9 @@ class MultivariateNormal:
         return self.loc.shape[0]
 
     def __getitem__(self, stars) -> MultivariateNormal:
-        """Distribution of one star (an integer) or of a selection of stars."""
+        """Distribution of one star (an integer), of a selection of stars, or of a named label."""
+        if isinstance(stars, str):
+            return self.marginal(stars)
         if self.loc.ndim < 2:
             raise TypeError("A single distribution cannot be indexed.")
         if isinstance(stars, tuple):

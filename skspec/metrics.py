@@ -40,6 +40,7 @@ GAUSSIAN_MAD = 0.6744897501960817  # median absolute deviation of a unit Gaussia
 
 
 def _errors(y_true, y_pred):
+    y_pred = y_pred.mean() if isinstance(y_pred, MultivariateNormal) else y_pred
     y_true, y_pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
     if y_true.shape != y_pred.shape:
         raise ValueError(f"True labels have shape {y_true.shape}, predicted {y_pred.shape}.")
@@ -91,6 +92,11 @@ def rmse(y_true, y_pred):
 
 def _like(y_true, dist):
     """True labels in the shape of the distribution; a vector is a single label."""
+    if not isinstance(dist, MultivariateNormal):
+        raise TypeError(
+            f"A distribution is needed, not {type(dist).__name__}: skspec.predict_dist(model, X) "
+            "or model.predict_dist(X) gives one."
+        )
     y_true = np.asarray(y_true, dtype=float)
     if y_true.ndim == 1:
         y_true = y_true[:, None]

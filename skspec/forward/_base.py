@@ -102,8 +102,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
       by block of pixels, of the training stars from models that have not seen them (or overrides
       ``_cross_validate``).
 
-    Parameters common to all forward models
-    ---------------------------------------
+    Parameters
+    ----------
     label_covariance : bool
         Add the model's own label-space error to the formal one (see `label_covariance_`).
     clean_training : float or None
@@ -114,8 +114,13 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Loss of the inversion.
     n_starts : int
         Starts of the inversion: the best training labels that lie well apart.
+    max_steps : int
+        Levenberg-Marquardt steps at most.
+    tol : float
+        Squared length of a step, in formal sigma, below which a star has converged.
     ivar : {"auto", "require", "ignore"}
-        What to do about flux errors.
+        Take flux errors where they are given, insist on them, or leave them aside (bad pixels stay
+        bad).
 
     Attributes
     ----------
@@ -310,7 +315,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Parameters
         ----------
         labels : array-like of shape (m, K) or (K,)
-            In label units.
+            In label units. The columns of a DataFrame are found by name.
 
         Returns
         -------
@@ -335,6 +340,11 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _checked_labels(self, labels):
         check_is_fitted(self)
+        if hasattr(labels, "columns"):
+            missing = [name for name in self.label_names_in_ if name not in labels.columns]
+            if missing:
+                raise ValueError(f"The labels have no column {', '.join(missing)}.")
+            labels = labels[self.label_names_in_]
         labels = np.atleast_2d(np.asarray(labels, dtype=float))
         if labels.ndim != 2 or labels.shape[1] != len(self.label_names_in_):
             raise ValueError(

@@ -128,7 +128,9 @@ class _Objective:
         level = weight.sum(axis=1)
         brightest = int(np.argmax(level))
         pattern = weight[brightest] / level[brightest] if level[brightest] > 0 else weight[0]
-        self.is_shared = _is_outer(weight, level, pattern)
+        # looking whether all stars share one pattern of weights costs more than few components do
+        many = len(model.basis.flux) > MAX_LOSSLESS
+        self.is_shared = many and _is_outer(weight, level, pattern)
         basis = model.basis if self.is_shared and not rough else model.basis.leading()
         self.features, self.basis = model.features, basis
         self.is_complete = basis is model.basis

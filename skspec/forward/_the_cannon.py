@@ -268,4 +268,10 @@ def _as_censored(where, spectra, label):
         return where
     if spectra.wavelength is None:
         raise ValueError("Wavelength windows in `censoring` need spectra with a wavelength.")
-    return censoring_mask(spectra.wavelength, np.reshape(where, (-1, 2)))
+    mask = censoring_mask(spectra.wavelength, np.reshape(where, (-1, 2)))
+    if mask.all():
+        raise ValueError(
+            f"No pixel lies in the windows of censoring[{label!r}]; the spectra cover "
+            f"{spectra.wavelength.min():.1f}-{spectra.wavelength.max():.1f} Angstrom."
+        )
+    return mask

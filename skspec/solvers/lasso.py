@@ -157,7 +157,7 @@ def fit_lasso(V, Y, variance, scatter, lambdas, **kwargs):
 def fit_lasso_with_scatter(V, Y, variance, lambdas, *, n_sweeps=5, scatter_tol=1e-3, **kwargs):
     """Alternate theta | s (`fit_lasso`) and the maximum likelihood s | theta.
 
-    Each half decreases sum w r^2 - ln w + Lambda |theta|_1. The first s is that of the fit without
+    Each half decreases ``sum w r^2 - ln w + Lambda |theta|_1``. The first s is that of the fit without
     penalty, or of the scatter around the mean where there are too few stars for one. A pixel has
     converged when the last sweep moved s by less than `scatter_tol` of sqrt(s^2 + noise^2), noise^2
     the harmonic mean of its variances. theta is optimal for the s returned.

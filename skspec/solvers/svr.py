@@ -320,7 +320,8 @@ def _libsvm_duals(K, y, bound, epsilon, tol):
 def fit_svr_libsvm(K, Y, *, C, epsilon, sample_weight=None, tol=1e-6):
     """The same problem by a loop of libsvm over pixels: slow, and the reference.
 
-    libsvm keeps the kernel in single precision, so its duals are exact only to about 1e-7 |b|_1.
+    libsvm keeps the kernel in single precision, so its duals are exact only to about 1e-7 of
+    their sum of absolute values.
 
     Parameters
     ----------
