@@ -71,7 +71,7 @@ def test_robust_losses_are_honest_where_there_is_nothing_to_guard_against(loss, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [200, 500])
+@pytest.mark.parametrize("n", [200, 500, 1000])
 @pytest.mark.parametrize("model", [TheCannon(), SLAM()], ids=["TheCannon", "SLAM"])
 def test_coverage_of_fresh_dwarfs(model, n, draw_dwarfs):
     pixels = slice(None, None, 4)
@@ -86,5 +86,7 @@ def test_coverage_of_fresh_dwarfs(model, n, draw_dwarfs):
           "converged", result.converged.mean())  # fmt: skip
     assert 0.60 < total.mean() < 0.76
     assert np.all((total > 0.55) & (total < 0.82))
-    assert formal.mean() < 0.45
+    # a quarter of the pixels: photons weigh more against the model error than with all of them
+    assert formal.mean() < (0.45 if n < 1000 else 0.65)
+    assert formal.mean() < total.mean() - 0.15
     assert result.converged.mean() > 0.97

@@ -128,6 +128,22 @@ def test_labels_stop_at_the_box_and_say_so(name, fitted, draw_stars):
     assert model.invert(draw_stars(90)[0]).at_bound.mean() < 0.05
 
 
+def test_within_the_range_but_far_from_any_training_star(draw_stars):
+    """Hot stars of low gravity, where only the diagonal was trained."""
+    spectra, labels = draw_stars(600)
+    u = (labels - labels.mean()) / (labels.max() - labels.min())
+    diagonal = np.abs(u["teff"] - u["logg"]) < 0.15
+    model = TheCannon(label_covariance=False).fit(spectra[diagonal], labels[diagonal])
+    result = model.invert(spectra)
+    off = (np.abs(u["teff"] - u["logg"]) > 0.6).to_numpy()
+    assert off.sum() > 30
+    low, high = labels[diagonal].min().to_numpy(), labels[diagonal].max().to_numpy()
+    within = np.all((result.labels > low) & (result.labels < high), axis=1)
+    assert (off & within).sum() > 20
+    assert not result.inside_training[off].any()
+    assert result.inside_training[diagonal].mean() > 0.85
+
+
 # -- robust losses ---------------------------------------------------------------------------------
 
 
