@@ -56,11 +56,11 @@ def _smooth_functions(labels, n_pixels=7214):
     return 1 - rng.lognormal(-3.5, 1.0, n_pixels) * (1 + np.tanh(z @ pull / 2))
 
 
-def apogee_like(n_train, n_test=200, n_labels=3, snr=100.0, seed=0, n_pixels=None):
+def apogee_like(n_train, n_test=200, n_labels=3, snr=100.0, seed=0, n_pixels=None, inner=0.9):
     """The common data of peers.md: emulator spectra with white noise.
 
     Training labels are uniform in the box (nested for growing `n_train`), test labels in its
-    inner 90 %. Labels beyond `n_labels` are fixed.
+    `inner` part. Labels beyond `n_labels` are fixed.
 
     Returns
     -------
@@ -71,8 +71,8 @@ def apogee_like(n_train, n_test=200, n_labels=3, snr=100.0, seed=0, n_pixels=Non
     if n_labels > 4:
         low[4] = 0.0  # no negative broadening
 
-    def draw(rng, n, inner):
-        middle, half = (low + high) / 2, inner * (high - low) / 2
+    def draw(rng, n, part):
+        middle, half = (low + high) / 2, part * (high - low) / 2
         full = middle + half * rng.uniform(-1, 1, (n, len(BOX)))
         for k, name in enumerate(BOX):
             if name not in names:
@@ -83,8 +83,8 @@ def apogee_like(n_train, n_test=200, n_labels=3, snr=100.0, seed=0, n_pixels=Non
     if not known:
         print("no APOGEE emulator found (SKSPEC_DATA): smooth random functions instead")
     out = []
-    for which, n, inner in ((0, n_train, 1.0), (1, n_test, 0.9)):
-        labels = draw(np.random.default_rng([seed, which]), n, inner)
+    for which, n, part in ((0, n_train, 1.0), (1, n_test, inner)):
+        labels = draw(np.random.default_rng([seed, which]), n, part)
         flux = _network(labels) if known else _smooth_functions(labels)
         flux += np.random.default_rng([seed, which, 1]).normal(size=flux.shape) / snr
         if n_pixels:
