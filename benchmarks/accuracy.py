@@ -101,7 +101,9 @@ def in_folds(args, title, spectra, labels, **options):
         name: make_method(name, int(0.8 * len(labels)), n_jobs=args.jobs, random_state=0, **options)
         for name in args.methods
     }
-    run = compare(methods, spectra, labels, cv=5, random_state=0)
+    # as `skspec compare --cv 5` splits
+    stars = spectra.meta.get("group_id", spectra.meta.get("star_id"))
+    run = compare(methods, spectra, labels, cv=5, groups=stars, random_state=0)
     rows = []
     for name, result in run.results.items():
         if not result.ok:
