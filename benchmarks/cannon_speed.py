@@ -149,6 +149,8 @@ def show(n, n_labels, rounds, labels, truth, repeats):
             if job == "predict":
                 error = labels[name] - truth[: len(labels[name])]
                 row.append(" / ".join(f"{e:.3g}" for e in np.sqrt(np.mean(error**2, axis=0))))
+                if len(error) < len(truth):
+                    row[-1] += f" ({len(error)} stars)"
             rows.append(row)
         unit = "s" if job == "train" else "ms/star"
         which = "training" if job == "train" else f"labels of {len(truth)} stars"
