@@ -63,6 +63,15 @@ def test_a_few_wrong_labels_do_no_harm():
     assert np.all(errors.error.var(axis=0) > 20 * np.diag(clean))  # the textbook estimate: ruined
 
 
+def test_a_few_wrong_labels_do_not_turn_the_correlation():
+    errors = draw_errors(4000, np.random.default_rng(0))
+    before = label_covariance(errors)
+    errors.error[::100] = [100.0, -100.0]
+    after = label_covariance(errors)
+    assert before[0, 1] > 0.3
+    assert after[0, 1] > 0.6 * before[0, 1]
+
+
 def test_stars_without_information_do_not_count():
     rng = np.random.default_rng(0)
     errors = draw_errors(300, rng)
