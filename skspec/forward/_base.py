@@ -17,6 +17,7 @@ from skspec.distributions import MultivariateNormal
 from skspec.forward._inversion import TINY_INFORMATION, FluxModel, batch_rows, compress, minimise
 from skspec.forward._label_covariance import LabelErrorSum, label_covariance
 from skspec.preprocessing import LabelScaler
+from skspec.solvers.pixel_blocks import in_threads
 
 __all__ = ["ForwardModel", "InversionResult"]
 
@@ -98,9 +99,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     - ``_features(x, derivative=False)``: ``phi (m, q)`` and its derivative ``(m, K, q)``;
     - ``_curvature(x, weight)``: ``sum_q weight (m, q) phi_q''`` of shape ``(m, K, K)``;
     - ``_coef``: property, array (q, P), so that the flux is ``phi @ _coef``;
-    - ``_out_of_sample(x, spectra)``: yields ``(pixels, residual (n, B), jacobian (n, K, B))``, block
-      by block of pixels, of the training stars from models that have not seen them (or overrides
-      ``_cross_validate``).
+    - ``_out_of_sample(x, spectra)``: a function ``pixels -> residual (n, B), jacobian (n, K, B)`` of
+      the training stars by models that have not seen them, and the list of slices of pixels to call
+      it with (or overrides ``_cross_validate``).
 
     Parameters
     ----------
@@ -228,7 +229,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         all_kept = keep.all()
         kept = spectra if all_kept else spectra[keep]
         self.training_variance_ = _mean_variance(kept)
-        self._flux_floor = VARIANCE_FLOOR * np.maximum(_mean_square(kept), np.finfo(float).tiny)
+        power = _mean_square(kept.flux, kept.good)
+        power = np.where(power > 0, power, np.nanmean(power))
+        self._flux_floor = VARIANCE_FLOOR * np.maximum(power, np.finfo(float).tiny)
         self._fit_flux(x[keep], kept, context)
         self.training_mse_ = self._training_mse(x[keep], kept)
         n, n_labels = x.shape
@@ -264,30 +267,37 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _cross_validate(self, x, spectra):
         """Sums over pixels for the label errors, and the cross-validated mean squared flux error."""
-        total = LabelErrorSum(*x.shape)
-        mse, coef = np.full(spectra.shape[1], np.nan), self._coef
-        for pixels, residual, jacobian in self._out_of_sample(x, spectra):
-            part = spectra[:, pixels]
-            total.add(
-                slice(None), 1.0 / self._variance(part, pixels), residual, jacobian,
-                lambda pull, pixels=pixels: self._curvature(x, pull @ coef[:, pixels].T),
-            )  # fmt: skip
-            n_good = part.good.sum(axis=0)
-            squares = np.sum(residual**2, axis=0, where=part.good)
-            mse[pixels] = squares / np.where(n_good > 0, n_good, np.nan)
+        held_out, blocks = self._out_of_sample(x, spectra)
+        coef, photon = self._coef, self._photon_variance(spectra)
+        model = self.scatter_**2 + self._flux_floor
+
+        def add_up(pixels):
+            residual, jacobian = held_out(pixels)
+            weight = 1.0 / (photon[:, pixels] + model[pixels])
+            sums, pulls = LabelErrorSum(*x.shape), []
+            # the second derivatives are linear in the pulls of all pixels: taken once, below
+            sums.add(
+                slice(None), weight, residual, jacobian, lambda pull: pulls.append(pull) or 0.0
+            )
+            mse = _mean_square(residual, np.isfinite(photon[:, pixels]))
+            return sums, pulls[0] @ coef[:, pixels].T, mse
+
+        total, pull, mse = LabelErrorSum(*x.shape), 0.0, np.empty(spectra.shape[1])
+        for pixels, done in zip(blocks, in_threads(add_up, blocks)):
+            sums, pulls, mse[pixels] = done
+            total += sums
+            pull = pull + pulls
+        total.curvature += self._curvature(x, pull)
         return total, mse
 
     def _training_mse(self, x, spectra):
-        squares, n_good = np.zeros(spectra.shape[1]), np.zeros(spectra.shape[1])
-        coef = self._coef
-        step = batch_rows(spectra.shape[1])
-        for start in range(0, len(x), step):
-            part = spectra[start : start + step]
-            residual = self._features(x[start : start + step]) @ coef - part.flux
-            squares += np.sum(np.where(part.good, residual, 0.0) ** 2, axis=0)
-            n_good += part.good.sum(axis=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return squares / n_good
+        phi, coef = self._features(x), self._coef
+        mse, step = np.empty(spectra.shape[1]), max(1, batch_rows(len(x)) // 16)
+        for start in range(0, len(mse), step):
+            pixels = slice(start, start + step)
+            part = spectra[:, pixels]
+            mse[pixels] = _mean_square(phi @ coef[:, pixels] - part.flux, part.good)
+        return mse
 
     def _prepare_inversion(self, x):
         margin = BOX_MARGIN * np.ptp(x, axis=0)
@@ -476,20 +486,23 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         return self.invert(X).dist
 
 
-def _mean_square(spectra):
-    good = spectra.good
-    total = np.sum(np.where(good, spectra.flux, 0.0) ** 2, axis=0)
-    mean = total / np.maximum(good.sum(axis=0), 1)
-    return np.where(mean > 0, mean, np.mean(mean))
+def _mean_square(values, good):
+    """Mean square of each column over its good values; NaN where there are none."""
+    if good.all():
+        return np.einsum("np,np->p", values, values, dtype=float) / len(values)
+    values, n_good = np.where(good, values, 0.0), good.sum(axis=0)
+    return np.einsum("np,np->p", values, values) / np.where(n_good > 0, n_good, np.nan)
 
 
 def _mean_variance(spectra):
     """Mean photon variance of each pixel over the stars that know it; 0 without errors."""
     if not spectra.has_errors:
         return np.zeros(spectra.shape[1])
-    known = (spectra.ivar > 0) & np.isfinite(spectra.ivar)
-    total = np.sum(np.where(known, spectra.variance, 0.0), axis=0)
-    return total / np.maximum(known.sum(axis=0), 1)
+    variance = spectra.variance
+    known = np.isfinite(variance) & (variance > 0)
+    if known.all():
+        return variance.mean(axis=0)
+    return np.sum(variance, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
 
 
 def _spread_rows(x, most):

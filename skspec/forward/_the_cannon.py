@@ -13,7 +13,7 @@ from skspec.forward._polynomial import Monomials
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
 from skspec.solvers.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
-from skspec.solvers.leave_one_out import leave_one_out_blocks
+from skspec.solvers.leave_one_out import leave_one_out_plan
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 
@@ -145,7 +145,7 @@ class TheCannon(ForwardModel):
         self.terms_ = self._monomials.names(self.label_names_in_)
         design, variance = self._monomials(x), spectra.variance
         allowed = self._allowed_terms(spectra)
-        self._solution = self._solve(design, _good_flux(spectra), variance, allowed)
+        self._solution = self._solve(design, spectra.flux, variance, allowed)
         self.theta_, self.scatter_ = self._solution.theta, self._solution.scatter
         if not self._solution.trained.any():
             raise ValueError(
@@ -220,10 +220,15 @@ class TheCannon(ForwardModel):
 
     def _out_of_sample(self, x, spectra):
         design, slope = self._monomials(x, derivative=True)
-        for block in leave_one_out_blocks(
-            design, _good_flux(spectra), spectra.variance, self._solution, dV=slope
-        ):
-            yield block.columns, block.residuals, block.jacobian
+        compute, blocks = leave_one_out_plan(
+            design, spectra.flux, spectra.variance, self._solution, slope
+        )
+
+        def held_out(pixels):
+            block = compute(pixels)
+            return block.residuals, block.jacobian
+
+        return held_out, blocks
 
 
 def censoring_mask(wavelength, windows):
@@ -249,12 +254,6 @@ def censoring_mask(wavelength, windows):
     wavelength = np.asarray(wavelength, dtype=float)
     inside = [(wavelength >= lower) & (wavelength <= upper) for lower, upper in windows]
     return ~np.any(inside, axis=0)
-
-
-def _good_flux(spectra):
-    """Flux with 0 at bad pixels, whose values would set the solver's idea of rounding errors."""
-    good = spectra.good
-    return spectra.flux if good.all() else np.where(good, spectra.flux, 0)
 
 
 def _as_censored(where, spectra, label):

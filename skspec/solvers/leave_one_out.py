@@ -17,7 +17,7 @@ from skspec.solvers.pixel_blocks import (
     quietly,
 )
 
-__all__ = ["LeaveOneOutBlock", "leave_one_out", "leave_one_out_blocks"]
+__all__ = ["LeaveOneOutBlock", "leave_one_out", "leave_one_out_blocks", "leave_one_out_plan"]
 
 DECISIVE = 1e-8  # 1 - h below this: the pixel cannot be fitted without the star
 
@@ -61,13 +61,13 @@ def leave_one_out_blocks(V, Y, variance, fit, *, dV=None, block_size=None):
     all weights are 0. Where a pixel cannot be fitted without a star (1 - h < 1e-8), that star has
     residual, weight and Jacobian 0: nothing was predicted.
     """
-    compute, blocks = _leave_out_plan(V, Y, variance, fit, dV, block_size)
+    compute, blocks = leave_one_out_plan(V, Y, variance, fit, dV, block_size)
     for cols in blocks:
         yield quietly(compute, cols)  # no error state across a yield: it would reach the consumer
 
 
-def _leave_out_plan(V, Y, variance, fit, dV, block_size):
-    """The function from columns to LeaveOneOutBlock, and the columns."""
+def leave_one_out_plan(V, Y, variance, fit, dV=None, block_size=None):
+    """The function from columns to `LeaveOneOutBlock`, and the list of columns to call it with."""
     V, Y, variance, _ = checked(V, Y, variance, None)
     T, Q = orthogonal_terms(V, fit.terms)
     design = Design(Q)
@@ -127,7 +127,7 @@ def leave_one_out(V, Y, variance, fit, *, dV=None, block_size=None):
     """
     residuals = np.empty(np.shape(Y))
     jacobian = None if dV is None else np.empty((*np.shape(Y), np.shape(dV)[1]))
-    compute, blocks = _leave_out_plan(V, Y, variance, fit, dV, block_size)
+    compute, blocks = leave_one_out_plan(V, Y, variance, fit, dV, block_size)
 
     def store(cols):
         part = compute(cols)

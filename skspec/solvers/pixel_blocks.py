@@ -100,12 +100,14 @@ def load_block(Y, variance, terms, cols):
     if not np.isfinite(y.sum()):
         missing = ~np.isfinite(y)
         y[missing], v[missing] = 0.0, np.inf
-    n_good = np.full(y.shape[1], len(y))
+    n_good, sound = np.full(y.shape[1], len(y)), y
     if not np.isfinite(v.sum()):
         np.copyto(v, np.inf, where=np.isnan(v))
         least = v.min(axis=0)
-        n_good = np.count_nonzero(v < np.inf, axis=0)
-    power = column_dot(y, y) / len(y)
+        good = v < np.inf
+        n_good = np.count_nonzero(good, axis=0)
+        sound = np.where(good, y, 0.0)  # a bad value may be anything
+    power = column_dot(sound, sound) / len(y)
     floor = np.where(power > 0, FLOOR * power, 1.0)
     floor[least > floor] = 0.0
     return PixelBlock(y, v, missing, floor, n_good, None if terms is None else terms[:, cols])

@@ -341,6 +341,17 @@ class TestLeaveOneOut:
                 block.jacobian, np.moveaxis(J[:, block.columns], 2, 1), rtol=1e-9, atol=1e-12
             )
 
+    def test_bad_values_may_be_anything(self):
+        p = Problem(n=40, bad=0.1, P=11)
+        bad = ~np.isfinite(p.variance)
+        assert bad.any()
+        fit = fit_least_squares_with_scatter(*p.data)
+        left = leave_one_out(*p.data, fit)
+        Y = np.where(bad, 1e30, p.Y)
+        spoilt = fit_least_squares_with_scatter(p.V, Y, p.variance)
+        assert_array_equal(spoilt.theta, fit.theta)
+        assert_array_equal(leave_one_out(p.V, Y, p.variance, spoilt)[~bad], left[~bad])
+
     def test_censored_terms_in_every_block(self):
         p = Problem(n=40, P=11)
         terms = np.ones((p.V.shape[1], 11), dtype=bool)
