@@ -18,6 +18,7 @@ from sklearn.svm import SVR
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import apogee_like, interleave, load, print_machine, ratio, table, verdict
+from skspec import Spectra
 from skspec.forward import SLAM
 from skspec.solvers.svr import RHO, admm_operator, fit_svr
 
@@ -209,9 +210,24 @@ def scipy_labels(model, spectra, flux_train, y_train):
     return np.array(out)
 
 
+def uneven(spectra, seed=3):
+    """The same stars with S/N 20 to 100, noise that varies by pixel, and 1 % of bad pixels."""
+    rng = np.random.default_rng(seed)
+    n, n_pixels = spectra.shape
+    sigma = 0.01 * rng.uniform(1, 5, (n, 1)) * np.exp(0.3 * rng.normal(size=n_pixels))
+    extra = np.sqrt(np.maximum(sigma**2 - 1e-4, 0))
+    ivar = np.where(rng.random((n, n_pixels)) < 0.01, 0.0, 1 / (1e-4 + extra**2))
+    return Spectra(spectra.flux + extra * rng.normal(size=(n, n_pixels)), ivar=ivar)
+
+
 def compare_labels(args, data):
     train, y, test, y_test = data
     model = SLAM(1.0, 0.05, 1 / 3, n_jobs=args.jobs).fit(train, y)
+    time_labels(args, model, train, y, test, y_test, "equal noise")
+    time_labels(args, model, train, y, uneven(test), y_test, "uneven noise, 1 % bad pixels")
+
+
+def time_labels(args, model, train, y, test, y_test, noise):
     few = test[: args.stars]
     sides = {
         "SLAM.invert": lambda: model.invert(test),
@@ -240,7 +256,7 @@ def compare_labels(args, data):
             row += [""] * 4
         rows.append(row)
     table(
-        f"SLAM labels: n={len(y)}, {train.shape[1]} pixels, {len(test)} stars (scipy {args.stars}), "
+        f"SLAM labels, {noise}: n={len(y)}, {train.shape[1]} pixels, {len(test)} stars (scipy {args.stars}), "
         f"one thread, median of {args.repeats + 2}",
         ["side", "wall ms/star", "CPU ms/star", "ratio wall", "ratio CPU", "required",
          "against astroslam's 37 s (CPU)"],
