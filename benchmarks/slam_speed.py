@@ -256,8 +256,8 @@ def time_labels(args, model, train, y, test, y_test, noise):
             row += [""] * 4
         rows.append(row)
     table(
-        f"SLAM labels, {noise}: n={len(y)}, {train.shape[1]} pixels, {len(test)} stars (scipy {args.stars}), "
-        f"one thread, median of {args.repeats + 2}",
+        f"SLAM labels, {noise}: n={len(y)}, {train.shape[1]} pixels, {len(test)} stars "
+        f"(scipy {args.stars}), one thread, median of {args.repeats + 2}",
         ["side", "wall ms/star", "CPU ms/star", "ratio wall", "ratio CPU", "required",
          "against astroslam's 37 s (CPU)"],
         rows,
