@@ -18,7 +18,6 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspec._version import __version__
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra
 
@@ -242,8 +241,3 @@ def _(model: TransformedTargetRegressor, X):
         cov = matrix.T @ dist.cov() @ matrix
         loc = dist.mean() @ matrix + shift
     return MultivariateNormal(loc, cov=cov)  # the labels are mixed: their names no longer hold
-
-
-def library_version() -> str:
-    """Version written into saved results."""
-    return __version__

@@ -1,6 +1,7 @@
 """Forward models: learn labels -> flux, invert by likelihood."""
 
-from skspec.forward._base import ForwardModel, InversionResult
+from skspec.forward._base import ForwardModel
+from skspec.forward._inversion_result import InversionResult
 from skspec.forward._slam import SLAM
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 

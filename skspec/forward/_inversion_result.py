@@ -1,0 +1,73 @@
+"""`InversionResult`: labels found by an inversion, their errors, and whether to believe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skspec.distributions import MultivariateNormal
+
+__all__ = ["InversionResult"]
+
+
+@dataclass(frozen=True)
+class InversionResult:
+    """Labels of `n` stars, and all that tells whether to believe them.
+
+    Attributes
+    ----------
+    dist : MultivariateNormal
+        Labels with their total covariance, ``formal_cov + model_cov``.
+    formal_cov : ndarray of shape (n, K, K)
+        From photon noise and the model's pixel scatter, ``(J^T W J)^-1``.
+    model_cov : ndarray of shape (K, K)
+        The model's own error in label space (`ForwardModel.label_covariance_`).
+    chi2, reduced_chi2 : ndarray of shape (n,)
+        At the solution; per degree of freedom (good pixels minus K), NaN without any.
+    n_good : ndarray of int of shape (n,)
+        Good pixels.
+    converged : ndarray of bool of shape (n,)
+    at_bound : ndarray of bool of shape (n, K)
+        Labels that stopped at the edge of the box: their error bars mean little.
+    inside_training : ndarray of bool of shape (n,)
+        Whether there are training stars nearby; outside, the model extrapolates.
+    n_iter : ndarray of int of shape (n,)
+
+    Notes
+    -----
+    A star without any good pixel has NaN labels, infinite errors and ``converged`` False.
+    """
+
+    dist: MultivariateNormal
+    formal_cov: np.ndarray
+    model_cov: np.ndarray
+    chi2: np.ndarray
+    reduced_chi2: np.ndarray
+    n_good: np.ndarray
+    converged: np.ndarray
+    at_bound: np.ndarray
+    inside_training: np.ndarray
+    n_iter: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Best-fitting labels, shape (n, K)."""
+        return self.dist.mean()
+
+    @property
+    def formal_dist(self) -> MultivariateNormal:
+        """Labels with their formal covariance alone."""
+        names = self.dist.label_names
+        return MultivariateNormal(self.labels, cov=self.formal_cov, label_names=names)
+
+    def to_frame(self):
+        """`pandas.DataFrame`: labels, total and formal errors, quality flags; one row per star."""
+        frame = self.dist.to_frame()
+        formal = self.formal_dist.std()
+        for k, name in enumerate(self.dist.label_names):
+            frame[f"{name}_formal_std"] = formal[:, k]
+        flags = ("chi2", "reduced_chi2", "n_good", "converged", "inside_training", "n_iter")
+        return frame.assign(
+            at_bound=self.at_bound.any(axis=1), **{f: getattr(self, f) for f in flags}
+        )
