@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sklearn.callback import CallbackSupportMixin
 
-__all__ = ["CallbackSupportMixin", "fit_task", "track"]
+__all__ = ["CallbackSupportMixin", "StepCounter", "fit_task", "track"]
 
 
 @contextmanager
@@ -33,3 +33,24 @@ def track(context, estimator, name: str, steps: Iterable, total: int) -> Iterato
         leaf.call_on_fit_task_end(estimator=estimator)
         yield step
     task.call_on_fit_task_end(estimator=estimator)
+
+
+class StepCounter:
+    """Callback that tells ``report(done, total)`` of the steps of a fit."""
+
+    def __init__(self, report):
+        self.report = report
+
+    def setup(self, estimator, context):
+        """Nothing to prepare."""
+
+    def teardown(self, estimator, context):
+        """Nothing to clear away."""
+
+    def on_fit_task_begin(self, estimator, context):
+        """Only what is done counts."""
+
+    def on_fit_task_end(self, estimator, context):
+        """Report a step: a task without subtasks of its own."""
+        if context.max_subtasks == 0 and context.parent is not None:
+            self.report(context.task_id + 1, context.parent.max_subtasks)

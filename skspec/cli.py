@@ -16,6 +16,7 @@ __all__ = ["main"]
 DEFAULT_METHODS = ("the_cannon", "slam", "ridge", "pca_svr")
 DEFAULT_LABELS = ("teff", "logg", "feh")
 DEFAULT_STARS, DEFAULT_SNR, DEFAULT_RANGE, N_PIXELS = 1000, (20.0, 300.0), (4800.0, 5400.0), 2000
+EVERY = 10.0  # seconds between lines about a long fit
 INSTALL = 'pip install "skspec[all]"'
 
 
@@ -344,7 +345,9 @@ def _has(package):
 
 
 class _PlainProgress:
-    """A line on stderr for every step."""
+    """A line on stderr for every step, and for long ones every ten seconds."""
+
+    latest = 0.0
 
     def __enter__(self):
         return self
@@ -360,6 +363,11 @@ class _PlainProgress:
             self.start = time.perf_counter()
         if done == total:
             doing = f"{doing} in {time.perf_counter() - self.start:.1f} s"
+        if done != int(done):
+            if time.perf_counter() - self.latest < EVERY:
+                return
+            done, doing = int(done), f"{doing}, {100 * (done % 1):.0f} %"
+        self.latest = time.perf_counter()
         print(f"[{done}/{total}] {name}: {doing}", file=sys.stderr, flush=True)
 
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
+from skspec._progress import CallbackSupportMixin, StepCounter
 from skspec.base import as_spectra, predict_dist
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import CramerRaoBound, cramer_rao_bound
@@ -145,7 +146,10 @@ class _Run:
             self._tell(result.name, fold, 0)
             start = time.perf_counter()
             # labels keep their names, so that every method can name its own
-            model = clone(estimator).fit(self.spectra[train], self._frame(train))
+            model = self._watched(clone(estimator), result.name, fold)
+            model.fit(self.spectra[train], self._frame(train))
+            if isinstance(model, CallbackSupportMixin):
+                model.set_callbacks()
             result.fit_seconds.append(time.perf_counter() - start)
             self._tell(result.name, fold, 1)
             start = time.perf_counter()
@@ -174,6 +178,15 @@ class _Run:
         if n_folds > 1:
             self.doing += f" fold {fold + 1} of {n_folds}"
         self.progress(name, 2 * fold + step, 2 * n_folds, self.doing)
+
+    def _watched(self, estimator, name, fold):
+        """The estimator, telling of its steps where it can."""
+        if isinstance(estimator, CallbackSupportMixin):
+            n_steps = 2 * len(self.splits)
+            estimator.set_callbacks(StepCounter(lambda done, total: self.progress(
+                name, 2 * fold + min(done / total, 0.999), n_steps, self.doing
+            )))  # fmt: skip
+        return estimator
 
     def _add_bound(self, name, bounds):
         if all(bound is not None for bound in bounds):

@@ -267,3 +267,19 @@ def test_bad_pixels_reach_no_baseline(linear_set):
         for X in (poisoned, clean)
     ]
     assert_allclose(*means)
+
+
+def test_progress_inside_a_long_fit():
+    """Steps of a fit that tells of them arrive as fractions, in order, and nothing stays behind."""
+    from skspec.datasets import make_spectra
+    from skspec.forward import SLAM
+
+    spectra, labels = make_spectra(40, n_pixels=600, random_state=0)
+    told = []
+    comparison = compare(
+        {"slam": SLAM(C=2, gamma=0.3, cv=2)}, spectra, labels,
+        progress=lambda name, done, total, doing: told.append(done),
+    )  # fmt: skip
+    assert told == sorted(told)
+    assert sum(done != int(done) for done in told) >= 3  # three chunks of pixels
+    assert "_skl_callbacks" not in vars(comparison.results["slam"].model)
