@@ -57,7 +57,9 @@ def loop_over_pixels(V, Y, variance):
         one = V[good], y[good], v[good]
         best = minimize_scalar(
             lambda x, one=one: negative_log_likelihood(*one, np.exp(x))[0],
-            bounds=(np.log(1e-5), 0), method="bounded", options={"xatol": 1e-4},
+            bounds=(np.log(1e-5), 0),
+            method="bounded",
+            options={"xatol": 1e-4},
         )
         scatter.append(np.exp(best.x))
         thetas.append(negative_log_likelihood(*one, scatter[-1])[1])
@@ -89,19 +91,27 @@ def compare(n, K, P, subset, repeats, penalties):
     worse = max(
         negative_log_likelihood(V[g], Y[g, j], variance[g, j], fit.scatter[j])[0]
         - negative_log_likelihood(V[g], Y[g, j], variance[g, j], s[k])[0]
-        for k, j in enumerate(some) for g in [variance[:, j] < np.inf]
+        for k, j in enumerate(some)
+        for g in [variance[:, j] < np.inf]
     )
     difference = np.abs(fit.theta[:, some] - theta).max()
     ratio = np.median([t[0] / t[1] for t in times])
     columns = " ".join(f"{1e3 * t:10.4f}" for t in np.median(times, axis=0))
-    return (f"{n:6d} {V.shape[1]:4d} {P:6d} {columns} {'' if penalties else ' ' * 10} "
-            f"{ratio:7.1f} {difference:9.1e} {worse:9.1e} {fit.converged.mean():6.3f}")
+    return (
+        f"{n:6d} {V.shape[1]:4d} {P:6d} {columns} {'' if penalties else ' ' * 10} "
+        f"{ratio:7.1f} {difference:9.1e} {worse:9.1e} {fit.converged.mean():6.3f}"
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", default=["200,3", "1000,3", "500,10"],
-                        metavar="n,K", help="stars and labels")
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        default=["200,3", "1000,3", "500,10"],
+        metavar="n,K",
+        help="stars and labels",
+    )
     parser.add_argument("--pixels", type=int, default=7214)
     parser.add_argument("--long-pixels", type=int, default=512, help="where K > 5")
     parser.add_argument("--subset", type=int, default=20, help="pixels of the reference")
@@ -109,8 +119,10 @@ def main():
     parser.add_argument("--penalties", type=int, default=0, help="also time an L1 path")
     args = parser.parse_args()
     print("milliseconds per pixel, medians; ratio = loop/fit; dNLL > 0 where the loop did better")
-    print("     n    D      P       loop        fit  leave-out  + slopes    L1 path   ratio  "
-          "max dtheta  max dNLL  conv")
+    print(
+        "     n    D      P       loop        fit  leave-out  + slopes    L1 path   ratio  "
+        "max dtheta  max dNLL  conv"
+    )
     for case in args.cases:
         n, K = map(int, case.split(","))
         P = args.pixels if K <= 5 else args.long_pixels

@@ -18,7 +18,7 @@ EMULATOR = "apogee_emulated/emulator_datadriven_normalized.npz"
 
 # -- data ------------------------------------------------------------------------------------------
 
-#: Box of the emulator's labels in which peers.md was measured, and what the free ones leave fixed.
+#: Box of the emulator's labels in which all codes are compared, and what the free ones leave fixed.
 BOX = {
     "teff": (4200.5, 6995.7), "logg": (4.0, 4.985), "feh": (-0.786, 0.378),
     "mgfe": (-0.298, 0.5), "vmacro": (-2.79, 44.99),
@@ -57,7 +57,7 @@ def _smooth_functions(labels, n_pixels=7214):
 
 
 def apogee_like(n_train, n_test=200, n_labels=3, snr=100.0, seed=0, n_pixels=None, inner=0.9):
-    """The common data of peers.md: emulator spectra with white noise.
+    """The common data of all codes: emulator spectra with white noise.
 
     Training labels are uniform in the box (nested for growing `n_train`), test labels in its
     `inner` part. Labels beyond `n_labels` are fixed.

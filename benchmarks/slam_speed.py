@@ -23,7 +23,7 @@ from skspec.forward import SLAM
 from skspec.solvers.svr import RHO, admm_operator, fit_svr
 
 GRID = {"C": [2.0, 8.0], "epsilon": [0.05, 0.1], "gamma": [0.1, 1 / 3, 1.0]}
-PUBLISHED_LABEL_SECONDS = 37.0  # astroslam, a star, all pixels, n = 200 (peers.md)
+PUBLISHED_LABEL_SECONDS = 37.0  # astroslam, a star, all pixels, n = 200
 
 
 def _fit(X, y, params):
