@@ -164,8 +164,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _fit_kept(self, x, spectra, keep, context):
         """One round: learn from the stars kept, measure the error on all of them."""
-        all_kept = keep.all()
-        kept = spectra if all_kept else spectra[keep]
+        kept = spectra if keep.all() else spectra[keep]
         self.training_variance_ = _mean_variance(kept)
         power = _mean_square(kept.flux, kept.good)
         power = np.where(power > 0, power, np.nanmean(power))
@@ -177,7 +176,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         self.label_covariance_ = self._scaled_model_cov.copy()
         if not (self.label_covariance or self.clean_training is not None):
             return None
-        errors = self._label_errors(x, spectra, keep)
+        errors = self._label_errors(x, spectra, keep, kept)
         self.cv_label_errors_ = errors.error * self.label_scale_
         if self.label_covariance:
             self._scaled_model_cov = label_covariance(errors)
@@ -185,9 +184,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             self.label_covariance_ = self._scaled_model_cov * scale
         return errors
 
-    def _label_errors(self, x, spectra, keep):
+    def _label_errors(self, x, spectra, keep, kept):
         """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
-        kept = spectra if keep.all() else spectra[keep]
         total = LabelErrorSum(*x.shape)
         part, self.cv_mse_ = self._cross_validate(x[keep], kept)
         total.put(keep, part)

@@ -201,7 +201,7 @@ class SLAM(ForwardModel):
         point = np.array(job.grid)[np.concatenate([chunk.choice for chunk in done])]
         self.C_, self.epsilon_, self.gamma_ = point.T
         variance = np.concatenate([chunk.mse for chunk in done])
-        self._slam_mse = variance * self.flux_std_**2
+        self.cv_mse_ = variance * self.flux_std_**2
         self.scatter_ = np.concatenate([chunk.scatter for chunk in done]) * self.flux_std_
         self._gammas = np.unique(self.gamma_)
         total = LabelErrorSum(*shape)
@@ -211,7 +211,7 @@ class SLAM(ForwardModel):
 
     def _cross_validate(self, x, spectra):
         total, self._label_error_sum = self._label_error_sum, None
-        return total, self._slam_mse
+        return total, self.cv_mse_
 
     def _features(self, x, derivative=False):
         kernels = [rbf_kernel(x, self.labels_fit_, gamma) for gamma in self._gammas]

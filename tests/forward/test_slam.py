@@ -203,3 +203,14 @@ def test_a_pixel_dead_in_training_carries_no_weight(stars):
     sane = spectra.replace(ivar=ivar)
     moved = np.abs(model.predict(wild) - model.predict(sane)) / model.predict_dist(sane).std()
     assert np.max(moved) < 1e-3
+
+
+def test_cv_mse_is_there_without_label_errors():
+    """The pixel errors are SLAM's noise model: they do not hang on `label_covariance`."""
+    from skspec.datasets import make_spectra
+
+    spectra, labels = make_spectra(40, n_pixels=30, random_state=0)
+    model = SLAM(C=2, gamma=0.3, label_covariance=False).fit(spectra, labels)
+    assert model.cv_mse_.shape == (30,)
+    excess = np.maximum(model.cv_mse_ - model.training_variance_, 0)
+    np.testing.assert_allclose(model.scatter_**2, excess, rtol=1e-6, atol=1e-12)
