@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from threadpoolctl import threadpool_limits
 
+from skspec.forward._polynomial import Monomials
 from skspec.solvers.lasso import lasso_path
 from skspec.solvers.least_squares import fit_least_squares_with_scatter
 from skspec.solvers.leave_one_out import leave_one_out
@@ -25,13 +26,7 @@ def make_problem(n, K, P, seed=0):
     """V (n, D), dV (n, K, D), Y (n, P) and variance (n, P)."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, K)) / 2
-    i, j = np.triu_indices(K)
-    V = np.hstack([np.ones((n, 1)), x, x[:, i] * x[:, j]])
-    dV = np.zeros((n, K, V.shape[1]))
-    dV[:, range(K), range(1, K + 1)] = 1
-    for t, (a, b) in enumerate(zip(i, j), start=K + 1):
-        dV[:, a, t] += x[:, b]
-        dV[:, b, t] += x[:, a]
+    V, dV = Monomials.of_degree(K, 2)(x, derivative=True)
     theta = 0.05 * rng.normal(size=(V.shape[1], P))
     theta[0] = 1
     sigma = 0.01 * np.exp(0.5 * rng.normal(size=(n, 1)) + 0.2 * rng.normal(size=(n, P)))
