@@ -3,21 +3,23 @@ r"""The physical limit: Cramer-Rao bound on stellar labels, and efficiency again
 For a spectrum with independent pixel noise of variance :math:`\sigma_j^2` and gradient spectra
 :math:`J = \partial f / \partial \ell` (P x K), the Fisher information and the bound are
 
-.. math:: F = J^T \mathrm{diag}(1 / \sigma_j^2) J, \qquad \mathrm{cov}(\hat\ell) \ge F^{-1}.
+.. math:: F = J^T \mathrm{diag}(1 / \sigma_j^2) J, \qquad \mathrm{cov}(\hat\ell) \ge F^{-1}
+
+(Ting et al. 2017, arXiv:1706.00111; Sandford et al. 2020, arXiv:2006.08640). Parameters that have to
+be found from the same spectrum widen it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from skspec.diagnostics._gradients import GradientSpectra
 from skspec.metrics import GAUSSIAN_MAD
-from skspec.spectra import Spectra
+from skspec.solvers.nuisance import marginal_information
 
 __all__ = ["CramerRaoBound", "Efficiency", "cramer_rao_bound", "efficiency"]
-
-_BATCH_VALUES = 16_000_000  # gradient values held at once (128 MB)
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,28 @@ class CramerRaoBound:
     Attributes
     ----------
     fisher : ndarray of shape (n, K, K)
-        Fisher information in label units; NaN for a star that cannot be bounded.
+        Fisher information in label units, with all nuisance parameters free; NaN for a star that
+        cannot be bounded.
     label_names : list of str or None
         Names of the K labels.
+    full_fisher : ndarray of shape (n, K + Q, K + Q) or None
+        Information of the labels and of Q nuisance parameters, before these were eliminated.
+    nuisance_names : list of str
+        Names of the nuisance parameters: ``rv``, ``broadening``, ``continuum_0``...
     """
 
     fisher: np.ndarray
     label_names: list[str] | None = None
+    full_fisher: np.ndarray | None = None
+    nuisance_names: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.fisher)
 
     def __getitem__(self, stars) -> CramerRaoBound:
         """The bound of a selection of stars."""
-        return CramerRaoBound(self.fisher[stars], self.label_names)
+        full = None if self.full_fisher is None else self.full_fisher[stars]
+        return CramerRaoBound(self.fisher[stars], self.label_names, full, self.nuisance_names)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.cov(), dtype=dtype, copy=copy)
@@ -66,87 +76,129 @@ class CramerRaoBound:
         ----------
         conditional : bool
             False: all other labels are free too (marginal). True: they are known, which is never
-            larger.
+            larger. Nuisance parameters are free in both.
         """
         if conditional:
             with np.errstate(divide="ignore"):
                 return 1 / np.sqrt(np.diagonal(self.fisher, axis1=1, axis2=2))
         return np.sqrt(np.diagonal(self.cov(), axis1=1, axis2=2))
 
+    def rv_std(self) -> np.ndarray:
+        """Smallest standard deviation of the radial velocity (n,) [km/s], all else free.
 
-def cramer_rao_bound(model, labels, ivar=None, *, noise: str = "auto") -> CramerRaoBound:
-    """Best covariance any unbiased estimator of the labels can reach, star by star.
+        Raises
+        ------
+        ValueError
+            When the radial velocity was not among the parameters.
+        """
+        if "rv" not in self.nuisance_names:
+            raise ValueError("The radial velocity was held fixed: cramer_rao_bound(..., rv=True).")
+        index = self.fisher.shape[1] + self.nuisance_names.index("rv")
+        information = marginal_information(self.full_fisher, [index])[:, 0, 0]
+        with np.errstate(divide="ignore"):
+            return 1 / np.sqrt(np.where(information > 0, information, np.nan))
+
+
+def cramer_rao_bound(
+    model, labels, ivar=None, *, noise: str = "auto", rv: bool = False, continuum_degree=None,
+    broadening: bool = False, prior_cov=None,
+) -> CramerRaoBound:  # fmt: skip
+    r"""Best covariance any unbiased estimator of the labels can reach, star by star.
 
     Parameters
     ----------
     model : fitted forward model
-        Anything with ``flux_jacobian(labels) -> (m, P, K)``; ``noise_variance(spectra)`` is used
-        where the noise of the model itself is asked for.
+        Anything with ``flux_jacobian(labels) -> (m, P, K)``. Nuisance parameters need
+        ``predict_flux(labels) -> (m, P)`` too; ``noise_variance(spectra)`` is used where the noise of
+        the model itself is asked for.
     labels : array-like of shape (n, K)
         Labels at which the gradients are taken (the true ones, where known), in label units.
     ivar : Spectra or array-like broadcastable to (n, P), optional
-        Noise of the spectra: inverse variance per pixel, 0 at bad pixels.
+        Noise of the spectra: inverse variance per pixel, 0 at bad pixels. A `Spectra` also brings
+        its wavelength and the echelle order (or chip) of each pixel.
     noise : {"auto", "photon", "total"}
         ``"photon"``: only the given `ivar`. ``"total"``: photon noise plus the scatter the model
         learned, the floor of a data-driven model. ``"auto"``: photon noise where it is known,
         else the total.
+    rv : bool
+        The radial velocity is unknown too: :math:`\partial f/\partial v = -(\lambda/c)\,
+        \partial f/\partial\lambda` [per km/s].
+    continuum_degree : int, optional
+        So is a factor to the flux, a Chebyshev polynomial of this degree in each order (or over all
+        pixels): :math:`\partial f/\partial a_q = f\, T_q(\lambda)`.
+    broadening : bool
+        So is the width of the lines: convolution with a narrow Gaussian of variance
+        :math:`\sigma^2`, :math:`\partial f/\partial\sigma^2 = \tfrac12\, \partial^2
+        f/\partial(c\ln\lambda)^2` [per (km/s)^2].
+    prior_cov : array-like of shape (K, K), optional
+        Covariance of what is known about the labels before; its inverse is added to F.
 
     Returns
     -------
     CramerRaoBound
-        With ``cov()``, ``std()`` and ``std(conditional=True)``.
+        With ``cov()``, ``std()``, ``std(conditional=True)`` and, with ``rv=True``, ``rv_std()``.
+
+    Raises
+    ------
+    ValueError
+        When the noise, the wavelength or the model spectra are asked for but not known, or `prior_cov`
+        is no covariance of the labels.
 
     Notes
     -----
+    Nuisance columns B are appended to the gradients J of the labels, and eliminated from the
+    information of both,
+
+    .. math:: F = J^T W J - J^T W B\,(B^T W B)^{-1} B^T W J, \qquad W = \mathrm{diag}(1/\sigma_j^2),
+
+    so that F is what is left for the labels: never more than without them.
+
     The bound is that of the gradients of *this model*: those of a model trained on noisy spectra
     are noisy themselves, which adds to the information and makes the bound a little too small; a
-    wrong model gives a wrong bound. Only the labels of the model are free. Continuum, radial
-    velocity or broadening, if they are fitted too, widen it. Biased estimators, such as regressions
-    that shrink towards the training mean, can lie below it.
+    wrong model gives a wrong bound. Biased estimators, such as regressions that shrink towards the
+    training mean, can lie below it.
+
+    Examples
+    --------
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.diagnostics import cramer_rao_bound
+    >>> from skspec.forward import TheCannon
+    >>> spectra, labels = make_spectra(200, n_pixels=300, random_state=0)
+    >>> model = TheCannon().fit(spectra, labels)
+    >>> at_rest = cramer_rao_bound(model, labels[:5], spectra[:5])
+    >>> moving = cramer_rao_bound(model, labels[:5], spectra[:5], rv=True, continuum_degree=2)
+    >>> bool((moving.std() >= at_rest.std()).all()), moving.rv_std().shape
+    (True, (5,))
     """
-    labels = np.atleast_2d(np.asarray(labels, dtype=float))
-    spectra = _spectra_with_noise(ivar, len(labels))
-    weights = _inverse_noise(model, spectra, len(labels), noise)
-    n_labels = labels.shape[1]
-    fisher = np.full((len(labels), n_labels, n_labels), np.nan)
-    step = max(1, _BATCH_VALUES // max(1, weights.shape[1] * n_labels))
-    for start in range(0, len(labels), step):
-        rows = slice(start, start + step)
-        jacobian = np.asarray(model.flux_jacobian(labels[rows]), dtype=float)
-        weighted = weights[rows, :, None] * jacobian
-        fisher[rows] = np.swapaxes(jacobian, 1, 2) @ weighted
-    names = getattr(model, "label_names_in_", None)
-    return CramerRaoBound(fisher, None if names is None else list(names))
+    gradients = GradientSpectra(model, labels, ivar, noise, rv, continuum_degree, broadening)
+    n, n_labels = gradients.labels.shape
+    n_parameters = n_labels + len(gradients.nuisance_names)
+    full = np.full((n, n_parameters, n_parameters), np.nan)
+    for rows, columns, weights in gradients.batches():
+        full[rows] = np.swapaxes(columns, 1, 2) @ (weights[:, :, None] * columns)
+    if prior_cov is not None:
+        full[:, :n_labels, :n_labels] += _prior_information(prior_cov, n_labels)
+    if n_parameters == n_labels:
+        return CramerRaoBound(full, gradients.label_names)
+    fisher = marginal_information(full, np.arange(n_labels))
+    return CramerRaoBound(fisher, gradients.label_names, full, gradients.nuisance_names)
 
 
-def _spectra_with_noise(ivar, n_stars):
-    if ivar is None or isinstance(ivar, Spectra):
-        return ivar
-    ivar = np.atleast_2d(np.asarray(ivar, dtype=float))
-    ivar = np.broadcast_to(ivar, (n_stars, ivar.shape[1]))
-    return Spectra(np.ones(ivar.shape), ivar=ivar)
-
-
-def _inverse_noise(model, spectra, n_stars, noise):
-    """1 / noise variance (n, P), 0 at bad pixels."""
-    if noise not in ("auto", "photon", "total"):
-        raise ValueError(f"noise must be 'auto', 'photon' or 'total', got {noise!r}.")
-    known = spectra is not None and spectra.has_errors
-    if noise == "photon" and not known:
-        raise ValueError("The photon noise is not known: give `ivar`, or use noise='total'.")
-    if known and noise != "total":
-        return np.where(np.isfinite(spectra.ivar), spectra.ivar, 0)
-    if spectra is None:
-        scatter = np.asarray(model.scatter_, dtype=float)
-        spectra = Spectra(np.ones((n_stars, len(scatter))))
-    if not hasattr(model, "noise_variance"):
+def _prior_information(prior_cov, n_labels):
+    prior_cov = np.asarray(prior_cov, dtype=float)
+    if prior_cov.shape != (n_labels, n_labels):
         raise ValueError(
-            f"The spectra have no errors and {type(model).__name__} has no noise_variance(): "
-            "give `ivar`."
+            f"prior_cov has shape {prior_cov.shape}; give the covariance of the {n_labels} labels, "
+            f"shape ({n_labels}, {n_labels})."
         )
-    with np.errstate(divide="ignore"):
-        weights = 1 / np.asarray(model.noise_variance(spectra), dtype=float)
-    return np.where(np.isfinite(weights), weights, 0)
+    unit = np.sqrt(np.abs(np.diag(prior_cov)))
+    unit = np.outer(unit, unit)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = prior_cov / unit
+    usable = np.isfinite(correlation).all() and np.allclose(correlation, correlation.T)
+    if not usable or np.linalg.eigvalsh(correlation)[0] <= 0:
+        raise ValueError("prior_cov must be symmetric and positive definite.")
+    return np.linalg.inv(correlation) / unit
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,13 @@ class SyntheticGradients:
 
     def __init__(self, label_names, wavelength, *, fixed_labels=None, **kwargs):
         self.label_names_in_ = list(label_names)
-        self.wavelength = wavelength
+        self.wavelength = self.wavelength_ = wavelength
         self.fixed_labels = dict(fixed_labels or {})
         self.kwargs = kwargs
+
+    def predict_flux(self, labels) -> np.ndarray:
+        """Spectra of ``synthesize``, shape (m, P)."""
+        return self._flux(np.atleast_2d(np.asarray(labels, dtype=float)))
 
     def flux_jacobian(self, labels) -> np.ndarray:
         """Central differences of ``synthesize``, shape (m, P, K)."""

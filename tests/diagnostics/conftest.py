@@ -1,5 +1,7 @@
 """A forward model whose every answer is known in closed form."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,7 @@ from skspec import MultivariateNormal, Spectra
 from skspec.base import LabelRegressor
 
 NAMES = ["teff", "logg"]
+DATA = Path(os.environ.get("SKSPEC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SCALE = np.array([500.0, 0.5])
 CENTRE = np.array([5500.0, 4.0])
 
@@ -101,3 +104,38 @@ def make_linear():
 @pytest.fixture
 def failing():
     return Failing()
+
+
+class Emulator:
+    """The public data-driven APOGEE network (El-Badry et al. 2018): five sigmoid units per pixel."""
+
+    label_names_in_ = ["teff", "logg", "feh", "mgfe", "vmacro"]
+    chip = np.repeat([0, 1, 2], [2920, 2400, 1894])
+
+    def __init__(self, path):
+        with np.load(path) as net:
+            self.w0, self.b0, self.w1, self.b1 = (
+                net[f"{k}_array_{i}"].astype(float) for i in (0, 1) for k in "wb"
+            )
+            self.low, high = net["x_min"].astype(float), net["x_max"].astype(float)
+        self.width = high - self.low
+
+    def _hidden(self, labels):
+        z = (labels - self.low) / self.width - 0.5
+        return 1 / (1 + np.exp(-np.einsum("jkl,nl->njk", self.w0, z) - self.b0))
+
+    def predict_flux(self, labels):
+        return np.einsum("njk,jk->nj", self._hidden(labels), self.w1) + self.b1
+
+    def flux_jacobian(self, labels):
+        hidden = self._hidden(labels)
+        slope = np.einsum("njk,jk,jkl->njl", hidden * (1 - hidden), self.w1, self.w0)
+        return slope / self.width
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    path = DATA / "apogee_emulated" / "emulator_datadriven_normalized.npz"
+    if not path.exists():
+        pytest.skip(f"no {path}: set SKSPEC_DATA")
+    return Emulator(path)
