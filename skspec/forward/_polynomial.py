@@ -6,7 +6,9 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-__all__ = ["Monomials"]
+__all__ = ["LogMonomials", "Monomials", "label_index"]
+
+LEAST_RATIO = 0.01  # of a label to its pivot: its logarithm goes no lower
 
 
 class Monomials:
@@ -51,7 +53,7 @@ class Monomials:
             labels = (term,) if isinstance(term, (str, int)) else tuple(term)
             row = np.zeros(len(label_names), dtype=int)
             for label in labels:
-                row[_label_index(label, label_names)] += 1
+                row[label_index(label, label_names)] += 1
             if row.any() and not any(np.array_equal(row, known) for known in rows):
                 rows.append(row)
         return cls(rows)
@@ -93,6 +95,59 @@ class Monomials:
         return out
 
 
+class LogMonomials:
+    r"""Monomials in which some labels enter by their logarithm.
+
+    :math:`t_k = a_k \ln(1 + x_k / a_k)`, with the pivot `a` of the label in units of its scale, equals
+    :math:`x_k` and has slope 1 at the pivot.
+
+    Parameters
+    ----------
+    monomials : Monomials
+    logarithmic : ndarray of bool of shape (K,)
+    pivot : ndarray of shape (K,)
+        Pivot over scale of each label; positive where `logarithmic`.
+    """
+
+    def __init__(self, monomials, logarithmic, pivot):
+        self.monomials, self.exponents = monomials, monomials.exponents
+        self._which, self._pivot = np.flatnonzero(logarithmic), pivot[logarithmic]
+
+    def __len__(self):
+        return len(self.monomials)
+
+    def names(self, label_names):
+        names = list(label_names)
+        for k in self._which:
+            names[k] = f"log({names[k]})"
+        return self.monomials.names(names)
+
+    def _transform(self, x):
+        """Labels of which some are logarithms, with first and second derivative of those."""
+        t, a = x.copy(), self._pivot
+        ratio = np.maximum(1 + x[:, self._which] / a, LEAST_RATIO)
+        t[:, self._which] = a * np.log(ratio)
+        return t, 1 / ratio, -1 / (a * ratio**2)
+
+    def __call__(self, x, derivative=False):
+        t, first, _ = self._transform(x)
+        if not derivative:
+            return self.monomials(t)
+        values, slope = self.monomials(t, derivative=True)
+        slope[:, self._which] *= first[:, :, None]
+        return values, slope
+
+    def curvature(self, x, weight):
+        t, first, second = self._transform(x)
+        unit = np.ones_like(t)
+        unit[:, self._which] = first
+        out = self.monomials.curvature(t, weight) * (unit[:, :, None] * unit[:, None, :])
+        _, slope = self.monomials(t, derivative=True)
+        pull = np.einsum("mkd,md->mk", slope[:, self._which], weight)
+        out[:, self._which, self._which] += second * pull
+        return out
+
+
 def _products(x, exponents):
     out = np.ones((len(x), len(exponents)))
     for k, powers in enumerate(exponents.T):
@@ -105,7 +160,8 @@ def _as_index(term):
     return np.array(term, dtype=int)
 
 
-def _label_index(label, label_names):
+def label_index(label, label_names):
+    """Number of a label given by name or number."""
     if isinstance(label, str):
         if label not in label_names:
             raise ValueError(f"Term with unknown label {label!r}; there are {list(label_names)}.")

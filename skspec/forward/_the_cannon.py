@@ -9,7 +9,7 @@ import numpy as np
 
 from skspec._validation import Interval, StrOptions
 from skspec.forward._base import ForwardModel
-from skspec.forward._polynomial import Monomials
+from skspec.forward._polynomial import LogMonomials, Monomials, label_index
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
 from skspec.solvers.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
@@ -38,6 +38,9 @@ class TheCannon(ForwardModel):
     terms : list of tuples of label names or indices, optional
         Exactly these products instead, e.g. ``[("teff",), ("teff", "teff"), ("teff", "feh")]``; the
         constant is always there.
+    log_labels : list of str or int, optional
+        Positive labels whose logarithm enters the polynomial instead, e.g. ``["teff"]`` where it
+        spans a wide range.
     scatter : {"ml", "reml"} or float, default="ml"
         Intrinsic scatter by maximum likelihood, by restricted maximum likelihood (which undoes its
         ``(n - D) / n`` bias; unregularised fits only), or fixed [flux units].
@@ -89,6 +92,7 @@ class TheCannon(ForwardModel):
         **ForwardModel._parameter_constraints,
         "degree": [Interval(Integral, 1, None, closed="left")],
         "terms": [list, tuple, None],
+        "log_labels": [list, tuple, None],
         "scatter": [StrOptions({"ml", "reml"}), Interval(Real, 0, None, closed="left")],
         "regularization": [Interval(Real, 0, None, closed="left"), "array-like"],
         "regularization_units": [StrOptions({"absolute", "fraction"})],
@@ -102,6 +106,7 @@ class TheCannon(ForwardModel):
         degree=2,
         *,
         terms=None,
+        log_labels=None,
         scatter="ml",
         regularization=0.0,
         regularization_units="absolute",
@@ -119,6 +124,7 @@ class TheCannon(ForwardModel):
     ):
         self.degree = degree
         self.terms = terms
+        self.log_labels = log_labels
         self.scatter = scatter
         self.regularization = regularization
         self.regularization_units = regularization_units
@@ -142,6 +148,8 @@ class TheCannon(ForwardModel):
             self._monomials = self._affordable(*x.shape)
         else:
             self._monomials = Monomials.of_terms(self.terms, self.label_names_in_)
+        if self.log_labels:
+            self._monomials = self._with_logarithms(self._monomials, x)
         self.terms_ = self._monomials.names(self.label_names_in_)
         design, variance = self._monomials(x), spectra.variance
         allowed = self._allowed_terms(spectra)
@@ -194,6 +202,19 @@ class TheCannon(ForwardModel):
                 stacklevel=6,
             )
         return monomials
+
+    def _with_logarithms(self, monomials, x):
+        logarithmic = np.zeros(x.shape[1], dtype=bool)
+        for label in self.log_labels:
+            logarithmic[label_index(label, self.label_names_in_)] = True
+        pivot = self.label_pivot_ / self.label_scale_
+        least = (pivot + x.min(axis=0)) * self.label_scale_
+        for k in np.flatnonzero(logarithmic & (least <= 0)):
+            raise ValueError(
+                f"log_labels names {self.label_names_in_[k]!r}, which is {least[k]:.3g} for a "
+                "training star: only positive labels have a logarithm."
+            )
+        return LogMonomials(monomials, logarithmic, pivot)
 
     def _allowed_terms(self, spectra):
         """Boolean (D, P): False where a term holds a label that is censored in the pixel."""

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skspec.forward._polynomial import Monomials
+from skspec.forward._polynomial import LogMonomials, Monomials
 
 LABELS = ["teff", "logg", "feh"]
 
@@ -44,9 +44,14 @@ def test_values_slopes_and_curvature_of_any_terms(data):
     x[0, 0] = 0.0  # 0**0 is 1
     values, slope = monomials(x, derivative=True)
     assert_allclose(values, np.prod(x[:, None, :] ** exponents, axis=2), rtol=1e-12, atol=1e-14)
+    check_derivatives(monomials, x, weight)
+
+
+def check_derivatives(monomials, x, weight):
+    _, slope = monomials(x, derivative=True)
     curvature = monomials.curvature(x, weight)
     assert_allclose(curvature, np.swapaxes(curvature, 1, 2), rtol=1e-9, atol=1e-9)
-    h = 1e-5
+    n_labels, h = x.shape[1], 1e-5
     for k in range(n_labels):
         step = np.zeros(n_labels)
         step[k] = h
@@ -55,6 +60,19 @@ def test_values_slopes_and_curvature_of_any_terms(data):
         assert_allclose(slope[:, k], (up - down) / (2 * h), atol=1e-6 * scale**2)
         second = np.einsum("nkd,nd->nk", (slope_up - slope_down) / (2 * h), weight)
         assert_allclose(curvature[:, k], second, atol=1e-6 * (1 + np.abs(curvature).max()) ** 2)
+
+
+def test_labels_that_enter_by_their_logarithm():
+    pivot, scale = np.array([5500.0, 4.0, 0.0]), np.array([800.0, 0.5, 0.3])
+    logarithmic = np.array([True, False, False])
+    monomials = LogMonomials(Monomials.of_degree(3, 2), logarithmic, pivot / scale)
+    assert monomials.names(LABELS)[4:6] == ["log(teff)^2", "log(teff)*logg"]
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(4, 3)), rng.normal(size=(4, 10))
+    expected = np.log((pivot[0] + scale[0] * x[:, 0]) / pivot[0]) * pivot[0] / scale[0]
+    assert_allclose(monomials(x)[:, 1], expected)
+    check_derivatives(monomials, x, weight)
+    assert np.isfinite(monomials(np.array([[-100.0, 0, 0]]))).all()
 
 
 def test_terms_by_name_or_number():

@@ -295,3 +295,23 @@ def test_plain_arrays_and_no_names(draw_stars):
     frame = model.invert(spectra.flux).to_frame()
     assert {"label_0", "label_0_std", "label_0_formal_std", "chi2", "at_bound"} <= set(frame)
     assert len(frame) == 60
+
+
+def test_logarithm_of_a_label(draw_stars):
+    spectra, labels = draw_stars(80)
+    model = TheCannon(log_labels=["teff"]).fit(spectra, labels)
+    assert model.terms_[1] == "log(teff)"
+    truth = labels.to_numpy()
+    h = np.array([1.0, 1e-3, 1e-3])
+    for k in range(3):
+        step = h * (np.arange(3) == k)
+        slope = (model.predict_flux(truth[:4] + step) - model.predict_flux(truth[:4] - step)) / 2
+        assert_allclose(model.flux_jacobian(truth[:4])[..., k], slope / h[k], rtol=1e-4, atol=1e-9)
+    error = (model.predict(spectra) - truth).std(axis=0)
+    assert np.all(error < 0.2 * truth.std(axis=0))
+
+
+def test_logarithm_needs_positive_labels(draw_stars):
+    spectra, labels = draw_stars(40)
+    with pytest.raises(ValueError, match="log_labels names 'feh'.*positive"):
+        TheCannon(log_labels=["feh"]).fit(spectra, labels)
