@@ -7,7 +7,9 @@ from numpy.polynomial.chebyshev import chebvander
 from scipy.constants import speed_of_light
 from scipy.interpolate import CubicSpline
 
-__all__ = ["continuum_basis", "marginal_information", "velocity_derivatives"]
+__all__ = [
+    "continuum_basis", "inverse_information", "marginal_information", "velocity_derivatives",
+]  # fmt: skip
 
 #: information that rounding alone leaves, as a fraction of what was there
 ROUNDING = 1e-12
@@ -96,6 +98,57 @@ def continuum_basis(coordinate, degree: int, order=None) -> np.ndarray:
     return np.vstack(blocks)
 
 
+class Continuum:
+    """Multiplicative polynomials, solved for all stars at once.
+
+    Parameters
+    ----------
+    coordinate, degree, order
+        As in :func:`continuum_basis`.
+
+    Attributes
+    ----------
+    polynomials : ndarray of shape (Q, P)
+    """
+
+    def __init__(self, coordinate, degree: int, order=None):
+        self.polynomials = continuum_basis(coordinate, degree, order)
+        first, second = np.tril_indices(len(self.polynomials))
+        present = (self.polynomials != 0).astype(float)
+        meet = (present @ present.T)[first, second] > 0  # orders apart have nothing in common
+        self._pairs = first[meet], second[meet]
+        self._products = self.polynomials[first[meet]] * self.polynomials[second[meet]]
+
+    def solve(self, model, flux, weight):
+        r"""Coefficients with which the model comes closest to the flux.
+
+        Minimises :math:`\sum_j w_j (y_j - m_j \sum_q c_q T_q(\lambda_j))^2`.
+
+        Parameters
+        ----------
+        model : ndarray of shape (n, P) or (P,)
+        flux, weight : ndarray of shape (n, P)
+
+        Returns
+        -------
+        coef : ndarray of shape (n, Q)
+            0 for an order without a good pixel.
+        normal : ndarray of shape (n, Q, Q)
+        """
+        weighted = weight * np.asarray(model, dtype=float)
+        size = len(self.polynomials)
+        normal = np.zeros((len(flux), size, size))
+        first, second = self._pairs
+        normal[:, first, second] = (weighted * model) @ self._products.T
+        normal[:, second, first] = normal[:, first, second]
+        diagonal = np.diagonal(normal, axis1=1, axis2=2)
+        least = ROUNDING * diagonal.max(axis=1, keepdims=True, initial=0.0)
+        ridge = np.where(diagonal > least, ROUNDING * diagonal, 1.0)
+        normal[:, np.arange(size), np.arange(size)] += ridge
+        right = (weighted * flux) @ self.polynomials.T
+        return np.linalg.solve(normal, right[..., None])[..., 0], normal
+
+
 def _segments(coordinate, order):
     """Pixels of each order, sorted by their coordinate."""
     if order is None:
@@ -105,12 +158,21 @@ def _segments(coordinate, order):
     return [m[np.argsort(coordinate[m], kind="stable")] for m in members]
 
 
+def inverse_information(fisher) -> np.ndarray:
+    """Pseudo-inverse of Fisher matrices (n, M, M), in units in which their diagonal is one.
+
+    Parameters (or combinations of them) that the spectrum says nothing about are left out.
+    """
+    unit = np.sqrt(np.diagonal(fisher, axis1=1, axis2=2))
+    unit = np.where(unit > 0, unit, 1.0)
+    unit = unit[:, :, None] * unit[:, None, :]
+    return np.linalg.pinv(fisher / unit, rcond=ROUNDING, hermitian=True) / unit
+
+
 def marginal_information(fisher, keep) -> np.ndarray:
     r"""Fisher information of some parameters when all others are free too.
 
-    The Schur complement :math:`F_{kk} - F_{kf} F_{ff}^{-1} F_{fk}` of the free block, in units in
-    which its diagonal is one; free parameters (or combinations of them) that the spectrum says
-    nothing about are left out.
+    The Schur complement :math:`F_{kk} - F_{kf} F_{ff}^{-1} F_{fk}` of the free block.
 
     Parameters
     ----------
@@ -130,12 +192,8 @@ def marginal_information(fisher, keep) -> np.ndarray:
     usable = np.flatnonzero(np.isfinite(fisher).all(axis=(1, 2)))
     if not free.size or not usable.size:
         return kept
-    nuisance = fisher[usable[:, None, None], free[:, None], free]
-    unit = np.sqrt(np.diagonal(nuisance, axis1=1, axis2=2))
-    unit = np.where(unit > 0, unit, 1.0)
-    cross = fisher[usable[:, None, None], keep[:, None], free] / unit[:, None, :]
-    nuisance = nuisance / (unit[:, :, None] * unit[:, None, :])
-    inverse = np.linalg.pinv(nuisance, rcond=ROUNDING, hermitian=True)
+    inverse = inverse_information(fisher[usable[:, None, None], free[:, None], free])
+    cross = fisher[usable[:, None, None], keep[:, None], free]
     before = np.diagonal(kept[usable], axis1=1, axis2=2)
     left = kept[usable] - cross @ inverse @ np.swapaxes(cross, 1, 2)
     gone = np.diagonal(left, axis1=1, axis2=2) <= 1e2 * ROUNDING * before

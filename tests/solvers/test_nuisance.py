@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skspec.solvers.nuisance import continuum_basis, marginal_information, velocity_derivatives
+from skspec.solvers.nuisance import (
+    Continuum,
+    continuum_basis,
+    marginal_information,
+    velocity_derivatives,
+)
 
 C_KMS = 299792.458
 
@@ -73,3 +78,28 @@ class TestMarginalInformation:
         copy = fisher.copy()
         marginal_information(fisher, [0])
         assert np.array_equal(fisher, copy)
+
+
+@pytest.mark.parametrize("order", [None, np.repeat([0, 1], [70, 50])])
+def test_solution_is_weighted_least_squares_star_by_star(order):
+    rng = np.random.default_rng(0)
+    continuum = Continuum(np.linspace(4000, 5000, 120), 3, order)
+    model, flux = 1 + 0.3 * rng.normal(size=(2, 4, 120))
+    weight = rng.uniform(0.5, 2, size=(4, 120)) * (rng.random((4, 120)) > 0.1)
+    coef, normal = continuum.solve(model, flux, weight)
+    for i in range(4):
+        root = np.sqrt(weight[i])
+        design = (continuum.polynomials * model[i]).T * root[:, None]
+        expected = np.linalg.lstsq(design, flux[i] * root, rcond=None)[0]
+        assert_allclose(coef[i], expected, rtol=1e-8, atol=1e-10)
+        assert_allclose(normal[i], design.T @ design, rtol=1e-9, atol=1e-9)
+
+
+def test_a_shared_model_and_an_order_without_good_pixels():
+    order = np.repeat([0, 1], 40)
+    continuum = Continuum(np.arange(80.0), 2, order)
+    weight = np.ones((2, 80))
+    weight[0, 40:] = 0
+    weight[1] = 0
+    coef, _ = continuum.solve(np.ones(80), np.full((2, 80), 3.0), weight)
+    assert_allclose(coef, [[3, 0, 0, 0, 0, 0], [0] * 6], atol=1e-10)
