@@ -2,6 +2,7 @@
 
 :func:`compare` runs several methods on the same stars and returns a :class:`Comparison`;
 :func:`cramer_rao_bound` gives the physical limit and :func:`efficiency` how close a method comes;
+:func:`information_map` shows which pixels know a label;
 :func:`error_table` and :func:`snr_table` tabulate errors in the layout of the SLAM paper.
 """
 
@@ -14,6 +15,7 @@ from skspec.diagnostics._cramer_rao import (
     efficiency,
 )
 from skspec.diagnostics._format import TextTable, label_tables, method_table, snr_tables
+from skspec.diagnostics._information import InformationMap, information_map
 from skspec.diagnostics._methods import Method, available_methods, make_method
 from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
 from skspec.diagnostics._synthetic_gradients import SyntheticGradients
@@ -22,6 +24,7 @@ __all__ = [
     "Comparison",
     "CramerRaoBound",
     "Efficiency",
+    "InformationMap",
     "Method",
     "MethodResult",
     "SyntheticGradients",
@@ -32,6 +35,7 @@ __all__ = [
     "cramer_rao_bound",
     "efficiency",
     "error_table",
+    "information_map",
     "label_tables",
     "make_method",
     "method_table",

@@ -80,6 +80,10 @@ class GradientSpectra:
 
     def _gradients(self, labels):
         columns = [np.asarray(self.model.flux_jacobian(labels), dtype=float)]
+        if columns[0].shape[1] != self.weights.shape[1]:
+            raise ValueError(
+                f"The noise has {self.weights.shape[1]} pixels, the model {columns[0].shape[1]}."
+            )
         if self.nuisance_names:
             flux = np.asarray(self.model.predict_flux(labels), dtype=float)
         if self._rv or self._broadening:

@@ -211,13 +211,17 @@ def _forward(comparison):
     if not fits:
         return f"{head}<p>None of the methods is a forward model.</p>"
     intro = (
-        "<p>For each: the flux error of every pixel, on the training stars and on stars left out; and "
-        "the fit to the test star with the median χ² per degree of freedom (grey: observed).</p>"
+        "<p>For each: the flux error of every pixel, on the training stars and on stars left out; the "
+        "fit to the test star with the median χ² per degree of freedom (grey: observed); and the share "
+        "of every pixel in the information on each label, averaged over predicted stars with their "
+        "own noise. Upwards, with all other labels free: there the label is measured. Downwards, as "
+        "if they were known: there the flux reacts to it.</p>"
     )
     body = "".join(
         _image(pixel, "", f"Flux error per pixel of {title}")
         + _image(fit, "", f"Spectrum fitted by {title}")
-        for title, pixel, fit in fits
+        + (_image(map_, "", f"Information per pixel of {title}") if map_ is not None else "")
+        for title, pixel, fit, map_ in fits
     )
     return head + intro + body
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from skspec.distributions import MultivariateNormal
 from skspec.plotting._coverage import CoverageDisplay
+from skspec.plotting._information import InformationMapDisplay
 from skspec.plotting._methods import MethodsDisplay
 from skspec.plotting._one_to_one import OneToOneDisplay
 from skspec.plotting._pixel_error import PixelErrorDisplay
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 WIDTH = 11.0  # inches
+_MAX_STARS = 100  # whose information is averaged
 
 
 def svg_address(fig) -> str:
@@ -105,7 +107,7 @@ def coverage_figure(comparison):
 
 
 def forward_figures(comparison):
-    """``[(title, pixel errors, spectrum fit), ...]`` of the forward models."""
+    """``[(title, pixel errors, spectrum fit, information map), ...]`` of the forward models."""
     out = []
     for index, result in enumerate(comparison.succeeded.values()):
         last = getattr(result.model, "steps", [(None, result.model)])[-1][1]
@@ -121,8 +123,25 @@ def forward_figures(comparison):
                 result.model, comparison.spectra, star=star, name=result.title, ax=axes[:, 0],
                 color=colour(index),
             )  # fmt: skip
-        out.append((result.title, pixel, fit))
+        out.append((result.title, pixel, fit, _information_figure(comparison, result)))
     return out
+
+
+def _information_figure(comparison, result):
+    """Information of the pixels, averaged over stars of the last split; None without any."""
+    rows = np.flatnonzero(comparison.fold == comparison.fold.max())
+    rows = rows[:: -(-len(rows) // _MAX_STARS)]
+    n_panels = len(comparison.label_names) + 1
+    with styled():
+        fig, axes = figure(n_panels, 1, (WIDTH, 1.55 * n_panels), sharex=True)
+        try:
+            InformationMapDisplay.from_estimator(
+                result.model, comparison.labels[rows], comparison.spectra[rows], name=result.title,
+                ax=axes[:, 0],
+            )  # fmt: skip
+        except ValueError:  # labels that the spectra cannot tell apart
+            return None
+    return fig
 
 
 def _typical_star(comparison, result):

@@ -240,6 +240,8 @@ class TestNuisance:
             ask(model, self.labels, noise.replace(order=None, wavelength=same), rv=True)
         with pytest.raises(ValueError, match="1 sets of labels for 3 spectra"):
             ask(model, self.labels, model.noise(3))
+        with pytest.raises(ValueError, match="noise has 7 pixels, the model 270"):
+            ask(model, self.labels, np.ones(7))
         model.label_names_in_ = ["first", "rv"]
         with pytest.raises(ValueError, match="rv is a label of this model already"):
             ask(model, self.labels, noise, rv=True)
