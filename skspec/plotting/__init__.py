@@ -5,6 +5,7 @@ figure. matplotlib is imported when something is drawn.
 """
 
 from skspec.plotting._coverage import CoverageDisplay
+from skspec.plotting._flux_trend import FluxTrendDisplay
 from skspec.plotting._information import InformationMapDisplay
 from skspec.plotting._methods import MethodsDisplay
 from skspec.plotting._one_to_one import OneToOneDisplay
@@ -15,6 +16,7 @@ from skspec.plotting._spectrum_fit import SpectrumFitDisplay
 
 __all__ = [
     "CoverageDisplay",
+    "FluxTrendDisplay",
     "InformationMapDisplay",
     "MethodsDisplay",
     "OneToOneDisplay",

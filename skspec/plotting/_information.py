@@ -10,6 +10,7 @@ from skspec.plotting._style import QUIET, colour, label_text, label_unit, panels
 __all__ = ["InformationMapDisplay"]
 
 _MAX_POINTS = 4000
+_MAX_BARS = 500  # more are drawn as an image, or the file becomes large
 
 
 class InformationMapDisplay:
@@ -112,7 +113,7 @@ class InformationMapDisplay:
     def _panel(self, axes, k, name, n_top):
         free = 100 * self.information.share(name)
         known = 100 * self.information.share(name, conditional=True)
-        many = len(free) > _MAX_POINTS
+        many = len(free) > _MAX_BARS
         look = {"lw": 0.4, "step": "mid", "rasterized": many}
         for label, values, shade in (("free", free, colour(k)), ("known", -known, QUIET)):
             axes.fill_between(

@@ -91,7 +91,7 @@ class OneToOneDisplay:
                 axes.text(1, 1.02, self._summary(k), transform=axes.transAxes, ha="right",
                           va="bottom", fontsize=8)  # fmt: skip
             if self.name:
-                self.axes_[0].set_title(self.name)
+                self.axes_[0].set_title(self.name, pad=18)  # above the summary
         self.figure_ = self.axes_[0].figure
         return self
 

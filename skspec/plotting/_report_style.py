@@ -42,7 +42,7 @@ tr.limit td { color: var(--soft); font-weight: 400; font-style: italic; border-b
 .failed { background: var(--badwash); border-left: 4px solid var(--bad); padding: 10px 16px;
           border-radius: 0 6px 6px 0; margin: 10px 0; overflow-wrap: anywhere; }
 .failed b { color: var(--bad); }
-figure { margin: 16px 0 26px; } figure img { width: 100%; height: auto; display: block; }
+figure { margin: 16px 0 26px; } figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); font-size: 14px; max-width: 80ch; margin-top: 6px; }
 dl { display: grid; grid-template-columns: minmax(130px, max-content) 1fr; gap: 7px 22px;
      max-width: 90ch; font-size: 15px; }
