@@ -3,6 +3,7 @@
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._slam import SLAM
+from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "ForwardModel",
     "InversionResult",
     "SLAM",
+    "TemplateMatch",
+    "TemplateMatchResult",
     "TheCannon",
     "censoring_mask",
 ]
