@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skspec import Spectra, predict_dist
 from skspec.base import MissingUncertaintyWarning
 from skspec.discriminative import ResidualCovarianceRegressor
-from skspec.forward import SLAM, FewStarsWarning, ForwardModel, TemplateMatch, TheCannon
+from skspec.forward import SLAM, FewStarsWarning, ForwardModel, SpectralGP, TemplateMatch, TheCannon
 from skspec.metrics import (
     coverage_error_scorer,
     neg_crps_scorer,
@@ -29,6 +29,8 @@ REGRESSORS = {
     "TheCannon quadratic": (TheCannon(), {"degree": [1, 2]}),
     "SLAM": (SLAM(C=2, gamma=0.25, cv=3), {"C": [0.5, 2.0]}),
     "SLAM per pixel": (SLAM(C=[0.5, 4], epsilon=[0.05, 0.1], cv=3), {"gamma": [None, 0.2]}),
+    "SpectralGP": (SpectralGP(), {"mean_degree": [0, 1]}),
+    "SpectralGP quadratic": (SpectralGP(2), {"max_search": [20, 500]}),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
 }

@@ -4,6 +4,7 @@ from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._slam import SLAM
 from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
+from skspec.forward._spectral_gp import SpectralGP
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "ForwardModel",
     "InversionResult",
     "SLAM",
+    "SpectralGP",
     "TemplateMatch",
     "TemplateMatchResult",
     "TheCannon",
