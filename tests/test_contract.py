@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra, predict_dist
 from skspec.base import MissingUncertaintyWarning
-from skspec.discriminative import ResidualCovarianceRegressor
+from skspec.discriminative import KernelPCARegressor, ResidualCovarianceRegressor
 from skspec.forward import SLAM, FewStarsWarning, ForwardModel, SpectralGP, TemplateMatch, TheCannon
 from skspec.metrics import (
     coverage_error_scorer,
@@ -32,6 +32,7 @@ REGRESSORS = {
     "SpectralGP": (SpectralGP(), {"mean_degree": [0, 1]}),
     "SpectralGP quadratic": (SpectralGP(2), {"max_search": [20, 500]}),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
+    "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
 }
 FORWARD = [name for name, (model, _) in REGRESSORS.items() if isinstance(model, ForwardModel)]

@@ -3,6 +3,7 @@
 :class:`ResidualCovarianceRegressor` gives any scikit-learn regressor error bars.
 """
 
+from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 
-__all__ = ["ResidualCovarianceRegressor"]
+__all__ = ["KernelPCARegressor", "ResidualCovarianceRegressor"]

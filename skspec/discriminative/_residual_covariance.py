@@ -184,7 +184,8 @@ def _robust_covariance(residuals):
     ranks = rankdata(residuals, axis=0)
     ranks -= ranks.mean(axis=0)
     norm = np.linalg.norm(ranks, axis=0)
-    spearman = ranks.T @ ranks / np.where(norm > 0, np.outer(norm, norm), 1)
+    ranks /= np.where(norm > 0, norm, 1)
+    spearman = ranks.T @ ranks
     correlation = 2 * np.sin(np.pi / 6 * spearman)  # Pearson's, for Gaussian residuals
     np.fill_diagonal(correlation, 1)
     value, vector = np.linalg.eigh(correlation)
