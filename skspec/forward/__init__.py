@@ -2,6 +2,7 @@
 
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
+from skspec.forward._posterior import PosteriorSamples, sample_posterior
 from skspec.forward._slam import SLAM
 from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
 from skspec.forward._spectral_gp import SpectralGP
@@ -11,10 +12,12 @@ __all__ = [
     "FewStarsWarning",
     "ForwardModel",
     "InversionResult",
+    "PosteriorSamples",
     "SLAM",
     "SpectralGP",
     "TemplateMatch",
     "TemplateMatchResult",
     "TheCannon",
     "censoring_mask",
+    "sample_posterior",
 ]
