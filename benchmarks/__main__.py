@@ -20,6 +20,7 @@ QUICK = {
                   "--grid-subset 2 --stars 4",
     "cannon_speed": "--n 200 --repeats 1",
     "accuracy": "--n 200 --parts emulator giants",
+    "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip
 
 

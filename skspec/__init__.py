@@ -12,8 +12,8 @@ from skspec.spectra import Spectra, concatenate
 
 _LAZY = {"predict_dist": "skspec.base", "LabelRegressor": "skspec.base"}
 _SUBPACKAGES = (
-    "base", "datasets", "diagnostics", "discriminative", "forward", "metrics", "plotting",
-    "preprocessing", "solvers",
+    "base", "datasets", "diagnostics", "discriminative", "forward", "metrics", "networks",
+    "plotting", "preprocessing", "solvers",
 )  # fmt: skip
 
 __all__ = [

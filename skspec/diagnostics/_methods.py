@@ -13,6 +13,7 @@ __all__ = ["Method", "available_methods", "make_method"]
 _FORWARD = {
     "the_cannon": ("TheCannon", "The Cannon", "Ness et al. 2015"),
     "slam": ("SLAM", "SLAM", "Zhang, Liu & Deng 2020"),
+    "the_payne": ("ThePayne", "The Payne", "Ting et al. 2019"),
     "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this package"),
 }
 
@@ -41,10 +42,12 @@ class Method:
 def available_methods() -> dict[str, Method]:
     """Methods that can be built here, by name."""
     import skspec.forward as forward
+    from skspec.networks import can_train
 
     methods = {
         name: Method(name, title, reference, "forward", _forward_builder(getattr(forward, cls)))
         for name, (cls, title, reference) in _FORWARD.items()
+        if name != "the_payne" or can_train()
     }
     baselines = (
         Method("ridge", "Ridge", "RidgeCV on pixels", "discriminative", _ridge),

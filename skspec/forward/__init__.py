@@ -4,9 +4,10 @@ from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._posterior import PosteriorSamples, sample_posterior
 from skspec.forward._slam import SLAM
-from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
 from skspec.forward._spectral_gp import SpectralGP
+from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
+from skspec.forward._the_payne import ThePayne
 
 __all__ = [
     "FewStarsWarning",
@@ -18,6 +19,7 @@ __all__ = [
     "TemplateMatch",
     "TemplateMatchResult",
     "TheCannon",
+    "ThePayne",
     "censoring_mask",
     "sample_posterior",
 ]

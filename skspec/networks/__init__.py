@@ -1,0 +1,37 @@
+"""Networks: the one place that knows PyTorch and skorch, imported when a network is trained."""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from skspec.networks._perceptron import ACTIVATIONS, Perceptron
+
+_LAZY = {
+    "DenseNetwork": "_modules",
+    "WeightedLoss": "_modules",
+    "fit_network": "_training",
+    "resolve_device": "_training",
+}
+
+__all__ = [
+    "ACTIVATIONS", "DenseNetwork", "Perceptron", "WeightedLoss", "can_train", "fit_network",
+    "resolve_device",
+]  # fmt: skip
+
+
+def can_train() -> bool:
+    """Whether PyTorch and skorch are installed."""
+    return all(find_spec(name) is not None for name in ("torch", "skorch"))
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'skspec.networks' has no attribute {name!r}")
+    try:
+        return getattr(import_module(f"skspec.networks.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "skorch"):
+            raise
+        raise ImportError(
+            f"Training a network needs PyTorch and skorch, and {error.name} is not installed: "
+            "python -m pip install 'skspec[nn]'."
+        ) from error
