@@ -217,11 +217,12 @@ def _forward(comparison):
         "own noise. Upwards, with all other labels free: there the label is measured. Downwards, as "
         "if they were known: there the flux reacts to it.</p>"
     )
+    what = ("Flux error per pixel of", "Spectrum fitted by", "Information per pixel of")
     body = "".join(
-        _image(pixel, "", f"Flux error per pixel of {title}")
-        + _image(fit, "", f"Spectrum fitted by {title}")
-        + (_image(map_, "", f"Information per pixel of {title}") if map_ is not None else "")
-        for title, pixel, fit, map_ in fits
+        _image(fig, "", f"{text} {title}")
+        for title, *figs in fits
+        for text, fig in zip(what, figs)
+        if fig is not None
     )
     return head + intro + body
 

@@ -107,7 +107,7 @@ def coverage_figure(comparison):
 
 
 def forward_figures(comparison):
-    """``[(title, pixel errors, spectrum fit, information map), ...]`` of the forward models."""
+    """``[(title, pixel errors, spectrum fit, information map), ...]``; None for what a model lacks."""
     out = []
     for index, result in enumerate(comparison.succeeded.values()):
         last = getattr(result.model, "steps", [(None, result.model)])[-1][1]
@@ -115,7 +115,10 @@ def forward_figures(comparison):
             continue
         with styled():
             pixel, axes = figure(1, 1, (WIDTH, 2.5))
-            PixelErrorDisplay.from_estimator(result.model, name=result.title, ax=axes)
+            try:
+                PixelErrorDisplay.from_estimator(result.model, name=result.title, ax=axes)
+            except TypeError:  # keeps no error per pixel
+                pixel = None
             ratio = {"height_ratios": [2.4, 1]}
             fit, axes = figure(2, 1, (WIDTH, 3.9), sharex=True, gridspec_kw=ratio)
             star = _typical_star(comparison, result)
@@ -139,7 +142,7 @@ def _information_figure(comparison, result):
                 result.model, comparison.labels[rows], comparison.spectra[rows], name=result.title,
                 ax=axes[:, 0],
             )  # fmt: skip
-        except ValueError:  # labels that the spectra cannot tell apart
+        except (TypeError, ValueError):  # no gradients, or labels that look the same
             return None
     return fig
 

@@ -47,6 +47,21 @@ def test_is_in_the_report(comparison, tmp_path):
     assert "Information per pixel of Ridge" not in page
 
 
+def test_report_of_a_model_without_pixel_errors_or_gradients(comparison, tmp_path, monkeypatch):
+    class Plain:
+        """As much of a forward model as the fit of a spectrum needs."""
+
+        def __init__(self, model):
+            self.label_names_in_ = model.label_names_in_
+            self.predict_flux, self.predict_dist = model.predict_flux, model.predict_dist
+
+    result = comparison.results["the_cannon"]
+    monkeypatch.setattr(result, "model", Plain(result.model))
+    page = write_report(comparison, tmp_path / "r.html").read_text("utf-8")
+    assert "Spectrum fitted by The Cannon" in page
+    assert "Flux error per pixel" not in page and "Information per pixel" not in page
+
+
 def test_report_of_labels_that_cannot_be_told_apart(comparison, tmp_path, monkeypatch):
     model = comparison.results["the_cannon"].model
     same = np.repeat(model.theta_[:1], len(model.theta_), axis=0)
