@@ -32,7 +32,7 @@ class ThePayne(ForwardModel):
 
     Parameters
     ----------
-    hidden_layer_sizes : tuple of int, default=(100, 100)
+    hidden_layer_sizes : tuple of int or int, default=(100, 100)
         Widths of the hidden layers.
     activation : {"silu", "tanh", "sigmoid", "leaky_relu"}, default="silu"
         The published network has leaky_relu, whose flux has kinks.
@@ -41,7 +41,7 @@ class ThePayne(ForwardModel):
         (as published, without errors).
     learning_rate_init : float, default=0.005
         Of Adam; falls to zero along a cosine.
-    max_iter : int, default=300
+    max_iter : int, default=150
         Epochs at most.
     batch_size : int, default=128
         Stars per step.
@@ -107,7 +107,7 @@ class ThePayne(ForwardModel):
 
     _parameter_constraints: dict = {
         **ForwardModel._parameter_constraints,
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "criterion": [StrOptions({"l1", "l2"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -128,7 +128,7 @@ class ThePayne(ForwardModel):
         *,
         criterion="l2",
         learning_rate_init=0.005,
-        max_iter=300,
+        max_iter=150,
         batch_size=128,
         n_iter_no_change=50,
         validation_fraction=0.2,

@@ -1,0 +1,138 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("skorch")
+
+from skspec.networks import (  # noqa: E402
+    ACTIVATIONS,
+    DenseNetwork,
+    Perceptron,
+    WeightedLoss,
+    fit_network,
+    resolve_device,
+)
+
+
+@pytest.fixture(scope="module")
+def waves():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    return x, np.sin(x @ rng.normal(size=(2, 7))), np.ones((60, 7))
+
+
+def train(data, *, width=20, activation="silu", power=2, valid=None, **options):
+    settings = {"n_epochs": 40, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
+    valid = valid or tuple(a[40:] for a in data)
+    return fit_network(
+        DenseNetwork, WeightedLoss, tuple(a[:40] for a in data), valid, **(settings | options),
+        module__n_in=2, module__n_out=7, module__hidden=(width,), module__activation=activation,
+        criterion__power=power,
+    )  # fmt: skip
+
+
+def output(net, x):
+    hidden, (matrix, bias) = net.module_.arrays()
+    return Perceptron(hidden, net.module__activation)(x) @ np.vstack([bias, matrix])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_numpy_repeats_torch(activation, waves):
+    net = train(waves, activation=activation, n_epochs=2)
+    assert_allclose(output(net, waves[0]), net.predict(waves[0].astype(np.float32)), atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_it_learns_and_repeats_itself(power, waves):
+    x, y, _ = waves
+    first, second = (train(waves, power=power, seed=3) for _ in range(2))
+    assert_array_equal(output(first, x), output(second, x))
+    assert not np.allclose(output(first, x), output(train(waves, power=power, seed=4), x))
+    assert np.std(output(first, x)[40:] - y[40:]) < 0.75 * np.std(y[40:])
+
+
+def test_the_best_state_is_restored(waves):
+    x, y, w = waves
+    noisy = y + np.random.default_rng(1).normal(size=y.shape)
+    net = train((x, noisy, w), width=100, n_epochs=200, patience=10)
+    losses = net.history[:, "valid_loss"]
+    assert len(losses) < 200
+    assert np.argmin(losses) == len(losses) - 11
+    assert_allclose(np.mean((output(net, x[40:]) - noisy[40:]) ** 2), min(losses), rtol=1e-4)
+
+
+def test_without_weight_a_pixel_pulls_nothing(waves):
+    x, y, w = waves
+    spoilt, weight = y.copy(), w.copy()
+    spoilt[::3, 2], weight[::3, 2] = 1e6, 0
+    zeroed = np.where(weight > 0, y, 0)
+    first, second = (output(train((x, flux, weight)), x) for flux in (spoilt, zeroed))
+    assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("batch_size", [1, 39, 40, 1000])
+def test_any_batch_size(batch_size, waves):
+    net = train(waves, batch_size=batch_size, n_epochs=1)
+    sizes = [
+        batch["train_batch_size"]
+        for batch in net.history[-1]["batches"]
+        if "train_batch_size" in batch
+    ]
+    assert sum(sizes) == 40
+    assert len(sizes) == -(-40 // batch_size)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_generators_and_the_data_are_left_alone(waves):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    copies = [a.copy() for a in waves]
+    for array in waves:
+        array.flags.writeable = False
+    train(waves, n_epochs=2)
+    for array, copy in zip(waves, copies):
+        array.flags.writeable = True
+        assert_array_equal(array, copy)
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_silent_and_tells_of_each_epoch(waves, capsys):
+    told = []
+    train(waves, n_epochs=5, on_epoch=lambda: told.append(1))
+    assert len(told) == 5
+    assert capsys.readouterr() == ("", "")
+
+
+def test_ctrl_c_is_not_taken_for_the_end_of_training(waves):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(waves, on_epoch=interrupt)
+
+
+def test_devices():
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(ValueError, match=f"device='{device}' cannot be used .*try 'auto'"):
+            resolve_device(device)
+
+
+def test_without_them_the_sentence_says_what_to_install():
+    code = (
+        "import sys; sys.modules['skorch'] = None\n"
+        "from skspec.datasets import make_spectra\n"
+        "from skspec.diagnostics import available_methods\n"
+        "from skspec.forward import ThePayne\n"
+        "assert 'the_payne' not in available_methods()\n"
+        "ThePayne().fit(*make_spectra(10, n_pixels=20, random_state=0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ImportError: Training a network needs PyTorch and skorch" in done.stderr
+    assert "pip install 'skspec[nn]'" in done.stderr
