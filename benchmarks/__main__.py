@@ -19,6 +19,7 @@ QUICK = {
     "slam_speed": "--n 200 --pixels 256 --subset 16 --exact 4 --repeats 1 --grid-pixels 64 "
                   "--grid-subset 2 --stars 4",
     "cannon_speed": "--n 200 --repeats 1",
+    "spectral_gp": "--n 200 --parts time",
     "accuracy": "--n 200 --parts emulator giants",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip

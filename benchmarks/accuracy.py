@@ -21,7 +21,7 @@ from skspec.datasets import load_spectra
 from skspec.diagnostics import available_methods, compare, make_method, star_splits
 from skspec.metrics import coverage, robust_std
 
-METHODS = ("the_cannon", "slam", "ridge", "pca_svr")
+METHODS = ("the_cannon", "slam", "spectral_gp", "ridge", "pca_svr")
 #: RMSE Teff, logg, [Fe/H] and one-sigma coverage [%] of the public codes on the same distribution
 PUBLISHED = {
     200: {"thecannon (Ho)": (77, 0.041, 0.043, "6-22"), "AnniesLasso": (83, 0.042, 0.047, "5-21"),

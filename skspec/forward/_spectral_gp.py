@@ -42,9 +42,12 @@ class SpectralGP(ForwardModel):
 
     Parameters
     ----------
-    mean_degree : {0, 1, 2}, default=0
+    mean_degree : {0, 1, 2}, default=1
         Degree of the polynomial mean, integrated over with a flat prior. It is lowered where there
         are fewer than three training stars for each of its terms.
+    length_bounds : (float, float), default=(1.0, 30.0)
+        Smallest and largest length scale, in standard deviations of the labels. Real spectra of
+        stars alike share more than their labels; without a lower bound the kernel learns that.
     max_search : int, default=500
         The length scales are found from so many training stars, chosen at random.
     max_rank : int, default=2000
@@ -95,6 +98,7 @@ class SpectralGP(ForwardModel):
     _parameter_constraints: dict = {
         **ForwardModel._parameter_constraints,
         "mean_degree": [Interval(Integral, 0, 2, closed="both")],
+        "length_bounds": ["array-like"],
         "max_search": [Interval(Integral, 2, None, closed="left")],
         "max_rank": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
@@ -102,8 +106,9 @@ class SpectralGP(ForwardModel):
 
     def __init__(
         self,
-        mean_degree=0,
+        mean_degree=1,
         *,
+        length_bounds=(1.0, 30.0),
         max_search=500,
         max_rank=2000,
         random_state=0,
@@ -121,6 +126,7 @@ class SpectralGP(ForwardModel):
         ivar="auto",
     ):
         self.mean_degree = mean_degree
+        self.length_bounds = length_bounds
         self.max_search = max_search
         self.max_rank = max_rank
         self.random_state = random_state
@@ -168,10 +174,15 @@ class SpectralGP(ForwardModel):
         if len(x) > self.max_search:
             rng = check_random_state(self.random_state)
             rows = np.sort(rng.choice(len(x), self.max_search, replace=False))
-        white = white[rows]
+        white, bounds = white[rows], np.asarray(self.length_bounds, dtype=float)
+        if bounds.shape != (2,) or not 0 < bounds[0] < bounds[1] < np.inf:
+            raise ValueError(
+                "length_bounds must be the smallest and the largest length scale, such as "
+                f"(1.0, 30.0), not {self.length_bounds!r}."
+            )
         found = search_length_scales(
             x[rows], white @ white.T / white.shape[1], orthonormal(mean[rows])[0],
-            self._star_noise[rows],
+            self._star_noise[rows], bounds=bounds,
         )  # fmt: skip
         self._length, self._shared_nu = found.length, found.nu
         self.length_scale_ = found.length * self.label_scale_

@@ -34,7 +34,6 @@ __all__ = [
     "squared_exponential",
 ]
 
-LENGTH_BOUNDS = (0.1, 30.0)
 NU_BOUNDS = (1e-8, 1e3)
 ROUNDING = 1e-13  # of the kernel
 TINY = np.finfo(float).tiny
@@ -108,12 +107,16 @@ class Search(NamedTuple):
     value: float
 
 
-def search_length_scales(x, G, H, noise, *, starts=((2.0, 1e-2), (6.0, 1e-4)), max_iter=100):
+def search_length_scales(
+    x, G, H, noise, *, bounds=(0.1, 30.0), starts=((2.0, 1e-2), (6.0, 1e-4)), max_iter=100
+):
     """Length scales and noise-to-signal ratio of the largest evidence.
 
     Parameters
     ----------
     x, G, H, noise : as in :func:`negative_log_evidence`
+    bounds : (float, float)
+        Of all length scales.
     starts : sequence of (length, nu)
         The lowest minimum found from them wins. A length is one number or one for each label.
     max_iter : int
@@ -123,13 +126,14 @@ def search_length_scales(x, G, H, noise, *, starts=((2.0, 1e-2), (6.0, 1e-4)), m
     Search
     """
     n_labels = x.shape[1]
-    bounds = [np.log(LENGTH_BOUNDS)] * n_labels + [np.log(NU_BOUNDS)]
+    box = [np.log(bounds)] * n_labels + [np.log(NU_BOUNDS)]
     best = None
     for length, nu in starts:
-        start = np.log(np.append(np.broadcast_to(length, n_labels), nu))
+        length = np.clip(np.broadcast_to(length, n_labels), *bounds)
+        start = np.log(np.append(length, nu))
         found = minimize(
             negative_log_evidence, start, args=(x, G, H, noise), jac=True, method="L-BFGS-B",
-            bounds=bounds, options={"maxiter": max_iter, "ftol": 1e-13, "gtol": 1e-7},
+            bounds=box, options={"maxiter": max_iter, "ftol": 1e-13, "gtol": 1e-7},
         )  # fmt: skip
         if best is None or found.fun < best.fun:
             best = found

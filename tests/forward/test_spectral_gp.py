@@ -30,7 +30,7 @@ def dense_flux(model, spectra, labels, fresh):
 def test_every_pixel_is_a_gaussian_process(errors, draw_stars):
     """Uneven noise and bad pixels count in full: the iteration ends within 1e-3 of the noise."""
     spectra, labels = draw_stars(70, n_pixels=16, wiggle=0.5, errors=errors, bad=0.05)
-    model = SpectralGP(label_covariance=False).fit(spectra, labels)
+    model = SpectralGP(0, label_covariance=False).fit(spectra, labels)
     fresh = draw_stars(20, n_pixels=16, wiggle=0.5, seed=5)[1]
     expected = dense_flux(model, spectra, labels, fresh)
     noise = np.sqrt(model._excess + model.training_variance_)
@@ -77,7 +77,7 @@ def test_curvature_is_the_derivative_of_the_jacobian(mean_degree, draw_stars):
 
 def test_flux_std_is_the_posterior_of_the_process(draw_stars):
     spectra, labels = draw_stars(70, n_pixels=12, wiggle=1.0, errors="same")
-    model = SpectralGP().fit(spectra, labels)
+    model = SpectralGP(0).fit(spectra, labels)
     fresh = draw_stars(10, n_pixels=12, seed=3)[1]
     x, u = (
         (np.asarray(a) - model.label_pivot_) / model.label_scale_ / model._length
@@ -134,7 +134,7 @@ def test_search_and_rank_can_be_limited(draw_stars):
     other = SpectralGP(max_search=100, random_state=1).fit(spectra, labels)
     assert np.any(part.length_scale_ != other.length_scale_)
     small = SpectralGP(max_rank=40).fit(spectra, labels)
-    assert len(small.coef_) <= 41 < len(whole.coef_)
+    assert len(small.coef_) <= 44 < len(whole.coef_)
     assert small.score(spectra, labels) > 0.9
 
 
@@ -143,6 +143,17 @@ def test_bad_parameters(draw_stars):
     for bad in ({"mean_degree": 3}, {"max_search": 1}, {"max_rank": 0}):
         with pytest.raises(ValueError, match=f"The '{next(iter(bad))}' parameter of SpectralGP"):
             SpectralGP(**bad).fit(*stars)
+    for bounds in ((0.0, 1.0), (3.0, 1.0), (1.0,), (1.0, np.inf)):
+        with pytest.raises(ValueError, match="length_bounds must be the smallest and the largest"):
+            SpectralGP(length_bounds=bounds).fit(*stars)
+
+
+def test_length_scales_stay_in_their_bounds(draw_stars):
+    spectra, labels = draw_stars(80, n_pixels=20, wiggle=1.0)
+    for bounds in ((0.2, 1.5), (8.0, 9.0)):
+        model = SpectralGP(length_bounds=bounds).fit(spectra, labels)
+        length = model.length_scale_ / labels.std(ddof=0).to_numpy()
+        assert np.all((length > bounds[0] * (1 - 1e-9)) & (length < bounds[1] * (1 + 1e-9)))
 
 
 @pytest.mark.slow
