@@ -13,7 +13,6 @@ __all__ = ["Method", "available_methods", "make_method"]
 _FORWARD = {
     "the_cannon": ("TheCannon", "The Cannon", "Ness et al. 2015"),
     "slam": ("SLAM", "SLAM", "Zhang, Liu & Deng 2020"),
-    "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this package"),
     "the_payne": ("ThePayne", "The Payne", "Ting et al. 2019"),
     "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this package"),
 }

@@ -6,7 +6,6 @@ from skspec.forward._posterior import PosteriorSamples, sample_posterior
 from skspec.forward._slam import SLAM
 from skspec.forward._spectral_gp import SpectralGP
 from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
-from skspec.forward._spectral_gp import SpectralGP
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 from skspec.forward._the_payne import ThePayne
 
