@@ -29,13 +29,13 @@ class _Sides:
         }  # fmt: skip
         self.models = {}
 
-    def run(self, side):
+    def run(self, side, **settings):
         import torch
 
         device, threads = side
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        model = ThePayne(**self.settings, device=device)
+        model = ThePayne(**{**self.settings, **settings}, device=device)
         seconds, _ = clocked(lambda: model.fit(*self.data))
         torch.set_num_threads(before)
         self.models[side] = model
@@ -55,16 +55,16 @@ def sides(most_threads):
     return out
 
 
-def compare(args, n, width, batch_size, test):
-    spectra, labels = make_spectra(n, n_pixels=args.pixels, random_state=0)
-    runner, chosen = _Sides(spectra, labels, args, width, batch_size), sides(args.threads)
+def compare(args, train, test, chosen, width, batch_size):
+    runner = _Sides(*train, args, width, batch_size)
     fits, epochs = {side: [] for side in chosen}, {side: [] for side in chosen}
-    for number in range(args.repeats + 1):
+    for side in chosen:  # to warm up
+        runner.run(side, max_iter=2)
+    for number in range(args.repeats):
         for side in chosen[:: -1 if number % 2 else 1]:
             seconds, training = runner.run(side)
-            if number:  # the first warms up
-                fits[side].append(seconds)
-                epochs[side].append(training)
+            fits[side].append(seconds)
+            epochs[side].append(training)
     rows, reference = [], chosen[0]
     flux = runner.models[reference].predict_flux(test[1])
     for side in chosen:
@@ -80,7 +80,7 @@ def compare(args, n, width, batch_size, test):
             " / ".join(f"{value:.3g}" for value in rmse),
         ])  # fmt: skip
     table(
-        f"n = {n}, {args.pixels} pixels, hidden {width}-{width}, batch {batch_size}, "
+        f"n = {len(train[0])}, {args.pixels} pixels, hidden {width}-{width}, batch {batch_size}, "
         f"{args.epochs} epochs, {args.repeats} rounds; load {load():.1f}",
         ["device", "CPU threads", "ms per epoch", "fit s", "training faster", "fit faster",
          "flux rms to first", "RMSE Teff / logg / [Fe/H]"],
@@ -95,16 +95,18 @@ def main(argv=None):
     add("--pixels", type=int, default=7000)
     add("--hidden", type=int, nargs="+", default=[100, 300], help="widths of both hidden layers")
     add("--batch", type=int, nargs="+", default=[128, 1024])
-    add("--epochs", type=int, default=30)
+    add("--epochs", type=int, default=20)
     add("--repeats", type=int, default=3)
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads at most")
     args = parser.parse_args(argv)
     print_machine()
     test = make_spectra(200, n_pixels=args.pixels, random_state=1)
+    chosen = sides(args.threads)
     for n in args.n:
+        train = make_spectra(n, n_pixels=args.pixels, random_state=0)
         for width in args.hidden:
             for batch_size in args.batch:
-                compare(args, n, width, batch_size, test)
+                compare(args, train, test, chosen, width, batch_size)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ CLEANING_FOLDS = 5  # where stars are to be cleaned and `cv` is None
 #: the network is not asked to be right within this fraction of the standard deviation of a pixel:
 #: pixels and stars of smaller noise count no more
 GOOD_ENOUGH = 0.05
+#: multiplications of a batch with the output layer, below which one thread is faster than several
+THREADS_FROM = 2e7
 
 
 class ThePayne(ForwardModel):
@@ -216,7 +218,8 @@ class ThePayne(ForwardModel):
 
     def _standardised(self, spectra, photon, trained):
         """Flux and weights of the pixels that can be trained, in float32."""
-        flux, good = spectra.flux.astype(np.float32), spectra.good
+        good = spectra.good
+        flux = np.where(good, spectra.flux, 0.0).astype(np.float32)
         n_good = np.maximum(good.sum(axis=0), 1)
         mean = np.sum(flux, axis=0, where=good, dtype=float) / n_good
         squares = np.sum((flux - mean) ** 2, axis=0, where=good) / n_good
@@ -247,10 +250,12 @@ class ThePayne(ForwardModel):
         seen = np.ones(len(x), dtype=bool)
         seen[rows] = False
         train, valid = ((x[part], Y[part], weight[part]) for part in (seen, rows))
+        work = min(self.batch_size, len(x)) * self._widths()[-1] * Y.shape[1]
         net = fit_network(
             DenseNetwork, WeightedLoss, train, valid,
             n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
             learning_rate=self.learning_rate_init, patience=self.n_iter_no_change,
+            n_threads=1 if work < THREADS_FROM else None,
             on_epoch=lambda: next(epochs, None), module__n_in=x.shape[1],
             module__n_out=Y.shape[1], module__hidden=self._widths(),
             module__activation=self.activation, criterion__power=int(self.criterion[1]),
@@ -259,6 +264,11 @@ class ThePayne(ForwardModel):
             {key: np.array(net.history[:, key]) for key in ("train_loss", "valid_loss", "dur")}
         )
         hidden, (matrix, bias) = net.module_.arrays()
+        if not np.isfinite(matrix).all():
+            raise ValueError(
+                "The training of the network diverged: lower learning_rate_init="
+                f"{self.learning_rate_init}."
+            )
         network, coef = Perceptron(hidden, self.activation), np.vstack([bias, matrix])
         penalty = np.inf
         if self.refit_output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ def fit_network(
     learning_rate,
     patience,
     device="cpu",
+    n_threads=None,
     seed=0,
     optimizer=torch.optim.Adam,
     on_epoch: Callable = lambda: None,
@@ -63,6 +65,9 @@ def fit_network(
     patience : int
         Stop after so many epochs without a better validation loss.
     device : str
+    n_threads : int or None
+        CPU threads, None for torch's own choice. Several only slow each other down in small
+        networks.
     seed : int
         Of initial weights and batches. Torch's own generators are left as they were.
     optimizer : torch optimizer class
@@ -87,19 +92,31 @@ def fit_network(
         callbacks=[("stop", stop), ("schedule", schedule)], callbacks__print_log=None, verbose=0,
         **parameters,
     )  # fmt: skip
-    with torch.random.fork_rng():
+    # asking for the state of a GPU would start it, where only the CPU is wanted
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus), _threads(n_threads):
         torch.manual_seed(seed)
         net.initialize()
         net.notify("on_train_begin", X=train, y=None)
         for _ in range(n_epochs):  # skorch's own loop would take Ctrl-C for the end of training
             net.fit_loop(train, epochs=1)
             on_epoch()
-            if net.callbacks_[-2][1].stopped:
+            if dict(net.callbacks_)["stop"].stopped:
                 break
         net.notify("on_train_end", X=train, y=None)
     net.module_.eval()
     net.iterator_valid = DataLoader  # to predict from any data
     return net
+
+
+@contextmanager
+def _threads(number):
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _dataset(arrays, device):

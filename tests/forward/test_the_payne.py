@@ -87,7 +87,9 @@ def test_cleaning_folds_the_stars(stars):
     spectra, labels = stars
     wrong = labels.copy()
     wrong.loc[[3, 77], "teff"] += 1500
-    model = clone(SMALL).set_params(clean_training=5.0, clean_rounds=1, max_iter=30).fit(spectra, wrong)
+    model = (
+        clone(SMALL).set_params(clean_training=5.0, clean_rounds=1, max_iter=30).fit(spectra, wrong)
+    )
     assert {3, 77} <= set(model.training_outliers_.tolist())
     assert len(model.training_outliers_) < 10
     assert len(model.networks_) == 5
@@ -166,3 +168,9 @@ def test_a_device_that_is_not_there(stars):
     with pytest.raises(ValueError, match="device='cuda:99' cannot be used"):
         ThePayne(device="cuda:99").fit(*stars)
     assert clone(SMALL).set_params(max_iter=1).fit(*stars).device_ in ("cpu", "cuda")
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid:RuntimeWarning")
+def test_training_that_diverges(stars):
+    with pytest.raises(ValueError, match="diverged: lower learning_rate_init=1e\\+30"):
+        ThePayne((5,), activation="leaky_relu", learning_rate_init=1e30, max_iter=5).fit(*stars)

@@ -26,7 +26,9 @@ def waves():
 
 
 def train(data, *, width=20, activation="silu", power=2, valid=None, **options):
-    settings = {"n_epochs": 40, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
+    settings = {
+        "n_epochs": 40, "batch_size": 16, "learning_rate": 0.02, "patience": 40, "n_threads": 1,
+    }  # fmt: skip
     valid = valid or tuple(a[40:] for a in data)
     return fit_network(
         DenseNetwork, WeightedLoss, tuple(a[:40] for a in data), valid, **(settings | options),
@@ -105,6 +107,13 @@ def test_silent_and_tells_of_each_epoch(waves, capsys):
     train(waves, n_epochs=5, on_epoch=lambda: told.append(1))
     assert len(told) == 5
     assert capsys.readouterr() == ("", "")
+
+
+def test_threads_are_given_back(waves):
+    before, during = torch.get_num_threads(), []
+    train(waves, n_epochs=1, n_threads=1, on_epoch=lambda: during.append(torch.get_num_threads()))
+    assert during == [1]
+    assert torch.get_num_threads() == before
 
 
 def test_ctrl_c_is_not_taken_for_the_end_of_training(waves):
