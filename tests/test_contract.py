@@ -15,7 +15,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skspec import Spectra, predict_dist
 from skspec.base import MissingUncertaintyWarning
 from skspec.discriminative import KernelPCARegressor, ResidualCovarianceRegressor
-from skspec.forward import SLAM, FewStarsWarning, ForwardModel, SpectralGP, TemplateMatch, TheCannon
+from skspec.forward import (
+    SLAM,
+    FewStarsWarning,
+    ForwardModel,
+    SpectralGP,
+    TemplateMatch,
+    TheCannon,
+    ThePayne,
+)
 from skspec.metrics import (
     coverage_error_scorer,
     neg_crps_scorer,
@@ -31,6 +39,11 @@ REGRESSORS = {
     "SLAM per pixel": (SLAM(C=[0.5, 4], epsilon=[0.05, 0.1], cv=3), {"gamma": [None, 0.2]}),
     "SpectralGP": (SpectralGP(), {"mean_degree": [0, 1]}),
     "SpectralGP quadratic": (SpectralGP(2), {"max_search": [20, 500]}),
+    "ThePayne": (ThePayne((16,), max_iter=60, random_state=0), {"hidden_layer_sizes": [(8,), (16,)]}),
+    "ThePayne folds": (
+        ThePayne((12,), learning_rate_init=0.02, max_iter=40, cv=3, random_state=0),
+        {"criterion": ["l1", "l2"]},
+    ),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
