@@ -14,7 +14,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra, predict_dist
 from skspec.base import MissingUncertaintyWarning
-from skspec.discriminative import KernelPCARegressor, ResidualCovarianceRegressor
+from skspec.discriminative import (
+    ConsensusRegressor,
+    KernelPCARegressor,
+    ResidualCovarianceRegressor,
+)
 from skspec.forward import (
     SLAM,
     FewStarsWarning,
@@ -46,6 +50,12 @@ REGRESSORS = {
     ),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
+    "ConsensusRegressor": (
+        ConsensusRegressor(
+            [(f"kpca{g}", KernelPCARegressor(gamma=g, scale_pixels=False, cv=3)) for g in (1, 4)], cv=4
+        ),
+        {"kpca4__gamma": [2.0, 4.0]},
+    ),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
 }
 FORWARD = [name for name, (model, _) in REGRESSORS.items() if isinstance(model, ForwardModel)]

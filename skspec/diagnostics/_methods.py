@@ -52,7 +52,13 @@ def available_methods() -> dict[str, Method]:
     baselines = (
         Method("ridge", "Ridge", "RidgeCV on pixels", "discriminative", _ridge),
         Method("pca_svr", "PCA + SVR", "60 components, one SVR per label", "discriminative", _svr),
-    )
+        Method("kernel_pca", "Kernel PCA", "Xiang et al. 2017", "discriminative", _kernel_pca),
+        Method(
+            "template_match", "Template matching", "Xiang et al. 2015", "discriminative",
+            _forward_builder(forward.TemplateMatch),
+        ),
+        Method("consensus", "Consensus", "Lee et al. 2008", "discriminative", _consensus),
+    )  # fmt: skip
     return methods | {method.name: method for method in baselines}
 
 
@@ -99,6 +105,21 @@ def _ridge(n_train, **_):
     ridge = RidgeCV(alphas=np.logspace(0, 6, 13), gcv_mode="eigen")
     # its linear algebra uses every core already
     return ResidualCovarianceRegressor(make_pipeline(StandardScaler(), ridge))
+
+
+def _kernel_pca(n_train, *, n_jobs=None, **_):
+    from skspec.discriminative import KernelPCARegressor
+
+    return KernelPCARegressor(n_jobs=n_jobs)
+
+
+def _consensus(n_train, *, n_jobs=None, random_state=0, **_):
+    from skspec.discriminative import ConsensusRegressor
+
+    names = ("the_cannon", "slam", "spectral_gp", "kernel_pca", "template_match")
+    given = {"clean_training": 4.0, "random_state": random_state}
+    methods = [(name, make_method(name, n_train, **given)) for name in names]
+    return ConsensusRegressor(methods, n_jobs=n_jobs)
 
 
 def _svr(n_train, *, n_jobs=None, random_state=0, **_):

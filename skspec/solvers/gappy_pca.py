@@ -94,6 +94,7 @@ def _components(flux, mean, q, n_pixels):
     keep = value > 1e-12 * max(value[0], np.finfo(float).tiny)
     value, vector = value[keep], vector[:, keep]
     V = (vector.T @ offset) / np.sqrt(value)[:, None] if small else vector.T
+    V = np.where(offset.any(axis=0), V, 0.0)  # dead pixels hold exactly the mean
     variance = value / len(flux)
     noise = max(total - variance.sum(), 1e-9 * total) / n_pixels
     return GappyPCA(mean, V, variance, float(noise))

@@ -56,3 +56,8 @@ def test_equal_spectra_and_dead_pixels():
     filled = fit_gappy_pca(flux, good).fill(flux, good)
     assert_allclose(filled[:, :4], 1)
     assert_allclose(filled[:, 4], 0)
+    for n in (30, 90):  # fewer and more stars than pixels
+        flux, good = draw(n)
+        good[:, 7] = False
+        filled = fit_gappy_pca(flux, good).fill(flux, good)
+        assert np.ptp(filled[:, 7]) == 0
