@@ -45,7 +45,7 @@ class SpectralGP(ForwardModel):
     mean_degree : {0, 1, 2}, default=1
         Degree of the polynomial mean, integrated over with a flat prior. It is lowered where there
         are fewer than three training stars for each of its terms.
-    length_bounds : (float, float), default=(1.0, 30.0)
+    length_bounds : (float, float), default=(1.0, 10.0)
         Smallest and largest length scale, in standard deviations of the labels. Real spectra of
         stars alike share more than their labels; without a lower bound the kernel learns that.
     max_search : int, default=500
@@ -108,7 +108,7 @@ class SpectralGP(ForwardModel):
         self,
         mean_degree=1,
         *,
-        length_bounds=(1.0, 30.0),
+        length_bounds=(1.0, 10.0),
         max_search=500,
         max_rank=2000,
         random_state=0,
@@ -178,7 +178,7 @@ class SpectralGP(ForwardModel):
         if bounds.shape != (2,) or not 0 < bounds[0] < bounds[1] < np.inf:
             raise ValueError(
                 "length_bounds must be the smallest and the largest length scale, such as "
-                f"(1.0, 30.0), not {self.length_bounds!r}."
+                f"(1.0, 10.0), not {self.length_bounds!r}."
             )
         found = search_length_scales(
             x[rows], white @ white.T / white.shape[1], orthonormal(mean[rows])[0],
@@ -204,7 +204,7 @@ class SpectralGP(ForwardModel):
         self.nu_[pixels], self.amplitude_[pixels] = nu, np.sqrt(amplitude2)
         self._excess[pixels] = np.minimum(excess, most) + self._flux_floor[pixels]
         weight = self._weight(photon, pixels)
-        coef = ridge_in_basis(Phi, basis, y, weight)
+        coef = ridge_in_basis(Phi, basis, y, weight, amplitude2=amplitude2)
         trained = good.sum(axis=0) > basis.n_mean
         coef[:, ~trained] = 0.0
         held_out = leave_one_out(Phi, basis, y - Phi @ coef, weight)[0] / level

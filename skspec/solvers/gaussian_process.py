@@ -298,7 +298,7 @@ def kernel_basis(x, H, noise, *, tol=1e-7, max_rank=2000) -> KernelBasis:
 # -- pixels ----------------------------------------------------------------------------------------
 
 
-def ridge_in_basis(Phi, basis, Y, weight, *, tol=1e-4, max_iter=200):
+def ridge_in_basis(Phi, basis, Y, weight, *, amplitude2=1.0, tol=1e-4, max_iter=200):
     r"""Coefficients of every target: ``(Phi^T W_j Phi + E) c_j = Phi^T W_j y_j``.
 
     Exact at once where the weights of a target are equal, else by conjugate gradients from there.
@@ -311,6 +311,8 @@ def ridge_in_basis(Phi, basis, Y, weight, *, tol=1e-4, max_iter=200):
     Y : ndarray of shape (n, B)
     weight : ndarray of shape (n, B)
         Inverse noise-to-signal ratio; 0 leaves a value out (it must still be finite).
+    amplitude2 : float or ndarray of shape (B,)
+        Squared amplitude: times the noise-to-signal ratio it is the noise variance of `Y`.
     tol : float
         Error of the solution, root sum of squares over the stars in units of their noise.
 
@@ -325,7 +327,7 @@ def ridge_in_basis(Phi, basis, Y, weight, *, tol=1e-4, max_iter=200):
     residual = right - Phi.T @ (weight * (Phi @ c)) - penalty * c
     z = residual / diagonal
     step, rz = z, np.einsum("qb,qb->b", residual, z)
-    limit = np.maximum(tol**2, 1e-26 * np.einsum("qb,qb->b", right, c))
+    limit = np.maximum(tol**2 * amplitude2, 1e-26 * np.einsum("qb,qb->b", right, c))
     for _ in range(max_iter):
         if np.all(rz <= limit):
             break
