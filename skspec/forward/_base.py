@@ -16,6 +16,7 @@ from skspec.distributions import MultivariateNormal
 from skspec.forward._inversion import TINY_INFORMATION, FluxModel, batch_rows, compress, minimise
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._label_covariance import LabelErrorSum, label_covariance
+from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.pixel_blocks import in_threads
 
@@ -51,6 +52,14 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         `training_outliers_`, and still counted in `label_covariance_`.
     loss : {"linear", "soft_l1", "huber"}
         Loss of the inversion.
+    fit_rv : bool
+        Fit the radial velocity of each star, within `rv_range`.
+    rv_range : tuple of float
+        Lowest and highest radial velocity [km/s], positive when receding.
+    fit_broadening : bool or {"gaussian", "rotation"}
+        Fit a broadening beyond that of the training spectra; True is "gaussian".
+    continuum_degree : int or None
+        Fit a multiplicative polynomial of this degree to each star (and to each order).
     n_starts : int
         Starts of the inversion: the best training labels that lie well apart.
     max_steps : int
@@ -82,6 +91,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         "label_covariance": ["boolean"],
         "clean_training": [Interval(Real, 0, None, closed="neither"), None],
         "clean_rounds": [Interval(Integral, 1, None, closed="left")],
+        "fit_rv": ["boolean"],
+        "rv_range": ["array-like"],
+        "fit_broadening": ["boolean", StrOptions({"gaussian", "rotation"})],
+        "continuum_degree": [Interval(Integral, 0, None, closed="left"), None],
         "loss": [StrOptions({"linear", "soft_l1", "huber"})],
         "n_starts": [Interval(Integral, 1, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
@@ -138,6 +151,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             raise ValueError(
                 f"{type(self).__name__} needs at least 2 training stars, got n_samples = 1."
             )
+        self._columns = self._nuisance_columns(spectra)
         self._set_label_scaling(y)
         x = self._to_scaled(y)
         keep = np.ones(len(x), dtype=bool)
@@ -155,6 +169,34 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         self._prepare_inversion(x[keep])
         return self
 
+    def _nuisance_columns(self, spectra):
+        nuisance = Nuisance.of(self)
+        if nuisance is None:
+            return None
+        if nuisance.needs_velocity and spectra.wavelength is None:
+            raise ValueError(
+                "fit_rv and fit_broadening need to know the wavelength of each pixel: pass "
+                "Spectra(flux, wavelength=...)."
+            )
+        return NuisanceColumns(nuisance, spectra.shape[1], spectra.wavelength, spectra.order)
+
+    def _error_sum(self, n):
+        """Empty sums for the label errors of `n` stars."""
+        more = 0 if self._columns is None else len(self._columns)
+        return LabelErrorSum(n, len(self.label_pivot_), more)
+
+    @property
+    def _unit(self):
+        """Units (M,) of the labels, radial velocity and squared width in the errors."""
+        more = 0 if self._columns is None else self._columns.nuisance.n_nonlinear
+        return np.concatenate([self.label_scale_, np.ones(more)])
+
+    def _with_columns(self, jacobian, flux, pixels):
+        """Jacobian (n, K, B) with the columns of what else is free."""
+        if self._columns is None:
+            return jacobian
+        return np.concatenate([jacobian, self._columns(flux, pixels)], axis=1)
+
     def _set_label_scaling(self, y):
         scaler = self._label_scaler().fit(y)
         self.label_pivot_, self.label_scale_ = scaler.pivot_, scaler.scale_
@@ -171,22 +213,22 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         self._flux_floor = VARIANCE_FLOOR * np.maximum(power, np.finfo(float).tiny)
         self._fit_flux(x[keep], kept, context)
         self.training_mse_ = self._training_mse(x[keep], kept)
-        n, n_labels = x.shape
-        self._scaled_model_cov = np.zeros((n_labels, n_labels))
-        self.label_covariance_ = self._scaled_model_cov.copy()
+        n_labels = x.shape[1]
+        self._scaled_model_cov = np.zeros((len(self._unit), len(self._unit)))
+        self.label_covariance_ = np.zeros((n_labels, n_labels))
         if not (self.label_covariance or self.clean_training is not None):
             return None
         errors = self._label_errors(x, spectra, keep, kept)
-        self.cv_label_errors_ = errors.error * self.label_scale_
+        self.cv_label_errors_ = errors.error[:, :n_labels] * self.label_scale_
         if self.label_covariance:
             self._scaled_model_cov = label_covariance(errors)
             scale = np.outer(self.label_scale_, self.label_scale_)
-            self.label_covariance_ = self._scaled_model_cov * scale
+            self.label_covariance_ = self._scaled_model_cov[:n_labels, :n_labels] * scale
         return errors
 
     def _label_errors(self, x, spectra, keep, kept):
         """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
-        total = LabelErrorSum(*x.shape)
+        total = self._error_sum(len(x))
         part, self.cv_mse_ = self._cross_validate(x[keep], kept)
         total.put(keep, part)
         removed = np.flatnonzero(~keep)
@@ -195,22 +237,27 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         for start in range(0, len(removed), step):  # no model has seen these
             rows = removed[start : start + step]
             phi, slope = self._features(x[rows], derivative=True)
+            flux = phi @ coef
             total.add(
-                rows, 1.0 / self._variance(spectra[rows]), spectra[rows].flux - phi @ coef,
-                slope @ coef, lambda pull, rows=rows: self._curvature(x[rows], pull @ coef.T),
+                rows, 1.0 / self._variance(spectra[rows]), spectra[rows].flux - flux,
+                self._with_columns(slope @ coef, flux, slice(None)),
+                lambda pull, rows=rows: self._curvature(x[rows], pull @ coef.T),
             )  # fmt: skip
-        return total.errors()
+        return total.errors(len(self._unit))
 
     def _cross_validate(self, x, spectra):
         """Sums over pixels for the label errors, and the cross-validated mean squared flux error."""
         held_out, blocks = self._out_of_sample(x, spectra)
         coef, photon = self._coef, self._photon_variance(spectra)
         model = self.scatter_**2 + self._flux_floor
+        phi = None if self._columns is None else self._features(x)
 
         def add_up(pixels):
             residual, jacobian = held_out(pixels)
+            if phi is not None:
+                jacobian = self._with_columns(jacobian, phi @ coef[:, pixels], pixels)
             weight = 1.0 / (photon[:, pixels] + model[pixels])
-            sums, pulls = LabelErrorSum(*x.shape), []
+            sums, pulls = self._error_sum(len(x)), []
             # the second derivatives are linear in the pulls of all pixels: taken once, below
             sums.add(
                 slice(None), weight, residual, jacobian, lambda pull: pulls.append(pull) or 0.0
@@ -218,7 +265,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             mse = _mean_square(residual, np.isfinite(photon[:, pixels]))
             return sums, pulls[0] @ coef[:, pixels].T, mse
 
-        total, pull, mse = LabelErrorSum(*x.shape), 0.0, np.empty(spectra.shape[1])
+        total, pull, mse = self._error_sum(len(x)), 0.0, np.empty(spectra.shape[1])
         for pixels, done in zip(blocks, in_threads(add_up, blocks)):
             sums, pulls, mse[pixels] = done
             total += sums
@@ -373,29 +420,31 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         InversionResult
         """
         spectra = self._validate_predict(X)
-        n, n_labels = len(spectra), len(self.label_names_in_)
-        x, fisher = np.full((n, n_labels), np.nan), np.zeros((n, n_labels, n_labels))
-        chi2, converged, n_iter = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=int)
-        n_good = np.zeros(n, dtype=int)
-        model = FluxModel(self._features, self._basis)
-        rank = len(model.basis.leading().flux)
+        seen = self._seen_model()
+        model = seen or FluxModel(self._features, self._basis)
+        rank = len(self._basis.leading().flux)
         step = min(batch_rows(spectra.shape[1]), batch_rows(rank**2))
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            part = spectra[rows]
+        options = {
+            "n_starts": self.n_starts, "max_iter": self.max_steps, "tol": self.tol,
+            "loss": self.loss,
+        }  # fmt: skip
+        parts = []
+        for start in range(0, len(spectra), step):
+            part = spectra[start : start + step]
             weight = 1.0 / self._variance(part)
-            n_good[rows] = np.sum(weight > 0, axis=1)
-            x[rows], fisher[rows], chi2[rows], converged[rows], n_iter[rows] = minimise(
-                model, part.flux, weight, self._candidates, self._lower, self._upper,
-                n_starts=self.n_starts, max_iter=self.max_steps, tol=self.tol, loss=self.loss,
-            )  # fmt: skip
-        return self._result(x, fisher, chi2, converged, n_iter, n_good)
+            if seen is not None:
+                parts.append(seen.minimise(part.flux, weight, **options))
+                continue
+            parts.append(minimise(
+                model, part.flux, weight, self._candidates, self._lower, self._upper, **options
+            ))  # fmt: skip
+        return self._result(type(parts[0]).concatenate(parts))
 
-    def _result(self, x, fisher, chi2, converged, n_iter, n_good):
-        n_labels = x.shape[1]
+    def _result(self, fit):
+        x, n_labels, n_good = fit.x, fit.x.shape[1], fit.n_good
         blind = n_good == 0
-        formal = np.linalg.inv(fisher + TINY_INFORMATION * np.eye(n_labels))
-        formal *= np.outer(self.label_scale_, self.label_scale_)
+        fisher = fit.fisher + TINY_INFORMATION * np.eye(fit.fisher.shape[-1])
+        formal = np.linalg.inv(fisher) * np.outer(self._unit, self._unit)
         width = self._upper - self._lower
         at_bound = (x <= self._lower + 1e-9 * width) | (x >= self._upper - 1e-9 * width)
         n_near = min(N_NEIGHBOURS, len(self._tree.data))
@@ -403,19 +452,85 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         margin = self._upper - self._tree.data.max(axis=0)
         in_range = np.all((x >= self._lower + margin) & (x <= self._upper - margin), axis=1)
         inside = in_range & (distance <= self._near)
-        labels = self.label_pivot_ + x * self.label_scale_
+        labels, chi2 = self.label_pivot_ + x * self.label_scale_, fit.chi2.copy()
         labels[blind], chi2[blind] = np.nan, np.nan
-        formal[blind] = np.where(np.eye(n_labels, dtype=bool), np.inf, 0.0)
+        formal[blind] = np.where(np.eye(formal.shape[-1], dtype=bool), np.inf, 0.0)
+        n_free = fisher.shape[-1] + fit.n_linear
         with np.errstate(invalid="ignore", divide="ignore"):
-            dof = n_good - n_labels
+            dof = n_good - n_free
             reduced = np.where(dof > 0, chi2 / dof, np.nan)
+        model_cov = self._scaled_model_cov * np.outer(self._unit, self._unit)
+        total, kept = formal + model_cov, slice(n_labels)
         dist = MultivariateNormal(
-            labels, cov=formal + self.label_covariance_, label_names=self.label_names_in_
+            labels, cov=total[:, kept, kept], label_names=self.label_names_in_
         )
         return InversionResult(
-            dist, formal, self.label_covariance_, chi2, reduced, n_good, converged & ~blind,
-            at_bound & ~blind[:, None], inside & ~blind, n_iter,
+            dist, formal[:, kept, kept], model_cov[kept, kept], chi2, reduced, n_good,
+            fit.converged & ~blind, at_bound & ~blind[:, None], inside & ~blind, fit.n_iter,
+            **self._nuisance_result(fit, total, blind),
         )  # fmt: skip
+
+    def _seen_model(self):
+        """The model as it is seen through velocity, broadening and continuum; None without."""
+        if self._columns is None:
+            return None
+        return NuisanceModel(
+            self._columns, FluxModel(self._features, self._basis), self._candidates,
+            self._lower, self._upper,
+        )  # fmt: skip
+
+    def _nuisance_result(self, fit, total, blind):
+        if self._columns is None:
+            return {}
+        out, nuisance, n_labels = {}, self._columns.nuisance, fit.x.shape[1]
+        if nuisance.rv_range is not None:
+            out["rv"] = np.where(blind, np.nan, fit.rv)
+            out["rv_std"] = np.sqrt(total[:, n_labels, n_labels])
+        if nuisance.kernel is not None:
+            # the width of a star not broadened has an error, although its square's vanishes with it
+            width, error2 = np.sqrt(fit.width2), np.sqrt(total[:, -1, -1])
+            out["broadening"] = np.where(blind, np.nan, width)
+            out["broadening_std"] = error2 / np.maximum(2 * width, np.sqrt(error2))
+        if nuisance.degree is not None:
+            out["continuum"] = fit.continuum
+        return out
+
+    def best_fit(self, result) -> np.ndarray:
+        """Fitted spectra as they would be observed: shifted, broadened, times their continuum.
+
+        Parameters
+        ----------
+        result : InversionResult
+            Of :meth:`invert`.
+
+        Returns
+        -------
+        ndarray of shape (n, P)
+        """
+        x = self._checked_labels(np.nan_to_num(result.labels))
+        seen = self._seen_model()
+        if seen is None:
+            return self._features(x) @ self._coef
+        zero = np.zeros(len(x))
+        rv = zero if result.rv is None else np.nan_to_num(result.rv)
+        width = zero if result.broadening is None else np.nan_to_num(result.broadening)
+        return seen.best_fit(x, rv, width**2, result.continuum)
+
+    def start_from(self, labels):
+        """Start inversions from these labels instead of the best of the training labels.
+
+        Parameters
+        ----------
+        labels : array-like of shape (g, K)
+            In label units. At most `n_starts` of them, the best for each star, are followed.
+
+        Returns
+        -------
+        self
+        """
+        x = self._checked_labels(labels)
+        self._candidates = np.clip(x, self._lower, self._upper)
+        return self
 
     def predict_dist(self, X) -> MultivariateNormal:
         """Labels of each star with their total covariance: ``invert(X).dist``."""

@@ -17,13 +17,13 @@ lead near the minimum and Gauss-Newton steps with all of them finish.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt
 
-__all__ = ["FluxBasis", "FluxModel", "batch_rows", "compress", "minimise"]
+__all__ = ["FluxBasis", "FluxModel", "LabelFit", "batch_rows", "compress", "influence", "minimise"]
 
 MAX_LOSSLESS = 40  # up to this many features the compression would cost more than it saves
 SWEEPS, STILL = 50, 1e-6  # of a robust loss: at most so many, until no step is longer (sigma^2)
@@ -114,6 +114,36 @@ def compress(features, points, coef, noise, *, tol=1e-3, leading_tol=0.3) -> Flu
         flux = np.where(np.isfinite(noise), basis * noise, 0.0)
     mix = coef @ (basis / noise).T
     return FluxBasis(origin, reference, mix, flux, n_leading)
+
+
+@dataclass
+class LabelFit:
+    """Minima of a batch of stars.
+
+    Attributes
+    ----------
+    x : ndarray of shape (n, K)
+        Scaled labels.
+    fisher : ndarray of shape (n, K, K)
+        ``J^T W J`` there.
+    chi2 : ndarray of shape (n,)
+    converged : ndarray of bool of shape (n,)
+    n_iter, n_good : ndarray of int of shape (n,)
+    """
+
+    x: np.ndarray
+    fisher: np.ndarray
+    chi2: np.ndarray
+    converged: np.ndarray
+    n_iter: np.ndarray
+    n_good: np.ndarray
+
+    n_linear = 0  # parameters that `fisher` has marginalised
+
+    @classmethod
+    def concatenate(cls, parts):
+        names = [field.name for field in fields(cls)]
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
 def batch_rows(n_columns: int) -> int:
@@ -216,12 +246,7 @@ def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_ite
 
     Returns
     -------
-    x : ndarray of shape (n, K)
-    fisher : ndarray of shape (n, K, K)
-        ``J^T W J`` there.
-    chi2 : ndarray of shape (n,)
-    converged : ndarray of bool of shape (n,)
-    n_iter : ndarray of int of shape (n,)
+    LabelFit
     """
     star = np.arange(len(flux))
     objective = _Objective(model, flux, weight, rough=True)
@@ -238,11 +263,11 @@ def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_ite
     n_iter = race.n_iter[star, best] + steps
     if loss != "linear":
         _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss)
-    return x, fisher, chi2, converged, n_iter
+    return LabelFit(x, fisher, chi2, converged, n_iter, np.sum(weight > 0, axis=1))
 
 
 def _descend(model, objective, flux, weight, x, box):
-    """From near the minimum into it: `minimise`'s results."""
+    """From near the minimum into it: labels, Fisher matrices, chi2, convergence, steps."""
     lower, upper, max_iter, tol = box
     found = levenberg_marquardt(objective, x[:, None], lower, upper, max_iter=max_iter, tol=tol)
     x, converged, n_iter = found.x[:, 0], found.converged[:, 0], found.n_iter[:, 0]
@@ -280,7 +305,7 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
     for _ in range(SWEEPS):
         predicted = basis.reference + basis.reduce(model.features(x[rows])) @ basis.flux
         z2 = (flux[rows] - predicted) ** 2 * weight[rows]
-        robust = weight[rows] * _influence(z2, loss)
+        robust = weight[rows] * influence(z2, loss)
         objective = _Objective(model, flux[rows], robust)
         new, fisher[rows], chi2[rows], converged[rows], steps = _descend(
             model, objective, flux[rows], robust, x[rows], box
@@ -296,7 +321,7 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
     chi2[:] = np.einsum("np,np,np->n", weight, flux - predicted, flux - predicted)
 
 
-def _influence(z2, loss):
+def influence(z2, loss):
     """Derivative of the loss with respect to the squared residual in units of sigma."""
     if loss == "soft_l1":
         return 1.0 / np.sqrt(1.0 + z2)

@@ -33,6 +33,13 @@ class InversionResult:
     inside_training : ndarray of bool of shape (n,)
         Whether there are training stars nearby; outside, the model extrapolates.
     n_iter : ndarray of int of shape (n,)
+    rv, rv_std : ndarray of shape (n,) or None
+        Radial velocity, positive when receding, and its total error [km/s]; None if not fitted.
+    broadening, broadening_std : ndarray of shape (n,) or None
+        Width of the broadening and its total error [km/s]: standard deviation of a Gaussian, v sin i
+        of rotation.
+    continuum : ndarray of shape (n, m) or None
+        Coefficients of the Chebyshev polynomials, order by order.
 
     Notes
     -----
@@ -49,6 +56,11 @@ class InversionResult:
     at_bound: np.ndarray
     inside_training: np.ndarray
     n_iter: np.ndarray
+    rv: np.ndarray | None = None
+    rv_std: np.ndarray | None = None
+    broadening: np.ndarray | None = None
+    broadening_std: np.ndarray | None = None
+    continuum: np.ndarray | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -67,7 +79,9 @@ class InversionResult:
         formal = self.formal_dist.std()
         for k, name in enumerate(self.dist.label_names):
             frame[f"{name}_formal_std"] = formal[:, k]
-        flags = ("chi2", "reduced_chi2", "n_good", "converged", "inside_training", "n_iter")
+        fitted = ("rv", "rv_std", "broadening", "broadening_std")
+        flags = tuple(name for name in fitted if getattr(self, name) is not None)
+        flags += ("chi2", "reduced_chi2", "n_good", "converged", "inside_training", "n_iter")
         return frame.assign(
             at_bound=self.at_bound.any(axis=1), **{f: getattr(self, f) for f in flags}
         )

@@ -8,7 +8,8 @@ The spectral residual :math:`r_i` that a model trained without star `i` leaves i
           H_i = F_i - \sum_j w_{ij} r_{ij} \nabla^2 f_j, \qquad
           e_i = H_i^{-1} J_i^T W_i r_i,
 
-which is the label error the model would make on that star: one Newton step from the true labels. The
+which is the label error the model would make on that star: one Newton step from the true labels.
+Where velocity, broadening or continuum are free, their derivatives are further columns of J. The
 curvature matters, for the residuals of a wrong model are not small: a Gauss-Newton step (without it)
 was 20-40 % short of a full inversion with the same cross-validated models, the Newton step within 5 %.
 """
@@ -34,9 +35,10 @@ class LabelErrors:
 
     Attributes
     ----------
-    error : ndarray of shape (n, K)
-        One Newton step from the true labels of each star.
-    formal : ndarray of shape (n, K, K)
+    error : ndarray of shape (n, M)
+        One Newton step from the true labels of each star; after those of the K labels, the errors
+        of other free parameters.
+    formal : ndarray of shape (n, M, M)
         Covariance that photons and pixel scatter alone would give.
     informed : ndarray of bool of shape (n,)
         Stars with any good pixel.
@@ -58,11 +60,16 @@ class LabelErrors:
 
 
 class LabelErrorSum:
-    """Accumulates ``J^T W J``, ``J^T W r`` and ``sum w r f''`` over pixels, for n stars, K labels."""
+    """Accumulates ``J^T W J``, ``J^T W r`` and ``sum w r f''`` over pixels, for n stars, K labels.
 
-    def __init__(self, n: int, n_labels: int):
-        self.information = np.zeros((n, n_labels, n_labels))
-        self.score = np.zeros((n, n_labels))
+    `n_more` columns of J beyond those of the labels belong to other free parameters; second
+    derivatives with respect to those are neglected.
+    """
+
+    def __init__(self, n: int, n_labels: int, n_more: int = 0):
+        n_columns = n_labels + n_more
+        self.information = np.zeros((n, n_columns, n_columns))
+        self.score = np.zeros((n, n_columns))
         self.curvature = np.zeros((n, n_labels, n_labels))
         self.informed = np.zeros(n, dtype=bool)
 
@@ -76,8 +83,8 @@ class LabelErrorSum:
             Inverse of photon plus scatter variance.
         residual : ndarray of shape (m, B)
             Observed minus predicted flux.
-        jacobian : ndarray of shape (m, K, B)
-            Derivative of the flux with respect to scaled labels.
+        jacobian : ndarray of shape (m, K + n_more, B)
+            Derivative of the flux with respect to scaled labels, and to the other parameters.
         curvature : callable ``(m, B) -> (m, K, K)``
             Sum over pixels of weighted residuals times second derivatives of the flux.
         """
@@ -98,18 +105,22 @@ class LabelErrorSum:
         self.curvature[rows] += other.curvature
         self.informed[rows] |= other.informed
 
-    def errors(self) -> LabelErrors:
-        """Label errors of all stars."""
-        fisher = self.information + TINY_INFORMATION * np.eye(self.score.shape[1])
+    def errors(self, n_kept=None) -> LabelErrors:
+        """Errors of all stars, of the labels and of `n_kept` parameters in all (default: all)."""
+        n_columns, n_labels = self.score.shape[1], self.curvature.shape[1]
+        fisher = self.information + TINY_INFORMATION * np.eye(n_columns)
+        curvature = np.zeros_like(fisher)
+        curvature[:, :n_labels, :n_labels] = self.curvature
         formal = np.linalg.inv(fisher)
         # in units of sigma H is I - L^-1 C L^-T; keep it positive, so that no step runs away
         inverse = np.linalg.inv(np.linalg.cholesky(fisher))
-        bent = inverse @ self.curvature @ np.swapaxes(inverse, 1, 2)
-        value, vector = np.linalg.eigh(np.eye(self.score.shape[1]) - bent)
+        bent = inverse @ curvature @ np.swapaxes(inverse, 1, 2)
+        value, vector = np.linalg.eigh(np.eye(n_columns) - bent)
         white = np.swapaxes(vector, 1, 2) @ inverse @ self.score[..., None]
         white /= np.maximum(value, LEAST_CURVATURE)[..., None]
         error = (np.swapaxes(inverse, 1, 2) @ vector @ white)[..., 0]
-        return LabelErrors(error, formal, self.informed)
+        kept = slice(n_kept)
+        return LabelErrors(error[:, kept], formal[:, kept, kept], self.informed)
 
 
 def label_covariance(errors: LabelErrors) -> np.ndarray:

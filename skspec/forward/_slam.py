@@ -14,8 +14,14 @@ from threadpoolctl import threadpool_limits
 from skspec._progress import track
 from skspec._validation import Interval, StrOptions
 from skspec.forward._base import ForwardModel
-from skspec.forward._label_covariance import LabelErrorSum
-from skspec.forward._slam_pixels import SOLVERS, SLAMJob, fit_pixels, rbf_curvature, rbf_kernel
+from skspec.forward._slam_pixels import (
+    SOLVERS,
+    ChunkColumns,
+    SLAMJob,
+    fit_pixels,
+    rbf_curvature,
+    rbf_kernel,
+)
 from skspec.solvers.svr import admm_operator
 
 __all__ = ["SLAM"]
@@ -55,6 +61,8 @@ class SLAM(ForwardModel):
     n_jobs : int, optional
         Workers over chunks of pixels; any joblib backend (`joblib.parallel_config`).
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
+        See :class:`~skspec.forward.ForwardModel`.
+    fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
@@ -120,6 +128,10 @@ class SLAM(ForwardModel):
         label_covariance=True,
         clean_training=None,
         clean_rounds=3,
+        fit_rv=False,
+        rv_range=(-500.0, 500.0),
+        fit_broadening=False,
+        continuum_degree=None,
         loss="linear",
         n_starts=4,
         max_steps=50,
@@ -137,6 +149,10 @@ class SLAM(ForwardModel):
         self.label_covariance = label_covariance
         self.clean_training = clean_training
         self.clean_rounds = clean_rounds
+        self.fit_rv = fit_rv
+        self.rv_range = rv_range
+        self.fit_broadening = fit_broadening
+        self.continuum_degree = continuum_degree
         self.loss = loss
         self.n_starts = n_starts
         self.max_steps = max_steps
@@ -161,6 +177,7 @@ class SLAM(ForwardModel):
                 good[:, pixels],
                 photon[:, pixels] / self.flux_std_[pixels] ** 2,
                 self._flux_floor[pixels] / self.flux_std_[pixels] ** 2,
+                self._chunk_columns(pixels),
             )
             for pixels in chunks
         )
@@ -168,7 +185,13 @@ class SLAM(ForwardModel):
         with threadpool_limits(limits=1, user_api="blas"):
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
-        self._assemble(done, job, x.shape)
+        self._assemble(done, job, x)
+
+    def _chunk_columns(self, pixels):
+        if self._columns is None:
+            return None
+        mean, std = self.flux_mean_[pixels], self.flux_std_[pixels]
+        return ChunkColumns(self._columns, pixels, mean, std)
 
     def _job(self, x):
         """All that the chunks share."""
@@ -195,7 +218,7 @@ class SLAM(ForwardModel):
             x, kernels, grid, operators, folds, self.selection, self.solver, self.svr_tol, wanted
         )
 
-    def _assemble(self, done, job, shape):
+    def _assemble(self, done, job, x):
         self.dual_coef_ = np.concatenate([chunk.dual_coef for chunk in done], axis=1)
         self.intercept_ = np.concatenate([chunk.intercept for chunk in done])
         point = np.array(job.grid)[np.concatenate([chunk.choice for chunk in done])]
@@ -204,7 +227,7 @@ class SLAM(ForwardModel):
         self.cv_mse_ = variance * self.flux_std_**2
         self.scatter_ = np.concatenate([chunk.scatter for chunk in done]) * self.flux_std_
         self._gammas = np.unique(self.gamma_)
-        total = LabelErrorSum(*shape)
+        total = self._error_sum(len(x))
         for chunk in done:
             total += chunk.errors
         self._label_error_sum = total

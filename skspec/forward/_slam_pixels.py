@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skspec.forward._label_covariance import LabelErrorSum
+from skspec.forward._nuisance import NuisanceColumns
 from skspec.solvers.svr import fit_svr, fit_svr_libsvm
 from skspec.solvers.svr_active_set import leave_one_out
 
@@ -120,7 +121,28 @@ class SLAMPixels:
     errors: LabelErrorSum
 
 
-def fit_pixels(job: SLAMJob, Y, good, photon, floor) -> SLAMPixels:
+@dataclass(frozen=True)
+class ChunkColumns:
+    """Derivatives of standardised flux with respect to velocity, broadening and continuum.
+
+    Attributes
+    ----------
+    columns : NuisanceColumns
+    pixels : slice
+    mean, std : ndarray of shape (B,)
+        Standardisation of those pixels.
+    """
+
+    columns: NuisanceColumns
+    pixels: slice
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __call__(self, Y):
+        return self.columns(Y * self.std + self.mean, self.pixels) / self.std
+
+
+def fit_pixels(job: SLAMJob, Y, good, photon, floor, more=None) -> SLAMPixels:
     """Fit a chunk of pixels.
 
     Parameters
@@ -133,47 +155,55 @@ def fit_pixels(job: SLAMJob, Y, good, photon, floor) -> SLAMPixels:
         Photon variance in the unit of `Y`; ``inf`` at bad pixels.
     floor : ndarray of shape (B,)
         Least variance that is believed.
+    more : ChunkColumns, optional
+        Of what is fitted to each star besides the labels.
     """
     weight = None
     if not good.all():
         weight, Y = good.astype(float), np.where(good, Y, 0.0)
-    (n, n_pixels), n_labels = Y.shape, job.labels.shape[1]
+    n_pixels = Y.shape[1]
     choice = _choose(job, Y, weight, good)
     out = SLAMPixels(
         np.zeros_like(Y), np.zeros(n_pixels), choice, np.zeros(n_pixels), np.zeros(n_pixels),
-        LabelErrorSum(n, n_labels),
+        LabelErrorSum(*job.labels.shape, 0 if more is None else len(more.columns)),
     )  # fmt: skip
+    residual = np.empty_like(Y)
+    jacobian = np.empty((len(Y), job.labels.shape[1], n_pixels)) if job.label_errors else None
     for number in np.unique(choice):
         mine, point = choice == number, job.grid[number]
         y, w = Y[:, mine], None if weight is None else weight[:, mine]
         solution = job.solve(y, point, w, job.tol)
         out.dual_coef[:, mine], out.intercept[mine] = solution.dual_coef, solution.intercept
         held = _hold_out(job, y, solution, point, w)
-        _measure(job, out, mine, held, point[2], good[:, mine], photon[:, mine], floor[mine])
+        _measure(out, mine, held, good[:, mine], photon[:, mine])
+        residual[:, mine] = held.residual
+        if job.label_errors:
+            jacobian[:, :, mine] = held.jacobian
+            inverse = 1.0 / (photon[:, mine] + out.scatter[mine] ** 2 + floor[mine])
+            out.errors.curvature += _curvature(job, held, point[2], inverse * held.residual)
+    if job.label_errors:
+        if more is not None:
+            jacobian = np.concatenate([jacobian, more(Y - residual)], axis=1)
+        inverse = 1.0 / (photon + out.scatter**2 + floor)
+        out.errors.add(slice(None), inverse, residual, jacobian, lambda pull: 0.0)
     return out
 
 
-def _measure(job, out, mine, held, gamma, good, photon, floor):
-    """Pixel errors and label errors from the stars held out."""
+def _measure(out, mine, held, good, photon):
+    """Pixel errors from the stars held out."""
     n_good = np.maximum(good.sum(axis=0), 1)
-    residual = np.where(good, held.residual, 0.0)
-    out.mse[mine] = np.sum(residual**2, axis=0) / n_good
+    out.mse[mine] = np.sum(held.residual**2, axis=0, where=good) / n_good
     known = np.sum(photon, axis=0, where=np.isfinite(photon)) / n_good
-    scatter2 = np.maximum(out.mse[mine] - known, 0.0)
-    out.scatter[mine] = np.sqrt(scatter2)
-    if held.jacobian is None:
-        return
+    out.scatter[mine] = np.sqrt(np.maximum(out.mse[mine] - known, 0.0))
 
-    def curvature(pull):
-        total = np.zeros((len(good), *2 * job.labels.shape[1:]))
-        for rows, dual in held.duals:
-            kernel = job.kernels[gamma][rows]
-            weight = pull[rows] @ dual.T
-            total[rows] = rbf_curvature(job.labels[rows], job.labels, kernel, gamma, weight)
-        return total
 
-    weight = 1.0 / (photon + scatter2 + floor)
-    out.errors.add(slice(None), weight, residual, held.jacobian, curvature)
+def _curvature(job, held, gamma, pull):
+    """Sum over pixels of weighted residuals `pull` (n, B) times second derivatives of the flux."""
+    total = np.zeros((len(pull), *2 * job.labels.shape[1:]))
+    for rows, dual in held.duals:
+        kernel, weight = job.kernels[gamma][rows], pull[rows] @ dual.T
+        total[rows] = rbf_curvature(job.labels[rows], job.labels, kernel, gamma, weight)
+    return total
 
 
 def _choose(job, Y, weight, good):

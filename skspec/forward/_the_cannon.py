@@ -62,6 +62,8 @@ class TheCannon(ForwardModel):
         smaller values and fit again to follow the path.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
         See :class:`~skspec.forward.ForwardModel`.
+    fit_rv, rv_range, fit_broadening, continuum_degree
+        See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
     ----------
@@ -116,6 +118,10 @@ class TheCannon(ForwardModel):
         label_covariance=True,
         clean_training=None,
         clean_rounds=3,
+        fit_rv=False,
+        rv_range=(-500.0, 500.0),
+        fit_broadening=False,
+        continuum_degree=None,
         loss="linear",
         n_starts=4,
         max_steps=50,
@@ -134,6 +140,10 @@ class TheCannon(ForwardModel):
         self.label_covariance = label_covariance
         self.clean_training = clean_training
         self.clean_rounds = clean_rounds
+        self.fit_rv = fit_rv
+        self.rv_range = rv_range
+        self.fit_broadening = fit_broadening
+        self.continuum_degree = continuum_degree
         self.loss = loss
         self.n_starts = n_starts
         self.max_steps = max_steps
