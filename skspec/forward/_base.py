@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,10 +16,11 @@ from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
 from skspec.forward._inversion import TINY_INFORMATION, FluxModel, batch_rows, compress, minimise
 from skspec.forward._inversion_result import InversionResult
-from skspec.forward._label_covariance import LabelErrorSum, label_covariance
+from skspec.forward._label_covariance import LabelErrorSum, LocalCovariance, label_covariance
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.pixel_blocks import in_threads
+from skspec.spectra import Spectra
 
 __all__ = ["ForwardModel"]
 
@@ -76,7 +78,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Standard deviation of the model's error in each pixel; ``inf`` where it could not be trained.
     label_covariance_ : ndarray of shape (K, K)
         Covariance of the model's own error in label units, from training stars predicted by models
-        that did not see them.
+        that did not see them; over all of them (an inversion takes those near the star).
     cv_label_errors_ : ndarray of shape (n, K)
         Those predictions minus the training labels, in label units.
     cv_mse_, training_mse_ : ndarray of shape (P,)
@@ -166,6 +168,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                     break
                 keep &= ~drop
         self.training_outliers_ = np.flatnonzero(~keep)
+        self._local_model_cov = None
+        if self.label_covariance:
+            self._local_model_cov = LocalCovariance.around(x[keep], x, errors)
         self._prepare_inversion(x[keep])
         return self
 
@@ -206,7 +211,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _fit_kept(self, x, spectra, keep, context):
         """One round: learn from the stars kept, measure the error on all of them."""
-        kept = spectra if keep.all() else spectra[keep]
+        kept = _TrainingSpectra.of(spectra if keep.all() else spectra[keep])
         self.training_variance_ = _mean_variance(kept)
         power = _mean_square(kept.flux, kept.good)
         power = np.where(power > 0, power, np.nanmean(power))
@@ -448,10 +453,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         width = self._upper - self._lower
         at_bound = (x <= self._lower + 1e-9 * width) | (x >= self._upper - 1e-9 * width)
         n_near = min(N_NEIGHBOURS, len(self._tree.data))
-        distance = self._tree.query(x, k=n_near)[0].reshape(len(x), -1).mean(axis=1)
+        distance, near = (part.reshape(len(x), -1) for part in self._tree.query(x, k=n_near))
         margin = self._upper - self._tree.data.max(axis=0)
         in_range = np.all((x >= self._lower + margin) & (x <= self._upper - margin), axis=1)
-        inside = in_range & (distance <= self._near)
+        inside = in_range & (distance.mean(axis=1) <= self._near)
         labels, chi2 = self.label_pivot_ + x * self.label_scale_, fit.chi2.copy()
         labels[blind], chi2[blind] = np.nan, np.nan
         formal[blind] = np.where(np.eye(formal.shape[-1], dtype=bool), np.inf, 0.0)
@@ -459,16 +464,22 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         with np.errstate(invalid="ignore", divide="ignore"):
             dof = n_good - n_free
             reduced = np.where(dof > 0, chi2 / dof, np.nan)
-        model_cov = self._scaled_model_cov * np.outer(self._unit, self._unit)
+        model_cov = self._model_cov_near(near) * np.outer(self._unit, self._unit)
         total, kept = formal + model_cov, slice(n_labels)
         dist = MultivariateNormal(
             labels, cov=total[:, kept, kept], label_names=self.label_names_in_
         )
         return InversionResult(
-            dist, formal[:, kept, kept], model_cov[kept, kept], chi2, reduced, n_good,
+            dist, formal[:, kept, kept], model_cov[:, kept, kept], chi2, reduced, n_good,
             fit.converged & ~blind, at_bound & ~blind[:, None], inside & ~blind, fit.n_iter,
             **self._nuisance_result(fit, total, blind),
         )  # fmt: skip
+
+    def _model_cov_near(self, rows):
+        """Model covariance (m, M, M) in scaled labels, around the training stars `rows` (m, k)."""
+        if self._local_model_cov is None:
+            return np.zeros((len(rows), *self._scaled_model_cov.shape))
+        return self._local_model_cov.near(rows)
 
     def _seen_model(self):
         """The model as it is seen through velocity, broadening and continuum; None without."""
@@ -535,6 +546,22 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def predict_dist(self, X) -> MultivariateNormal:
         """Labels of each star with their total covariance: ``invert(X).dist``."""
         return self.invert(X).dist
+
+
+class _TrainingSpectra(Spectra):
+    """Spectra that compute their variance only once; they live no longer than a fit."""
+
+    @classmethod
+    def of(cls, spectra):
+        return cls._from_clean(
+            spectra.flux, spectra.ivar, spectra.wavelength, spectra.order, spectra.meta
+        )
+
+    @cached_property
+    def variance(self):
+        variance = super().variance
+        variance.flags.writeable = False
+        return variance
 
 
 def _mean_square(values, good):

@@ -21,8 +21,9 @@ class InversionResult:
         Labels with their total covariance, ``formal_cov + model_cov``.
     formal_cov : ndarray of shape (n, K, K)
         From photon noise and the model's pixel scatter, ``(J^T W J)^-1``.
-    model_cov : ndarray of shape (K, K)
-        The model's own error in label space (`ForwardModel.label_covariance_`).
+    model_cov : ndarray of shape (n, K, K)
+        The model's own error in label space, from the 200 training stars nearest to each star; from
+        all (`ForwardModel.label_covariance_`) where there are no more.
     chi2, reduced_chi2 : ndarray of shape (n,)
         At the solution; per degree of freedom (good pixels minus K), NaN without any.
     n_good : ndarray of int of shape (n,)

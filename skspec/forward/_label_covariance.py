@@ -12,6 +12,9 @@ which is the label error the model would make on that star: one Newton step from
 Where velocity, broadening or continuum are free, their derivatives are further columns of J. The
 curvature matters, for the residuals of a wrong model are not small: a Gauss-Newton step (without it)
 was 20-40 % short of a full inversion with the same cross-validated models, the Newton step within 5 %.
+
+Models are worse at the edge of the training set than in its middle, so the variance is measured there
+where the star is; with few stars, or for the correlations, over the whole set.
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 from scipy.special import erf
 
-from skspec.forward._inversion import TINY_INFORMATION
+from skspec.forward._inversion import TINY_INFORMATION, batch_rows
 
-__all__ = ["LabelErrorSum", "LabelErrors", "label_covariance"]
+__all__ = ["LabelErrorSum", "LabelErrors", "LocalCovariance", "label_covariance"]
 
 ONE_SIGMA = erf(1 / np.sqrt(2))  # 0.6827
 LEAST_CURVATURE = 0.2  # of the Fisher information, along any direction
+N_LOCAL = 200  # training stars around a star; fewer leave the quantile too noisy, errors too small
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,14 @@ class LabelErrors:
     formal: np.ndarray
     informed: np.ndarray
 
+    @property
+    def formal_variance(self):
+        """Diagonal of `formal`, shape (n, M)."""
+        return np.diagonal(self.formal, axis1=1, axis2=2)
+
     def outliers(self, covariance, n_sigma):
-        """Stars off by more than `n_sigma` robust standard deviations in any label."""
-        variance = np.diagonal(self.formal, axis1=1, axis2=2) + np.diag(covariance)
-        z = self.error / np.sqrt(variance)
+        """Stars off by more than `n_sigma` robust standard deviations in any label (or velocity)."""
+        z = self.error / np.sqrt(self.formal_variance + np.diag(covariance))
         z = np.where(self.informed[:, None], z, 0.0)
         centre = np.median(z[self.informed], axis=0)
         spread = 1.4826 * np.median(np.abs(z[self.informed] - centre), axis=0)
@@ -138,15 +147,65 @@ def label_covariance(errors: LabelErrors) -> np.ndarray:
     ndarray of shape (K, K)
         Positive semi-definite, in scaled labels.
     """
-    error, formal = errors.error[errors.informed], errors.formal[errors.informed]
-    n_labels = error.shape[1]
+    error, formal = errors.error[errors.informed], errors.formal_variance[errors.informed]
     if len(error) < 2:
-        return np.zeros((n_labels, n_labels))
-    excess = error**2 - np.diagonal(formal, axis1=1, axis2=2)
-    variance = np.maximum(np.quantile(excess, ONE_SIGMA, axis=0), 0.0)
-    total = np.sqrt(np.diagonal(formal, axis1=1, axis2=2) + variance)
-    z = np.clip(error / total, -3, 3)
-    correlation = z.T @ z
-    spread = np.sqrt(np.diag(correlation))
-    correlation /= np.where(spread > 0, spread, 1)[:, None] * np.where(spread > 0, spread, 1)
-    return correlation * np.sqrt(np.outer(variance, variance))
+        return np.zeros((error.shape[1], error.shape[1]))
+    variance = _variance_beyond(error**2 - formal)
+    return _correlation(error, formal + variance) * np.sqrt(np.outer(variance, variance))
+
+
+@dataclass(frozen=True)
+class LocalCovariance:
+    """The same, with variances measured around each of `n` training stars.
+
+    Attributes
+    ----------
+    correlation : ndarray of shape (M, M)
+        Of the errors of all stars.
+    variance : ndarray of shape (n, M)
+    """
+
+    correlation: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def around(cls, centres, x, errors: LabelErrors) -> LocalCovariance:
+        """Variances of the errors of the 200 stars nearest to each centre; of all, where fewer.
+
+        Parameters
+        ----------
+        centres : ndarray of shape (n, K)
+            Scaled labels.
+        x : ndarray of shape (N, K)
+            Scaled labels of the stars with these `errors`.
+        """
+        error, formal = errors.error[errors.informed], errors.formal_variance[errors.informed]
+        excess, overall = error**2 - formal, np.diag(label_covariance(errors))
+        correlation = _correlation(error, formal + overall)
+        variance = np.tile(overall, (len(centres), 1))
+        if len(error) > N_LOCAL:
+            tree, step = cKDTree(x[errors.informed]), batch_rows(N_LOCAL * len(overall))
+            for start in range(0, len(centres), step):
+                rows = slice(start, start + step)
+                near = tree.query(centres[rows], k=N_LOCAL)[1]
+                variance[rows] = _variance_beyond(excess[near], axis=1)
+        return cls(correlation, variance)
+
+    def near(self, rows):
+        """Covariance (m, M, M): mean variance at the training stars `rows` (m, k)."""
+        sigma = np.sqrt(self.variance[rows].mean(axis=1))
+        return self.correlation * sigma[:, :, None] * sigma[:, None, :]
+
+
+def _variance_beyond(excess, axis=0):
+    """Variance that one sigma needs on top of the formal one."""
+    return np.maximum(np.quantile(excess, ONE_SIGMA, axis=axis), 0.0)
+
+
+def _correlation(error, variance):
+    """Correlation matrix of the errors, clipped at three sigma; zero where there are none."""
+    z = np.clip(error / np.sqrt(variance), -3, 3)
+    product = z.T @ z
+    spread = np.sqrt(np.diag(product))
+    spread = np.where(spread > 0, spread, 1.0)
+    return product / np.outer(spread, spread)

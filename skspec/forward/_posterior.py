@@ -159,9 +159,9 @@ def sample_posterior(
     x, acceptance, time = (np.array(part) for part in zip(*jobs))
     samples = model.label_pivot_ + x * model.label_scale_
     if label_covariance and result.model_cov.any():
-        error = MultivariateNormal(np.zeros(n_labels), cov=result.model_cov)
+        error = MultivariateNormal(np.zeros_like(result.labels), cov=result.model_cov)
         seed = random.randint(np.iinfo(np.int32).max)
-        samples += error.sample(samples.shape[:2], random_state=seed)
+        samples += np.swapaxes(error.sample(samples.shape[1], random_state=seed), 0, 1)
     return PosteriorSamples(samples, acceptance, time, n_steps, list(model.label_names_in_))
 
 

@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec.forward import SLAM, TheCannon
-from skspec.forward._label_covariance import LabelErrors, LabelErrorSum, label_covariance
+from skspec.forward._label_covariance import (
+    LabelErrors,
+    LabelErrorSum,
+    LocalCovariance,
+    label_covariance,
+)
 
 TRUTH = np.array([[4.0, 1.2], [1.2, 1.0]])
 
@@ -133,6 +138,50 @@ def test_outliers_are_robust():
     assert wrong[0] not in np.flatnonzero(errors.outliers(label_covariance(errors), 5))
 
 
+def test_local_covariance_follows_the_errors():
+    """Three times the error on one side: each side has its own two thirds."""
+    rng = np.random.default_rng(0)
+    errors = draw_errors(6000, rng, formal=np.tile(0.01 * np.eye(2), (6000, 1, 1)))
+    x = rng.uniform(-2, 2, (6000, 2))
+    worse = x[:, 0] > 0
+    errors.error[worse] *= 3
+    local = LocalCovariance.around(x, x, errors)
+    cov = local.near(np.arange(6000)[:, None])
+    assert np.linalg.eigvalsh(cov).min() > 0
+    far = np.abs(x[:, 0]) > 0.8  # no neighbours from the other side
+    covered = errors.error**2 < 0.01 + np.diagonal(cov, axis1=1, axis2=2)
+    for side, factor in ((worse, 9), (~worse, 1)):
+        assert_allclose(cov[far & side].mean(axis=0), factor * TRUTH, rtol=0.25)
+        assert_allclose(covered[side].mean(axis=0), 0.68, atol=0.04)
+    overall = 0.01 + np.diag(label_covariance(errors))
+    assert np.all((errors.error[~worse] ** 2 < overall).mean(axis=0) > 0.85)  # too wide there
+
+
+def test_local_covariance_is_the_quantile_of_the_nearest_stars():
+    rng = np.random.default_rng(1)
+    errors, x = draw_errors(450, rng), rng.normal(size=(450, 3))
+    informed = rng.random(450) < 0.8
+    error = np.where(informed[:, None], errors.error, 1e6)
+    local = LocalCovariance.around(x[:7], x, LabelErrors(error, errors.formal, informed))
+    excess = errors.error**2 - errors.formal_variance
+    for centre, variance in zip(x[:7], local.variance):
+        distance = np.where(informed, np.linalg.norm(x - centre, axis=1), np.inf)
+        near = np.argsort(distance)[:200]
+        assert_allclose(variance, np.quantile(excess[near], 0.682689492, axis=0).clip(0))
+    rows = np.array([[0, 1, 2], [4, 5, 6]])
+    diagonal = np.diagonal(local.near(rows), axis1=1, axis2=2)
+    assert_allclose(diagonal, local.variance[rows].mean(axis=1))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 200])
+def test_few_stars_share_one_covariance(n):
+    rng = np.random.default_rng(2)
+    errors, x = draw_errors(250, rng), rng.normal(size=(250, 2))
+    few = LabelErrors(errors.error, errors.formal, np.arange(250) < n)
+    cov = LocalCovariance.around(x, x, few).near(np.arange(12).reshape(4, 3))
+    assert_allclose(cov, np.tile(label_covariance(few), (4, 1, 1)), atol=1e-12)
+
+
 # -- in the models ---------------------------------------------------------------------------------
 
 MODELS = {"TheCannon": TheCannon(), "SLAM": SLAM(C=2, gamma=0.2)}
@@ -166,6 +215,39 @@ def test_fresh_stars_are_covered(name, draw_stars):
     assert 0.6 < np.mean(error < result.dist.std()) < 0.77
     if name == "TheCannon":
         assert np.mean(error < result.formal_dist.std()) < 0.6
+
+
+def test_each_star_has_the_covariance_of_its_neighbours(draw_stars):
+    """The sine leaves larger errors in some places than in others."""
+    train, (spectra, _) = draw_stars(400, wiggle=1.0, noise=0.003), draw_stars(50, seed=1)
+    model = TheCannon().fit(*train)
+    result = model.invert(spectra)
+    assert result.model_cov.shape == (50, 3, 3)
+    assert_allclose(result.dist.cov(), result.formal_cov + result.model_cov, rtol=1e-9)
+    share = np.diagonal(result.model_cov, axis1=1, axis2=2) / np.diag(model.label_covariance_)
+    assert np.all(share.max(axis=0) > 1.2 * share.min(axis=0))
+    units = np.array([1e-3, 10.0, 1.0])
+    other = TheCannon().fit(train[0], train[1] * units).invert(spectra)
+    scale = np.sqrt(np.outer(*2 * [np.diag(model.label_covariance_)]))
+    assert_allclose(
+        other.model_cov / np.outer(units, units) / scale, result.model_cov / scale, atol=1e-2
+    )
+    alone = model.invert(spectra[7:8])
+    assert_allclose(alone.model_cov[0] / scale, result.model_cov[7] / scale, atol=1e-3)
+
+
+def test_stars_removed_by_cleaning_count_for_their_neighbours(draw_stars):
+    spectra, labels = draw_stars(300)
+    wrong = np.flatnonzero(labels["teff"] < np.quantile(labels["teff"], 0.5))[::5]
+    spoilt = labels.copy()
+    spoilt.iloc[wrong, 0] += 800
+    model = TheCannon(clean_training=4.0).fit(spectra, spoilt)
+    assert len(set(wrong) & set(model.training_outliers_)) > 0.5 * len(wrong)
+    kept = np.setdiff1d(np.arange(300), model.training_outliers_)
+    again = TheCannon().fit(spectra[kept], spoilt.iloc[kept])
+    fresh, _ = draw_stars(50, seed=1)
+    variance, without = (m.invert(fresh).model_cov[:, 0, 0] for m in (model, again))
+    assert variance.mean() > 1.15 * without.mean()
 
 
 @every_model
