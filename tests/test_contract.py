@@ -23,6 +23,7 @@ from skspec.forward import (
     SLAM,
     FewStarsWarning,
     ForwardModel,
+    FullSpectrumFit,
     SpectralGP,
     TemplateMatch,
     TheCannon,
@@ -48,6 +49,10 @@ REGRESSORS = {
         ThePayne((12,), learning_rate_init=0.02, max_iter=40, cv=3, random_state=0),
         {"criterion": ["l1", "l2"]},
     ),
+    "FullSpectrumFit": (
+        FullSpectrumFit(TheCannon(), continuum_degree=1, fit_rv=False), {"rounds": [1, 2]},
+    ),
+    "TheCannon, continuum free": (TheCannon(continuum_degree=1), {"continuum_degree": [0, 1]}),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
     "ConsensusRegressor": (

@@ -15,6 +15,7 @@ _FORWARD = {
     "slam": ("SLAM", "SLAM", "Zhang, Liu & Deng 2020"),
     "the_payne": ("ThePayne", "The Payne", "Ting et al. 2019"),
     "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this package"),
+    "full_spectrum": ("FullSpectrumFit", "Full-spectrum fit", "Koleva et al. 2009"),
 }
 
 

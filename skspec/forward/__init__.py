@@ -1,6 +1,7 @@
 """Forward models: learn labels -> flux, invert by likelihood."""
 
 from skspec.forward._base import ForwardModel
+from skspec.forward._full_spectrum_fit import FullSpectrumFit
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._posterior import PosteriorSamples, sample_posterior
 from skspec.forward._slam import SLAM
@@ -12,6 +13,7 @@ from skspec.forward._the_payne import ThePayne
 __all__ = [
     "FewStarsWarning",
     "ForwardModel",
+    "FullSpectrumFit",
     "InversionResult",
     "PosteriorSamples",
     "SLAM",

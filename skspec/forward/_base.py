@@ -127,6 +127,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     # -- learning ----------------------------------------------------------------------------------
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # with a free continuum the level of the flux tells nothing, in tables of numbers too
+        tags.regressor_tags.poor_score = self.continuum_degree is not None
+        return tags
+
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y):
         """Learn the flux of every pixel as a function of the labels.
@@ -367,6 +373,14 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         model = (self.scatter_**2 + self._flux_floor)[pixels]
         return self._photon_variance(spectra, pixels) + model
 
+    def _variances(self, spectra):
+        """Photon variance in the unit of the spectra, and the rest in that of the model's flux."""
+        photon = spectra.variance
+        rest = np.broadcast_to(self.scatter_**2 + self._flux_floor, photon.shape)
+        if self.uses_ivar_:
+            rest = np.where(photon == 0, rest + self.training_variance_, rest)
+        return photon, rest
+
     def noise_variance(self, X) -> np.ndarray:
         """Variance of every pixel in the inversion: photon noise plus model scatter.
 
@@ -436,10 +450,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         parts = []
         for start in range(0, len(spectra), step):
             part = spectra[start : start + step]
-            weight = 1.0 / self._variance(part)
             if seen is not None:
-                parts.append(seen.minimise(part.flux, weight, **options))
+                parts.append(seen.minimise(part.flux, *self._variances(part), **options))
                 continue
+            weight = 1.0 / self._variance(part)
             parts.append(minimise(
                 model, part.flux, weight, self._candidates, self._lower, self._upper, **options
             ))  # fmt: skip

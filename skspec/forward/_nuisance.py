@@ -21,7 +21,7 @@ import numpy as np
 
 from skspec.forward._inversion import SWEEPS, FluxModel, LabelFit, influence, minimise
 from skspec.solvers.cross_correlation import velocity_scan
-from skspec.solvers.levenberg_marquardt import levenberg_marquardt
+from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
 from skspec.solvers.nuisance import Continuum, velocity_derivatives
 from skspec.solvers.pixel_blocks import in_threads
@@ -33,9 +33,8 @@ REACH = 12  # steps of the velocity grid by which the first guess of the shift m
 MAX_WIDTH = 500.0  # of the broadening [km/s]
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
 BATCH, CHUNK = 64, 8  # stars whose steps are taken together, whose spectra are made together
-PRECISION = np.float32  # of the spectra made on the way; sums over pixels that cancel are double
 GOOD_ENOUGH = 1e-4  # squared step in sigma that single precision can tell from zero
-STILL = 1e-4  # the same, between two sweeps of a robust loss
+STILL = 1e-6  # the same, between two sweeps of a robust loss
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,8 @@ class NuisanceModel:
         if self.nuisance.needs_velocity:
             self.sight = LineOfSight(columns.wavelength, columns.order)
             hat = self.sight.transform(np.vstack([basis.reference, basis.flux]))
-            self.hat = hat.astype(np.complex64 if PRECISION == np.float32 else complex)
+            self.hat = hat.astype(np.complex64)
+        self.flux = basis.flux.astype(np.float32)
         rows = np.linspace(0, len(candidates) - 1, min(N_TEMPLATES, len(candidates))).astype(int)
         self.template_labels = candidates[rows]
         psi = basis.reduce(model.features(self.template_labels))
@@ -175,7 +175,10 @@ class NuisanceModel:
     # -- the spectra of given parameters -----------------------------------------------------------
 
     def _rows(self, p, shift, derivative=True):
-        """Spectra (n, 1 + M, P): of the parameters `p` (n, M), and their derivatives."""
+        """Spectra (n, 1 + M, P): of the parameters `p` (n, M), and their derivatives.
+
+        In single precision, a thousandth of the noise of any spectrum.
+        """
         n, n_labels = len(p), len(self.lower)
         basis, nuisance = self.model.basis, self.nuisance
         if derivative:
@@ -184,35 +187,38 @@ class NuisanceModel:
             psi = np.concatenate([basis.reduce(phi)[:, None], slope], axis=1)
         else:
             psi = basis.reduce(self.model.features(p[:, :n_labels]))[:, None]
-        psi = psi.astype(PRECISION)
+        psi = psi.astype(np.float32)
         if self.sight is None:
-            rows = psi @ basis.flux.astype(PRECISION)
+            rows = psi @ self.flux
             rows[:, 0] += basis.reference
             return rows
         n_made = psi.shape[1]
         n_rows = n_made + nuisance.n_nonlinear * derivative
-        hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=self.hat.dtype)
+        hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
         # a real matrix times a complex one, as a real product
-        hat[:, :n_made] = (psi @ self.hat[1:].view(PRECISION)).view(hat.dtype)
+        hat[:, :n_made] = (psi @ self.hat[1:].view(np.float32)).view(np.complex64)
         hat[:, 0] += self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
             value, slope = KERNELS[nuisance.kernel](k, p[:, -1:])
             if derivative:
                 hat[:, -1] = hat[:, 0] * slope
-            hat[:, :n_made] *= value[:, None].astype(PRECISION)
+            hat[:, :n_made] *= value[:, None].astype(np.float32)
         if nuisance.rv_range is not None:
             shift = shift + p[:, n_labels]
             if derivative:
-                hat[:, n_made] = hat[:, 0] * (-1j * k).astype(hat.dtype)
+                hat[:, n_made] = hat[:, 0] * (-1j * k).astype(np.complex64)
         if np.any(shift):
-            hat *= self.sight.phase(shift, hat.dtype)[:, None]
+            hat *= self.sight.phase(shift, np.complex64)[:, None]
         return self.sight.spectra(hat)
 
-    def evaluate(self, p, shift, y, weight):
-        """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars."""
+    def evaluate(self, p, shift, y, weight, real=np.float32):
+        """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
+
+        Products of derivatives are summed in the precision `real`.
+        """
         rows = self._rows(p, shift)
-        flux, jacobian = rows[:, 0], rows[:, 1:]
+        flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
         coef, inner, curve = None, None, 1.0
         if self.continuum is not None:
             coef, inner = self.continuum.solve(flux, y, weight)
@@ -220,13 +226,13 @@ class NuisanceModel:
         residual = y - curve * flux
         pull = weight * residual
         chi2 = np.einsum("np,np->n", pull, residual)
-        gradient = -(jacobian @ (curve * pull).astype(PRECISION)[..., None])[..., 0]
+        gradient = -(jacobian @ (curve * pull).astype(real)[..., None])[..., 0]
         inverse = weight * curve
         across = np.swapaxes(jacobian, 1, 2)
-        normal = (jacobian * (inverse * curve).astype(PRECISION)[:, None]) @ across
+        normal = (jacobian * (inverse * curve).astype(real)[:, None]) @ across
         if coef is not None:
-            part = jacobian * (inverse * flux).astype(PRECISION)[:, None]
-            cross = (part @ self.continuum.polynomials.T.astype(PRECISION)).astype(float)
+            part = jacobian * (inverse * flux).astype(real)[:, None]
+            cross = (part @ self.continuum.polynomials.T.astype(real)).astype(float)
             normal = normal - cross @ np.linalg.solve(inner, np.swapaxes(cross, 1, 2))
         return chi2, gradient, normal
 
@@ -256,32 +262,51 @@ class NuisanceModel:
 
     # -- inversion ---------------------------------------------------------------------------------
 
-    def minimise(self, flux, weight, *, n_starts, max_iter, tol, loss) -> NuisanceFit:
-        """Labels and nuisance parameters that minimise chi2, for all stars (n, P)."""
-        options = {"n_starts": n_starts, "max_iter": max_iter, "tol": tol, "loss": loss}
+    def minimise(self, flux, photon, relative, **options) -> NuisanceFit:
+        """Labels and nuisance parameters that minimise chi2, for all stars.
+
+        Parameters
+        ----------
+        flux, photon : ndarray of shape (n, P)
+            Flux and its variance, ``inf`` at bad pixels.
+        relative : ndarray of shape (n, P)
+            Variance of the model, in the unit of its own flux: the continuum multiplies it too.
+        **options
+            ``n_starts, max_iter, tol, loss`` of :func:`skspec.forward._inversion.minimise`.
+        """
         batches = [slice(a, a + BATCH) for a in range(0, len(flux), BATCH)]
-        parts = in_threads(lambda b: self._minimise(flux[b], weight[b], **options), batches)
+        parts = in_threads(
+            lambda b: self._minimise(flux[b], photon[b], relative[b], **options), batches
+        )
         return NuisanceFit.concatenate(parts)
 
-    def _minimise(self, flux, weight, *, n_starts, max_iter, tol, loss):
-        flux, weight = np.asarray(flux, dtype=float), np.asarray(weight, dtype=float)
-        shift, first = self._first_guess(flux, weight)
+    def _minimise(self, flux, photon, relative, *, n_starts, max_iter, tol, loss):
+        flux, curve = np.asarray(flux, dtype=float), np.ones((1, 1))
+        if self.continuum is not None:
+            curve = self._level(flux, photon)
+        weight = 1.0 / (photon + curve**2 * relative)
+        shift, template = self._first_guess(flux, weight)
+        if self.continuum is not None:
+            p = self._to_steps(self.template_labels[template], 0 * shift, 0 * shift)[0]
+            curve = self._observed(p, shift, flux, weight)[1] @ self.continuum.polynomials
+            weight = 1.0 / (photon + curve**2 * relative)
         if self.nuisance.rv_range is not None:  # pixels that are known wherever the fit may go
             z, reach = shift * self.sight.step, REACH * self.sight.step
             weight = np.where(self.sight.covers(z - reach, z + reach), weight, 0.0)
-        x = self._first_labels(flux, weight, shift, first, n_starts)
+        x = self._first_labels(flux, weight, shift, curve, n_starts)
         p = self._start(x, shift, flux, weight)
         found = self._descend(p, shift, flux, weight, max_iter, tol)
-        p, chi2, fisher = found.x[:, 0], found.chi2[:, 0], found.normal[:, 0]
-        converged, n_iter = found.converged[:, 0], found.n_iter[:, 0]
+        p, converged, n_iter = found.x[:, 0], found.converged[:, 0], found.n_iter[:, 0]
+        robust = weight
         for _ in range(0 if loss == "linear" else SWEEPS):
             residual = flux - self._observed(p, shift, flux, weight)[0]
             robust = weight * influence(residual**2 * weight, loss)
             found = self._descend(p, shift, flux, robust, max_iter, tol)
-            fisher, n_iter = found.normal[:, 0], n_iter + found.n_iter[:, 0]
             step, p, converged = found.x[:, 0] - p, found.x[:, 0], found.converged[:, 0]
-            if np.all(np.einsum("nk,nkl,nl->n", step, fisher, step) < STILL):
+            n_iter = n_iter + found.n_iter[:, 0]
+            if np.all(np.einsum("nk,nkl,nl->n", step, found.normal[:, 0], step) < STILL):
                 break
+        p, chi2, fisher = self._finish(p, shift, flux, robust)
         made, continuum = self._observed(p, shift, flux, weight)
         if loss != "linear":
             chi2 = np.einsum("np,np->n", weight, (flux - made) ** 2)
@@ -303,6 +328,23 @@ class NuisanceModel:
             evaluate, p[:, None], lower, upper, max_iter=max_iter, tol=max(tol, GOOD_ENOUGH)
         )
 
+    def _finish(self, p, shift, flux, weight):
+        """The last step with sums in double precision; chi2 and normal matrix just before it."""
+        lower, upper = self._box()
+        p, chi2, fisher = p.copy(), np.empty(len(p)), np.empty((*p.shape, p.shape[1]))
+        for start in range(0, len(p), CHUNK):
+            at = slice(start, start + CHUNK)
+            chi2[at], slope, fisher[at] = self.evaluate(
+                p[at], shift[at], flux[at], weight[at], real=np.float64
+            )
+            here = p[at]
+            free = ~(((here <= lower) & (slope > 0)) | ((here >= upper) & (slope < 0)))
+            step = solve_normal(fisher[at], np.where(free, slope, 0.0), np.zeros(len(here)), free)
+            length2 = np.einsum("nk,nkl,nl->n", step, fisher[at], step)
+            step[~(length2 < 1)] = 0.0  # not converged: leave it where it is
+            p[at] = np.clip(here - step, lower, upper)
+        return p, chi2, fisher
+
     def _box(self):
         lower, upper = [self.lower], [self.upper]
         if self.nuisance.rv_range is not None:
@@ -322,6 +364,13 @@ class NuisanceModel:
         coef, _ = self.continuum.solve(made, flux, weight)
         return made * (coef @ self.continuum.polynomials), coef
 
+    def _level(self, flux, photon):
+        """Rough level of the continuum (n, 1)."""
+        good = np.isfinite(photon)
+        total = np.sum(np.abs(flux), axis=1, where=good)
+        level = total / np.maximum(np.sum(good * np.abs(self.templates[0]), axis=1), 1e-300)
+        return np.where(level > 0, level, 1.0)[:, None]
+
     def _first_guess(self, flux, weight):
         """Shift (n,) in steps, and the template (n,) that is most like each star."""
         if self.nuisance.rv_range is None:
@@ -330,7 +379,8 @@ class NuisanceModel:
             flux, weight, self.templates, self.wavelength, self.nuisance.rv_range,
             degree=self.nuisance.degree or 0,
         )  # fmt: skip
-        return ln_shift(scan.rv) / self.sight.step, scan.template
+        rv = np.nan_to_num(scan.rv)  # NaN without good pixels
+        return ln_shift(rv) / self.sight.step, scan.template
 
     def _closest_template(self, flux, weight):
         chi2 = np.empty((len(flux), len(self.templates)))
@@ -343,18 +393,16 @@ class NuisanceModel:
             chi2[:, t] = np.einsum("np,np->n", weight, (flux - made) ** 2)
         return np.argmin(chi2, axis=1)
 
-    def _first_labels(self, flux, weight, shift, template, n_starts):
-        """Labels from the inversion at rest of spectra shifted back by whole pixels."""
+    def _first_labels(self, flux, weight, shift, curve, n_starts):
+        """Labels from the inversion at rest of spectra without continuum, shifted by whole pixels."""
+        if self.continuum is not None:
+            usable = np.abs(curve) > 1e-3 * np.abs(curve).max(axis=1, keepdims=True)
+            curve = np.where(usable, curve, 1.0)
+            flux, weight = flux / curve, np.where(usable, weight * curve**2, 0.0)
         if self.sight is not None and np.any(shift):
             pixels, inside = self.sight.nearest_pixels(shift * self.sight.step)
             flux = np.take_along_axis(flux, pixels, axis=1)
             weight = np.where(inside, np.take_along_axis(weight, pixels, axis=1), 0.0)
-        if self.continuum is not None:
-            coef, _ = self.continuum.solve(self.templates[template], flux, weight)
-            curve = coef @ self.continuum.polynomials
-            usable = np.abs(curve) > 1e-3 * np.abs(curve).max(axis=1, keepdims=True)
-            curve = np.where(usable, curve, 1.0)
-            flux, weight = flux / curve, np.where(usable, weight * curve**2, 0.0)
         rough = FluxModel(self.model.features, self.model.basis.leading())
         return minimise(
             rough, flux, weight, self.candidates, self.lower, self.upper,
