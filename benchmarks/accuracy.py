@@ -1,6 +1,6 @@
 """Accuracy and honesty of every method, beside the published figures of the public codes.
 
-    python -m benchmarks accuracy [--parts emulator giants emulated miles]
+    python -m benchmarks accuracy [--parts emulator giants emulated miles raw]
 
 - emulator: n = 200, 500, 1000 emulator spectra at S/N 100, 3 labels, 7214 pixels; 200 test stars
   from the inner 90 % of the box, and the coverage of 400 stars from the whole box, like those of
@@ -9,6 +9,7 @@
 - giants: 503 real APOGEE giants, 100 pixels, in 5 folds.
 - emulated: 3000 APOGEE-like stars, 5 labels, S/N 20 to 300; 1000 stars to train.
 - miles: real MILES spectra, 4000-7000 K, 3900-7000 A, in 5 folds, with and without clean_training.
+- raw: the same without continuum normalisation, by full-spectrum fitting.
 """
 
 import argparse
@@ -137,6 +138,18 @@ def giants(args):
                  spectra, labels)  # fmt: skip
 
 
+def raw(args):
+    """Full-spectrum fitting of MILES spectra as observed, against the methods on normalised ones."""
+    path = data_file("miles/miles.npz")
+    if path is None:
+        return
+    spectra, labels = load_spectra(path, flux="flux", wavelength_range=(3900, 7000))
+    keep = labels["teff"].between(4000, 7000).to_numpy()
+    args = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"])
+    in_folds(args, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds",
+             spectra[keep], labels[keep].reset_index(drop=True))  # fmt: skip
+
+
 def miles(args):
     path = data_file("miles/miles.npz")
     if path is None:
@@ -150,7 +163,7 @@ def miles(args):
                  spectra, labels, clean_training=clean or None)  # fmt: skip
 
 
-PARTS = {"emulator": emulator, "giants": giants, "emulated": emulated, "miles": miles}
+PARTS = {"emulator": emulator, "giants": giants, "emulated": emulated, "miles": miles, "raw": raw}
 
 
 def main(argv=None):

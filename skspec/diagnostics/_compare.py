@@ -101,7 +101,7 @@ def compare(
     )  # fmt: skip
     if reference is not None and not isinstance(reference, str):
         comparison.reference = type(reference).__name__
-        comparison.bound = cramer_rao_bound(reference, labels[test], spectra[test])
+        comparison.bound = _bound_of(reference, labels[test], spectra[test])
     run = _Run(comparison, spectra, labels, splits, progress or _silent)
     done = {}
     order = _reference_first(methods, reference)
@@ -282,9 +282,19 @@ def _n_removed(model):
 
 def _bound(model, truth, X):
     last, inner = unwrap(model, X)
-    if not hasattr(last, "flux_jacobian"):
+    # without a noise_variance its gradients may be in another unit than the spectra
+    if not (hasattr(last, "flux_jacobian") and hasattr(last, "noise_variance")):
         return None
-    return cramer_rao_bound(last, truth, as_spectra(inner))
+    return _bound_of(last, truth, as_spectra(inner))
+
+
+def _bound_of(model, truth, spectra):
+    """The bound with everything free that the model fits besides the labels."""
+    return cramer_rao_bound(
+        model, truth, spectra, rv=getattr(model, "fit_rv", False),
+        broadening=bool(getattr(model, "fit_broadening", False)),
+        continuum_degree=getattr(model, "continuum_degree", None),
+    )  # fmt: skip
 
 
 def _add_inversion(result, inversions):

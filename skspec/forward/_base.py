@@ -531,6 +531,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Returns
         -------
         ndarray of shape (n, P)
+            NaN at pixels whose rest wavelength the model does not know.
         """
         x = self._checked_labels(np.nan_to_num(result.labels))
         seen = self._seen_model()

@@ -30,6 +30,7 @@ __all__ = ["Nuisance", "NuisanceColumns", "NuisanceFit", "NuisanceModel"]
 
 N_TEMPLATES = 16  # model spectra, spread over the labels, that the first guess is found with
 REACH = 12  # steps of the velocity grid by which the first guess of the shift may be wrong
+EDGE = 4  # steps next to an end of the model where its spectra are not shown
 MAX_WIDTH = 500.0  # of the broadening [km/s]
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
 BATCH, CHUNK = 64, 8  # stars whose steps are taken together, whose spectra are made together
@@ -237,7 +238,7 @@ class NuisanceModel:
         return chi2, gradient, normal
 
     def best_fit(self, x, rv, width2, continuum):
-        """Model spectra (n, P) of fitted parameters as they would be observed."""
+        """Model spectra (n, P) of fitted parameters as observed; NaN where the model ends."""
         p, shift = self._to_steps(x, rv, width2)
         out = np.empty((len(x), self.templates.shape[1]))
         for start in range(0, len(x), CHUNK):
@@ -245,6 +246,9 @@ class NuisanceModel:
             out[part] = self._rows(p[part], shift[part], derivative=False)[:, 0]
         if self.continuum is not None:
             out *= continuum @ self.continuum.polynomials
+        if self.sight is not None:  # a spline needs neighbours
+            z, edge = shift * self.sight.step, EDGE * self.sight.step
+            out[~self.sight.covers(z - edge, z + edge)] = np.nan
         return out
 
     def _to_steps(self, x, rv, width2):
