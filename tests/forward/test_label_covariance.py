@@ -112,6 +112,7 @@ def test_one_newton_step_solves_a_quadratic():
     curvature = 0.2 * fisher
     bent.add(slice(None), weight, residual, jacobian, lambda pull: curvature)
     assert_allclose(bent.errors().error, off / 0.8, rtol=1e-5)
+    assert_allclose(bent.errors().first_order, off, rtol=1e-5)
     wild = LabelErrorSum(5, 2)  # a maximum of chi2: the step stays bounded
     wild.add(slice(None), weight, residual, jacobian, lambda pull: 3 * fisher)
     assert_allclose(wild.errors().error, off / 0.2, rtol=1e-5)
@@ -136,6 +137,24 @@ def test_outliers_are_robust():
     assert len(found) <= len(wrong) + 3
     errors.informed[wrong[0]] = False
     assert wrong[0] not in np.flatnonzero(errors.outliers(label_covariance(errors), 5))
+
+
+def test_a_weakly_held_label_is_not_a_wrong_one():
+    """Curvature that magnifies an error five times makes no outlier; a wrong label does."""
+    rng = np.random.default_rng(0)
+    off = rng.normal(size=(400, 2))
+    off[7] = 12.0
+    jacobian, weight = rng.normal(size=(400, 2, 30)), np.ones((400, 30))
+    residual = np.einsum("nk,nkp->np", off, jacobian)
+    fisher = jacobian @ np.swapaxes(jacobian, 1, 2)
+    weak = np.arange(400) % 10 == 0
+    total = LabelErrorSum(400, 2)
+    total.add(
+        slice(None), weight, residual, jacobian, lambda pull: 3 * fisher * weak[:, None, None]
+    )
+    errors = total.errors()
+    assert_allclose(errors.error[weak], 5 * off[weak], rtol=1e-5)  # counts in the covariance
+    assert_array_equal(np.flatnonzero(errors.outliers(np.zeros((2, 2)), 5)), [7])
 
 
 def test_local_covariance_follows_the_errors():
