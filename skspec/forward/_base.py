@@ -199,8 +199,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     @property
     def _unit(self):
         """Units (M,) of the labels, radial velocity and squared width in the errors."""
-        more = 0 if self._columns is None else self._columns.nuisance.n_nonlinear
-        return np.concatenate([self.label_scale_, np.ones(more)])
+        if self._columns is None:
+            return self.label_scale_
+        return np.concatenate([self.label_scale_, self._columns.nuisance.units])
 
     def _with_columns(self, jacobian, flux, pixels):
         """Jacobian (n, K, B) with the columns of what else is free."""

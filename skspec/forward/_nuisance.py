@@ -14,28 +14,40 @@ Fourier transformed, once, and shifting and broadening multiply transforms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from skspec.forward._inversion import SWEEPS, FluxModel, LabelFit, influence, minimise
+from skspec.forward._inversion import (
+    MAX_LOSSLESS,
+    SWEEPS,
+    FluxBasis,
+    FluxModel,
+    LabelFit,
+    influence,
+    minimise,
+)
+from skspec.forward._polynomial import Monomials
 from skspec.solvers.cross_correlation import velocity_scan
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
 from skspec.solvers.nuisance import Continuum, velocity_derivatives
 from skspec.solvers.pixel_blocks import in_threads
 
-__all__ = ["Nuisance", "NuisanceColumns", "NuisanceFit", "NuisanceModel"]
+__all__ = ["WIDTH2_UNIT", "Nuisance", "NuisanceColumns", "NuisanceFit", "NuisanceModel"]
 
 N_TEMPLATES = 16  # model spectra, spread over the labels, that the first guess is found with
-REACH = 12  # steps of the velocity grid by which the first guess of the shift may be wrong
+REACH = 6  # steps of the velocity grid by which the first guess of the shift may be wrong
 EDGE = 4  # steps next to an end of the model where its spectra are not shown
 MAX_WIDTH = 500.0  # of the broadening [km/s]
+WIDTH2_UNIT = 1e4  # of squared widths in matrices [(km/s)^2], so that all entries are alike
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
 BATCH, CHUNK = 64, 8  # stars whose steps are taken together, whose spectra are made together
-GOOD_ENOUGH = 1e-4  # squared step in sigma that single precision can tell from zero
-STILL = 1e-6  # the same, between two sweeps of a robust loss
+GOOD_ENOUGH = 1e-2  # squared step in sigma; one more follows, in double precision
+LEAST_CURVE = 0.02  # of the level: where a continuum is lower, first guesses leave the pixel aside
+POINTS_PER_TERM = 3  # of the polynomial that gives first labels of models with many features
+STILL = 1e-6  # squared step in sigma between two sweeps of a robust loss
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,9 @@ class Nuisance:
         """The switches of a forward model; None if there is nothing but labels to fit."""
         kernel = "gaussian" if model.fit_broadening is True else model.fit_broadening or None
         rv_range = tuple(map(float, model.rv_range)) if model.fit_rv else None
-        if rv_range is not None and not rv_range[0] < rv_range[1]:
+        if rv_range is not None and not (
+            len(rv_range) == 2 and -C_KMS < rv_range[0] < rv_range[1] < C_KMS
+        ):
             raise ValueError(f"rv_range must be (lowest, highest) in km/s, not {model.rv_range}.")
         if rv_range is None and kernel is None and model.continuum_degree is None:
             return None
@@ -74,7 +88,12 @@ class Nuisance:
     @property
     def n_nonlinear(self):
         """Parameters beside the labels that are not linear: shift and squared width."""
-        return (self.rv_range is not None) + (self.kernel is not None)
+        return len(self.units)
+
+    @property
+    def units(self):
+        """Of those parameters in matrices: km/s, and squared widths."""
+        return [1.0] * (self.rv_range is not None) + [WIDTH2_UNIT] * (self.kernel is not None)
 
 
 @dataclass
@@ -92,6 +111,15 @@ class NuisanceColumns:
     n_pixels: int
     wavelength: np.ndarray | None = None
     order: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.sight  # noqa: B018  a grid that it cannot use is told before training
+
+    @cached_property
+    def sight(self):
+        if not self.nuisance.needs_velocity:
+            return None
+        return LineOfSight(self.wavelength, self.order)
 
     @cached_property
     def continuum(self):
@@ -113,7 +141,7 @@ class NuisanceColumns:
             if self.nuisance.rv_range is not None:
                 parts.append(-first[:, None])
             if self.nuisance.kernel is not None:
-                parts.append(0.5 * second[:, None])
+                parts.append(0.5 * WIDTH2_UNIT * second[:, None])
         if self.continuum is not None:
             parts.append(flux[:, None] * self.continuum.polynomials[:, pixels])
         return np.concatenate(parts, axis=1)
@@ -124,7 +152,7 @@ class NuisanceFit(LabelFit):
     """Minima of a batch of `n` stars; `M = K + n_nonlinear` parameters.
 
     `fisher` (n, M, M) is that of scaled labels, radial velocity [km/s] and squared width
-    [(km/s)^2], with the continuum marginalised.
+    [`WIDTH2_UNIT`], with the continuum marginalised.
 
     Attributes
     ----------
@@ -160,11 +188,11 @@ class NuisanceModel:
 
     def __init__(self, columns, model, candidates, lower, upper):
         self.nuisance, self.continuum = columns.nuisance, columns.continuum
-        self.wavelength = columns.wavelength
+        self.wavelength, self.order, self.sight = columns.wavelength, columns.order, columns.sight
+        model = replace(model, basis=_bridged(model.basis))
         self.model, self.candidates, self.lower, self.upper = model, candidates, lower, upper
-        basis, self.sight = model.basis, None
-        if self.nuisance.needs_velocity:
-            self.sight = LineOfSight(columns.wavelength, columns.order)
+        basis = model.basis
+        if self.sight is not None:
             hat = self.sight.transform(np.vstack([basis.reference, basis.flux]))
             self.hat = hat.astype(np.complex64)
         self.flux = basis.flux.astype(np.float32)
@@ -172,16 +200,19 @@ class NuisanceModel:
         self.template_labels = candidates[rows]
         psi = basis.reduce(model.features(self.template_labels))
         self.templates = basis.reference + psi @ basis.flux
+        self.rough = _rough_model(model, candidates)
 
     # -- the spectra of given parameters -----------------------------------------------------------
 
-    def _rows(self, p, shift, derivative=True):
+    def _rows(self, p, shift, derivative=True, leading=False):
         """Spectra (n, 1 + M, P): of the parameters `p` (n, M), and their derivatives.
 
         In single precision, a thousandth of the noise of any spectrum.
         """
         n, n_labels = len(p), len(self.lower)
         basis, nuisance = self.model.basis, self.nuisance
+        basis = basis.leading() if leading else basis
+        n_basis = len(basis.flux)
         if derivative:
             phi, slope = self.model.features(p[:, :n_labels], derivative=True)
             slope = basis.reduce(slope, is_derivative=True)
@@ -190,14 +221,14 @@ class NuisanceModel:
             psi = basis.reduce(self.model.features(p[:, :n_labels]))[:, None]
         psi = psi.astype(np.float32)
         if self.sight is None:
-            rows = psi @ self.flux
+            rows = psi @ self.flux[:n_basis]
             rows[:, 0] += basis.reference
             return rows
         n_made = psi.shape[1]
         n_rows = n_made + nuisance.n_nonlinear * derivative
         hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
         # a real matrix times a complex one, as a real product
-        hat[:, :n_made] = (psi @ self.hat[1:].view(np.float32)).view(np.complex64)
+        hat[:, :n_made] = (psi @ self.hat[1 : 1 + n_basis].view(np.float32)).view(np.complex64)
         hat[:, 0] += self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
@@ -213,12 +244,13 @@ class NuisanceModel:
             hat *= self.sight.phase(shift, np.complex64)[:, None]
         return self.sight.spectra(hat)
 
-    def evaluate(self, p, shift, y, weight, real=np.float32):
+    def evaluate(self, p, shift, y, weight, real=np.float32, leading=False):
         """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
 
-        Products of derivatives are summed in the precision `real`.
+        Products of derivatives are summed in the precision `real`; with the `leading` components of
+        the model alone, where asked for.
         """
-        rows = self._rows(p, shift)
+        rows = self._rows(p, shift, leading=leading)
         flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
         coef, inner, curve = None, None, 1.0
         if self.continuum is not None:
@@ -285,18 +317,17 @@ class NuisanceModel:
         return NuisanceFit.concatenate(parts)
 
     def _minimise(self, flux, photon, relative, *, n_starts, max_iter, tol, loss):
-        flux, curve = np.asarray(flux, dtype=float), np.ones((1, 1))
-        if self.continuum is not None:
-            curve = self._level(flux, photon)
-        weight = 1.0 / (photon + curve**2 * relative)
+        level, curve = self._level(flux, photon), np.ones((1, 1))
+        flux = np.where(np.isfinite(photon), flux, 0.0) / level
+        photon = photon / level**2
+        weight = _weight(photon, relative)
         shift, template = self._first_guess(flux, weight)
+        if self.nuisance.rv_range is not None:
+            relative = self._moved(relative, shift)
         if self.continuum is not None:
             p = self._to_steps(self.template_labels[template], 0 * shift, 0 * shift)[0]
             curve = self._observed(p, shift, flux, weight)[1] @ self.continuum.polynomials
-            weight = 1.0 / (photon + curve**2 * relative)
-        if self.nuisance.rv_range is not None:  # pixels that are known wherever the fit may go
-            z, reach = shift * self.sight.step, REACH * self.sight.step
-            weight = np.where(self.sight.covers(z - reach, z + reach), weight, 0.0)
+        weight = _weight(photon, curve**2 * relative)
         x = self._first_labels(flux, weight, shift, curve, n_starts)
         p = self._start(x, shift, flux, weight)
         found = self._descend(p, shift, flux, weight, max_iter, tol)
@@ -310,14 +341,23 @@ class NuisanceModel:
             n_iter = n_iter + found.n_iter[:, 0]
             if np.all(np.einsum("nk,nkl,nl->n", step, found.normal[:, 0], step) < STILL):
                 break
-        p, chi2, fisher = self._finish(p, shift, flux, robust)
+        p, chi2, fisher, done = self._finish(p, shift, flux, robust)
+        again = np.flatnonzero(~done)
+        if again.size:  # far from the training stars the leading components may not be enough
+            data = shift[again], flux[again], robust[again]
+            found = self._descend(p[again], *data, max_iter, tol, leading=False)
+            p[again], chi2[again], fisher[again], done = self._finish(found.x[:, 0], *data)
+            converged[again] = found.converged[:, 0] & done
+            n_iter[again] += found.n_iter[:, 0]
         made, continuum = self._observed(p, shift, flux, weight)
         if loss != "linear":
             chi2 = np.einsum("np,np->n", weight, (flux - made) ** 2)
+        continuum = level * continuum
         n_good = np.sum(weight > 0, axis=1)
         return self._result(p, shift, fisher, chi2, converged, n_iter, n_good, continuum)
 
-    def _descend(self, p, shift, flux, weight, max_iter, tol):
+    def _descend(self, p, shift, flux, weight, max_iter, tol, leading=True):
+        """Levenberg-Marquardt, with sums in single precision."""
         lower, upper = self._box()
 
         def evaluate(p, rows):
@@ -325,17 +365,24 @@ class NuisanceModel:
             for start in range(0, len(rows), CHUNK):
                 part = slice(start, start + CHUNK)
                 at = rows[part]
-                parts.append(self.evaluate(p[part, 0], shift[at], flux[at], weight[at]))
+                parts.append(
+                    self.evaluate(p[part, 0], shift[at], flux[at], weight[at], leading=leading)
+                )
             return tuple(np.concatenate(values)[:, None] for values in zip(*parts))
 
         return levenberg_marquardt(
-            evaluate, p[:, None], lower, upper, max_iter=max_iter, tol=max(tol, GOOD_ENOUGH)
-        )
+            evaluate, p[:, None], lower, upper, max_iter=max_iter, tol=max(tol, GOOD_ENOUGH),
+            confirm=False,
+        )  # fmt: skip
 
     def _finish(self, p, shift, flux, weight):
-        """The last step with sums in double precision; chi2 and normal matrix just before it."""
+        """The last step, with all components and sums in double precision.
+
+        Returns parameters, chi2, the normal matrix just before, and whether the step was short.
+        """
         lower, upper = self._box()
         p, chi2, fisher = p.copy(), np.empty(len(p)), np.empty((*p.shape, p.shape[1]))
+        done = np.empty(len(p), dtype=bool)
         for start in range(0, len(p), CHUNK):
             at = slice(start, start + CHUNK)
             chi2[at], slope, fisher[at] = self.evaluate(
@@ -345,9 +392,11 @@ class NuisanceModel:
             free = ~(((here <= lower) & (slope > 0)) | ((here >= upper) & (slope < 0)))
             step = solve_normal(fisher[at], np.where(free, slope, 0.0), np.zeros(len(here)), free)
             length2 = np.einsum("nk,nkl,nl->n", step, fisher[at], step)
-            step[~(length2 < 1)] = 0.0  # not converged: leave it where it is
+            done[at] = length2 < 1
+            step[~done[at]] = 0.0
+            chi2[at] -= np.where(done[at], length2, 0.0)
             p[at] = np.clip(here - step, lower, upper)
-        return p, chi2, fisher
+        return p, chi2, fisher, done
 
     def _box(self):
         lower, upper = [self.lower], [self.upper]
@@ -369,7 +418,9 @@ class NuisanceModel:
         return made * (coef @ self.continuum.polynomials), coef
 
     def _level(self, flux, photon):
-        """Rough level of the continuum (n, 1)."""
+        """Rough level of the continuum (n, 1); 1 without one."""
+        if self.continuum is None:
+            return np.ones((len(flux), 1))
         good = np.isfinite(photon)
         total = np.sum(np.abs(flux), axis=1, where=good)
         level = total / np.maximum(np.sum(good * np.abs(self.templates[0]), axis=1), 1e-300)
@@ -379,12 +430,24 @@ class NuisanceModel:
         """Shift (n,) in steps, and the template (n,) that is most like each star."""
         if self.nuisance.rv_range is None:
             return np.zeros(len(flux)), self._closest_template(flux, weight)
+        if self.continuum is not None and self.order is not None:  # the scan has one for all orders
+            curve = self.continuum.solve(self.templates[0], flux, weight)[0]
+            curve = curve @ self.continuum.polynomials
+            usable = curve > LEAST_CURVE
+            flux, weight = flux / np.where(usable, curve, 1.0), usable * weight * curve**2
         scan = velocity_scan(
             flux, weight, self.templates, self.wavelength, self.nuisance.rv_range,
-            degree=self.nuisance.degree or 0,
+            degree=self.nuisance.degree or 0, order=self.order,
         )  # fmt: skip
         rv = np.nan_to_num(scan.rv)  # NaN without good pixels
         return ln_shift(rv) / self.sight.step, scan.template
+
+    def _moved(self, relative, shift):
+        """Variances (n, P) of pixels at rest where they are observed; `inf` where none is known."""
+        z, reach = shift * self.sight.step, REACH * self.sight.step
+        pixels, _ = self.sight.nearest_pixels(-z)
+        known = self.sight.covers(z - reach, z + reach)  # wherever the fit may go
+        return np.where(known, np.take_along_axis(relative, pixels, axis=1), np.inf)
 
     def _closest_template(self, flux, weight):
         chi2 = np.empty((len(flux), len(self.templates)))
@@ -400,16 +463,15 @@ class NuisanceModel:
     def _first_labels(self, flux, weight, shift, curve, n_starts):
         """Labels from the inversion at rest of spectra without continuum, shifted by whole pixels."""
         if self.continuum is not None:
-            usable = np.abs(curve) > 1e-3 * np.abs(curve).max(axis=1, keepdims=True)
+            usable = curve > LEAST_CURVE
             curve = np.where(usable, curve, 1.0)
-            flux, weight = flux / curve, np.where(usable, weight * curve**2, 0.0)
+            flux, weight = flux / curve, usable * weight * curve**2
         if self.sight is not None and np.any(shift):
             pixels, inside = self.sight.nearest_pixels(shift * self.sight.step)
             flux = np.take_along_axis(flux, pixels, axis=1)
             weight = np.where(inside, np.take_along_axis(weight, pixels, axis=1), 0.0)
-        rough = FluxModel(self.model.features, self.model.basis.leading())
         return minimise(
-            rough, flux, weight, self.candidates, self.lower, self.upper,
+            self.rough, flux, weight, self.candidates, self.lower, self.upper,
             n_starts=n_starts, max_iter=10, tol=0.01, loss="linear",
         ).x  # fmt: skip
 
@@ -436,8 +498,44 @@ class NuisanceModel:
             unit[:, n_labels] = self._step_kms * (1 - (rv / C_KMS) ** 2)
             converged = converged & (np.abs(moved) < REACH * (1 - 1e-9))
         if self.nuisance.kernel is not None:
-            width2, unit[:, -1] = p[:, -1] * self._step_kms**2, self._step_kms**2
+            width2 = p[:, -1] * self._step_kms**2
+            unit[:, -1] = self._step_kms**2 / WIDTH2_UNIT
         fisher = fisher / (unit[:, :, None] * unit[:, None, :])
         return NuisanceFit(
             p[:, :n_labels], fisher, chi2, converged, n_iter, n_good, continuum, rv, width2
         )
+
+
+def _weight(photon, relative):
+    """Inverse variance; 0 at bad pixels, and where a continuum of zero leaves no variance at all."""
+    weight = 1.0 / (photon + relative)
+    return np.where(np.isfinite(weight), weight, 0.0)
+
+
+def _bridged(basis):
+    """The basis with straight lines across the pixels that could not be trained.
+
+    These do not count, but a gap would ring when the spectra are shifted.
+    """
+    trained = np.flatnonzero((basis.reference != 0) | (basis.flux != 0).any(axis=0))
+    n_pixels = len(basis.reference)
+    if len(trained) in (0, n_pixels):
+        return basis
+    above = np.searchsorted(trained, np.arange(n_pixels)).clip(1, len(trained) - 1)
+    left, right = trained[above - 1], trained[above]
+    part = np.clip((np.arange(n_pixels) - left) / (right - left), 0, 1)
+    bridge = [(1 - part) * rows[..., left] + part * rows[..., right]
+              for rows in (basis.reference, basis.flux)]  # fmt: skip
+    return replace(basis, reference=bridge[0], flux=bridge[1])
+
+
+def _rough_model(model, points):
+    """What first labels are found with: the model, or a quadratic through its many components."""
+    basis = model.basis
+    terms = Monomials.of_degree(points.shape[1], 2)
+    if len(basis.flux) <= MAX_LOSSLESS or len(points) < POINTS_PER_TERM * len(terms):
+        return FluxModel(model.features, basis.leading())
+    mix = np.linalg.lstsq(terms(points), basis.reduce(model.features(points)), rcond=None)[0]
+    coef, origin = mix @ basis.flux, terms(np.zeros((1, points.shape[1])))[0]
+    reference = basis.reference + origin @ coef
+    return FluxModel(terms, FluxBasis(origin, reference, None, coef, len(coef)))

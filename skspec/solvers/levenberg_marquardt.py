@@ -45,6 +45,7 @@ def levenberg_marquardt(
     *,
     max_iter: int = 50,
     tol: float = 1e-8,
+    confirm: bool = True,
 ) -> LevenbergMarquardtResult:
     r"""Minimise chi2 of `n` problems from `S` starts each inside a box.
 
@@ -67,6 +68,9 @@ def levenberg_marquardt(
         Steps at most.
     tol : float
         Squared step length, in sigma, below which a problem has converged.
+    confirm : bool
+        Evaluate the last step as well. Otherwise it is taken on trust: `chi2` is what the quadratic
+        model promises, `normal` that of the step before.
 
     Returns
     -------
@@ -88,10 +92,20 @@ def levenberg_marquardt(
         step = -solve_normal(normal[rows], np.where(free, slope, 0.0), damping[rows], free)
         trial = np.clip(here + step, lower, upper)
         promised = -np.sum(slope * (trial - here), axis=-1)
-        new = evaluate(trial, rows)
-        better = active & (new[0] <= chi2[rows])
         small = active & (promised < tol) & (damping[rows] <= 1e-2)
         n_iter[rows] += active
+        if not confirm and small.any():
+            x[rows] = np.where(small[..., None], trial, here)
+            chi2[rows] -= np.where(small, promised, 0.0)
+            converged[rows] |= small
+            running[rows] &= ~small
+            left = running[rows].any(axis=1)
+            if not left.any():
+                continue
+            rows, trial, promised = rows[left], trial[left], promised[left]
+            active, small = running[rows], small[left] & False
+        new = evaluate(trial, rows)
+        better = active & (new[0] <= chi2[rows])
         for kept, values in zip((x, chi2, gradient, normal), (trial, *new)):
             at = better.reshape(better.shape + (1,) * (kept.ndim - 2))
             kept[rows] = np.where(at, values, kept[rows])

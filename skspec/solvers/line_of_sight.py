@@ -94,7 +94,10 @@ class LineOfSight:
         self._bounds = list(zip(np.r_[0, cuts], np.r_[cuts, len(self._u)]))
         inner = gap[~cut]
         if len(self._bounds) > len(self._u) // 4:
-            raise ValueError("Velocities need wavelengths that ascend pixel by pixel.")
+            raise ValueError(
+                "Velocities need wavelengths that ascend pixel by pixel (within each echelle order, if "
+                "Spectra(order=...) gives one): sort the pixels."
+            )
         self._uniform = bool(np.ptp(inner) < UNIFORM * np.median(inner))
         self.step = float(np.median(inner) if self._uniform else inner.min() / OVERSAMPLING)
         self._starts, self._ends, end = [], [], 0
