@@ -21,6 +21,7 @@ QUICK = {
     "cannon_speed": "--n 200 --repeats 1",
     "spectral_gp": "--n 200 --parts time",
     "accuracy": "--n 200 --parts emulator giants",
+    "velocity": "--n 100 --n-train 200 --stars 16 --scipy 2 --repeats 1",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip
 
