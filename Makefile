@@ -1,4 +1,4 @@
-# make demo  : compare all methods on the embedded spectra; writes demo/report.html
+# make demo  : compare methods on the embedded spectra; writes demo/report.html
 # make test  : the test suite (under ten minutes on two cores)
 # Both create .venv and install everything they need. Other targets: test-slow, lint, bench, doc.
 
