@@ -117,7 +117,7 @@ def _kernel_pca(n_train, *, n_jobs=None, **_):
 def _consensus(n_train, *, n_jobs=None, random_state=0, **_):
     from skspec.discriminative import ConsensusRegressor
 
-    names = ("the_cannon", "slam", "spectral_gp", "kernel_pca", "template_match")
+    names = ("the_cannon", "spectral_gp", "kernel_pca", "template_match")  # those that fit fast
     given = {"clean_training": 4.0, "random_state": random_state}
     methods = [(name, make_method(name, n_train, **given)) for name in names]
     return ConsensusRegressor(methods, n_jobs=n_jobs)
