@@ -441,7 +441,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         """
         spectra = self._validate_predict(X)
         seen = self._seen_model()
-        model = seen or FluxModel(self._features, self._basis)
+        model = seen or self._flux_model()
         rank = len(self._basis.leading().flux)
         step = min(batch_rows(spectra.shape[1]), batch_rows(rank**2))
         options = {
@@ -496,14 +496,17 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             return np.zeros((len(rows), *self._scaled_model_cov.shape))
         return self._local_model_cov.near(rows)
 
+    def _flux_model(self):
+        """The fitted model as the inversion sees it."""
+        return FluxModel(self._features, self._basis)
+
     def _seen_model(self):
         """The model as it is seen through velocity, broadening and continuum; None without."""
         if self._columns is None:
             return None
         return NuisanceModel(
-            self._columns, FluxModel(self._features, self._basis), self._candidates,
-            self._lower, self._upper,
-        )  # fmt: skip
+            self._columns, self._flux_model(), self._candidates, self._lower, self._upper
+        )
 
     def _nuisance_result(self, fit, total, blind):
         if self._columns is None:

@@ -207,29 +207,32 @@ class NuisanceModel:
     def _rows(self, p, shift, derivative=True, leading=False):
         """Spectra (n, 1 + M, P): of the parameters `p` (n, M), and their derivatives.
 
-        In single precision, a thousandth of the noise of any spectrum.
+        In single precision, a thousandth of the noise of any spectrum. The leading components are
+        enough for derivatives, and for the spectra while the minimum is far.
         """
-        n, n_labels = len(p), len(self.lower)
-        basis, nuisance = self.model.basis, self.nuisance
-        basis = basis.leading() if leading else basis
-        n_basis = len(basis.flux)
+        n, n_labels, nuisance = len(p), len(self.lower), self.nuisance
+        basis = self.model.basis.leading() if leading else self.model.basis
+        n_lead = basis.n_leading
         if derivative:
             phi, slope = self.model.features(p[:, :n_labels], derivative=True)
-            slope = basis.reduce(slope, is_derivative=True)
-            psi = np.concatenate([basis.reduce(phi)[:, None], slope], axis=1)
+            slope = basis.leading().reduce(slope, is_derivative=True)
+            whole = basis.reduce(phi).astype(np.float32)
+            psi = np.concatenate([whole[:, None, :n_lead], slope], axis=1).astype(np.float32)
         else:
-            psi = basis.reduce(self.model.features(p[:, :n_labels]))[:, None]
-        psi = psi.astype(np.float32)
+            whole = basis.reduce(self.model.features(p[:, :n_labels])).astype(np.float32)
+            psi = whole[:, None, :n_lead]
+        rest = whole[:, n_lead:]
         if self.sight is None:
-            rows = psi @ self.flux[:n_basis]
-            rows[:, 0] += basis.reference
+            rows = psi @ self.flux[:n_lead]
+            rows[:, 0] += rest @ self.flux[n_lead : whole.shape[1]] + basis.reference
             return rows
         n_made = psi.shape[1]
         n_rows = n_made + nuisance.n_nonlinear * derivative
         hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
         # a real matrix times a complex one, as a real product
-        hat[:, :n_made] = (psi @ self.hat[1 : 1 + n_basis].view(np.float32)).view(np.complex64)
-        hat[:, 0] += self.hat[0]
+        parts = self.hat[1 : 1 + whole.shape[1]].view(np.float32)
+        hat[:, :n_made] = (psi @ parts[:n_lead]).view(np.complex64)
+        hat[:, 0] += (rest @ parts[n_lead:]).view(np.complex64) + self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
             value, slope = KERNELS[nuisance.kernel](k, p[:, -1:])

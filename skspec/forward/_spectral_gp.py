@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from skspec._validation import Interval
 from skspec.forward._base import ForwardModel
+from skspec.forward._inversion import FluxModel
 from skspec.forward._polynomial import Monomials
 from skspec.forward._slam_pixels import rbf_curvature
 from skspec.solvers.gaussian_process import (
@@ -246,14 +248,34 @@ class SpectralGP(ForwardModel):
     # -- the model of the flux ---------------------------------------------------------------------
 
     def _features(self, x, derivative=False):
+        if not derivative:
+            return self._functions(x) @ self._kernel_basis.transform
+        return tuple(
+            part @ self._kernel_basis.transform for part in self._functions(x, derivative=True)
+        )
+
+    def _functions(self, x, derivative=False):
+        """Terms of the mean and kernels of all centres, of which the features are combinations."""
         basis, u = self._kernel_basis, x / self._length
         kernel = squared_exponential(u, basis.centres)
         if not derivative:
-            return np.hstack([self._mean(x), kernel]) @ basis.transform
+            return np.hstack([self._mean(x), kernel])
         mean, mean_slope = self._mean(x, derivative=True)
         slope = (basis.centres.T - u[:, :, None]) * (kernel[:, None] / self._length[:, None])
-        phi = np.hstack([mean, kernel]) @ basis.transform
-        return phi, np.concatenate([mean_slope, slope], axis=2) @ basis.transform
+        return np.hstack([mean, kernel]), np.concatenate([mean_slope, slope], axis=2)
+
+    def _prepare_inversion(self, x):
+        super()._prepare_inversion(x)
+        self._direct_basis = None
+        if self._basis.mix is not None:  # one product of matrices instead of two
+            origin = self._functions(np.zeros((1, x.shape[1])))[0]
+            mix = self._kernel_basis.transform @ self._basis.mix
+            self._direct_basis = replace(self._basis, origin=origin, mix=mix)
+
+    def _flux_model(self):
+        if self._direct_basis is None:
+            return super()._flux_model()
+        return FluxModel(self._functions, self._direct_basis)
 
     def _curvature(self, x, weight):
         basis, u, p = self._kernel_basis, x / self._length, len(self._mean)
