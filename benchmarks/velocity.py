@@ -182,7 +182,9 @@ def seen(spectra, seed=5, rv=200.0):
     rng = np.random.default_rng(seed)
     velocity = rng.uniform(-rv, rv, len(spectra))
     sight = LineOfSight(spectra.wavelength)
-    flux = sight.spectra(sight.transform(spectra.flux) * sight.phase(ln_shift(velocity) / sight.step))
+    flux = sight.spectra(
+        sight.transform(spectra.flux) * sight.phase(ln_shift(velocity) / sight.step)
+    )
     x = np.linspace(-1, 1, spectra.shape[1])
     tilt = 0.1 * rng.normal(size=(2, len(spectra), 1))
     return spectra.replace(flux=flux * (1 + tilt[0] * x + tilt[1] * x**2)), velocity
