@@ -378,8 +378,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         """Photon variance in the unit of the spectra, and the rest in that of the model's flux."""
         photon = spectra.variance
         rest = np.broadcast_to(self.scatter_**2 + self._flux_floor, photon.shape)
-        if self.uses_ivar_:
-            rest = np.where(photon == 0, rest + self.training_variance_, rest)
+        if self.uses_ivar_ and (unknown := photon == 0).any():
+            rest = np.where(unknown, rest + self.training_variance_, rest)
         return photon, rest
 
     def noise_variance(self, X) -> np.ndarray:

@@ -68,7 +68,11 @@ class FluxBasis:
     def reduce(self, features, is_derivative=False):
         """Reduced features (..., r) of features (..., q)."""
         shifted = features if is_derivative else features - self.origin
-        return shifted if self.mix is None else shifted @ self.mix
+        if self.mix is None:
+            return shifted
+        # one product instead of many thin ones
+        flat = shifted.reshape(-1, shifted.shape[-1]) @ self.mix
+        return flat.reshape(*shifted.shape[:-1], -1)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ EDGE = 4  # steps next to an end of the model where its spectra are not shown
 MAX_WIDTH = 500.0  # of the broadening [km/s]
 WIDTH2_UNIT = 1e4  # of squared widths in matrices [(km/s)^2], so that all entries are alike
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
-BATCH, CHUNK = 64, 8  # stars whose steps are taken together, whose spectra are made together
+BATCH, CHUNK = 64, 32  # stars whose steps are taken together, whose spectra are made together
 GOOD_ENOUGH = 1e-2  # squared step in sigma; one more follows, in double precision
 LEAST_CURVE = 0.02  # of the level: where a continuum is lower, first guesses leave the pixel aside
 POINTS_PER_TERM = 3  # of the polynomial that gives first labels of models with many features
@@ -223,7 +223,7 @@ class NuisanceModel:
             psi = whole[:, None, :n_lead]
         rest = whole[:, n_lead:]
         if self.sight is None:
-            rows = psi @ self.flux[:n_lead]
+            rows = _product(psi, self.flux[:n_lead])
             rows[:, 0] += rest @ self.flux[n_lead : whole.shape[1]] + basis.reference
             return rows
         n_made = psi.shape[1]
@@ -231,7 +231,7 @@ class NuisanceModel:
         hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
         # a real matrix times a complex one, as a real product
         parts = self.hat[1 : 1 + whole.shape[1]].view(np.float32)
-        hat[:, :n_made] = (psi @ parts[:n_lead]).view(np.complex64)
+        hat[:, :n_made] = _product(psi, parts[:n_lead]).view(np.complex64)
         hat[:, 0] += (rest @ parts[n_lead:]).view(np.complex64) + self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
@@ -507,6 +507,12 @@ class NuisanceModel:
         return NuisanceFit(
             p[:, :n_labels], fisher, chi2, converged, n_iter, n_good, continuum, rv, width2
         )
+
+
+def _product(rows, basis):
+    """``rows (n, m, r) @ basis (r, F)`` as one product instead of `n` thin ones."""
+    n, m, r = rows.shape
+    return (rows.reshape(n * m, r) @ basis).reshape(n, m, -1)
 
 
 def _weight(photon, relative):
