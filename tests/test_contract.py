@@ -44,20 +44,25 @@ REGRESSORS = {
     "SLAM per pixel": (SLAM(C=[0.5, 4], epsilon=[0.05, 0.1], cv=3), {"gamma": [None, 0.2]}),
     "SpectralGP": (SpectralGP(), {"mean_degree": [0, 1]}),
     "SpectralGP quadratic": (SpectralGP(2), {"max_search": [20, 500]}),
-    "ThePayne": (ThePayne((16,), max_iter=60, random_state=0), {"hidden_layer_sizes": [(8,), (16,)]}),
+    "ThePayne": (
+        ThePayne((16,), max_iter=60, random_state=0),
+        {"hidden_layer_sizes": [(8,), (16,)]},
+    ),
     "ThePayne folds": (
         ThePayne((12,), learning_rate_init=0.02, max_iter=40, cv=3, random_state=0),
         {"criterion": ["l1", "l2"]},
     ),
     "FullSpectrumFit": (
-        FullSpectrumFit(TheCannon(), continuum_degree=1, fit_rv=False), {"rounds": [1, 2]},
+        FullSpectrumFit(TheCannon(), continuum_degree=1, fit_rv=False),
+        {"rounds": [1, 2]},
     ),
     "TheCannon, continuum free": (TheCannon(continuum_degree=1), {"continuum_degree": [0, 1]}),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
     "ConsensusRegressor": (
         ConsensusRegressor(
-            [(f"kpca{g}", KernelPCARegressor(gamma=g, scale_pixels=False, cv=3)) for g in (1, 4)], cv=4
+            [(f"kpca{g}", KernelPCARegressor(gamma=g, scale_pixels=False, cv=3)) for g in (1, 4)],
+            cv=4,
         ),
         {"kpca4__gamma": [2.0, 4.0]},
     ),
