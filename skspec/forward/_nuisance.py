@@ -223,15 +223,16 @@ class NuisanceModel:
             psi = whole[:, None, :n_lead]
         rest = whole[:, n_lead:]
         if self.sight is None:
-            rows = _product(psi, self.flux[:n_lead])
+            rows = psi @ self.flux[:n_lead]
             rows[:, 0] += rest @ self.flux[n_lead : whole.shape[1]] + basis.reference
             return rows
         n_made = psi.shape[1]
         n_rows = n_made + nuisance.n_nonlinear * derivative
         hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
-        # a real matrix times a complex one, as a real product
+        # a real matrix times a complex one, as a real product; star by star, so that the rounding of
+        # a star does not depend on the others
         parts = self.hat[1 : 1 + whole.shape[1]].view(np.float32)
-        hat[:, :n_made] = _product(psi, parts[:n_lead]).view(np.complex64)
+        hat[:, :n_made] = (psi @ parts[:n_lead]).view(np.complex64)
         hat[:, 0] += (rest @ parts[n_lead:]).view(np.complex64) + self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
@@ -507,12 +508,6 @@ class NuisanceModel:
         return NuisanceFit(
             p[:, :n_labels], fisher, chi2, converged, n_iter, n_good, continuum, rv, width2
         )
-
-
-def _product(rows, basis):
-    """``rows (n, m, r) @ basis (r, F)`` as one product instead of `n` thin ones."""
-    n, m, r = rows.shape
-    return (rows.reshape(n * m, r) @ basis).reshape(n, m, -1)
 
 
 def _weight(photon, relative):
