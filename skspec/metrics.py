@@ -10,6 +10,8 @@ any Pipeline; larger is better, as in scikit-learn.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from skspec.base import predict_dist
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 GAUSSIAN_MAD = 0.6744897501960817  # median absolute deviation of a unit Gaussian
+ONE_SIGMA = math.erf(math.sqrt(0.5))  # probability within one sigma, 0.6827
 
 
 def _errors(y_true, y_pred):

@@ -217,6 +217,17 @@ class Spectra:
             return 1.0 / np.asarray(self.ivar, dtype=float)
 
     @property
+    def mean_variance(self) -> np.ndarray:
+        """Mean variance of each pixel (P,) over the stars that know it; 0 where none does."""
+        if not self.has_errors:
+            return np.zeros(self.shape[1])
+        variance = self.variance
+        known = np.isfinite(variance) & (variance > 0)
+        if known.all():
+            return variance.mean(axis=0)
+        return np.sum(variance, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
+
+    @property
     def flux_err(self) -> np.ndarray:
         """Standard deviation of the flux (n, P); ``inf`` at bad pixels, 0 where unknown."""
         return np.sqrt(self.variance)

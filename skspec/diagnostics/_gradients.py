@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skspec.solvers.nuisance import continuum_basis, velocity_derivatives
+from skspec.solvers.nuisance import continuum_basis, nuisance_gradients
 from skspec.spectra import Spectra
 
 __all__ = ["GradientSpectra"]
@@ -86,12 +86,11 @@ class GradientSpectra:
             )
         if self.nuisance_names:
             flux = np.asarray(self.model.predict_flux(labels), dtype=float)
-        if self._rv or self._broadening:
-            first, second = velocity_derivatives(flux, self.wavelength, self.order)
-            columns += [-first[:, :, None]] * bool(self._rv)
-            columns += [0.5 * second[:, :, None]] * bool(self._broadening)
-        if self._continuum is not None:
-            columns.append(flux[:, :, None] * self._continuum.T)
+            more = nuisance_gradients(
+                flux, self.wavelength, self.order, rv=self._rv, broadening=self._broadening,
+                polynomials=self._continuum,
+            )  # fmt: skip
+            columns.append(np.swapaxes(more, 1, 2))
         return np.concatenate(columns, axis=2) if len(columns) > 1 else columns[0]
 
 

@@ -8,21 +8,19 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from scipy.special import erf
 from sklearn.base import clone
-from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
 
 from skspec._validation import BaseComposition, fit_context
 from skspec.base import LabelRegressor, predict_dist
 from skspec.discriminative._kernel_pca import KernelPCARegressor
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
 from skspec.distributions import MultivariateNormal
+from skspec.metrics import ONE_SIGMA
 from skspec.solvers.biweight import N_SIGMA, best_weights, biweight_location
 
 __all__ = ["ConsensusRegressor", "ConsensusResult"]
 
-ONE_SIGMA = erf(1 / np.sqrt(2))  # 0.6827
 LEAST_WEIGHT = 0.01  # of a method, which other methods may have to be replaced by
 LEAST_SIGMA = 1e-6  # error bars below this fraction of a label's spread are not believed
 
@@ -191,8 +189,7 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
         targets = pd.Series(y[:, 0], name=self.label_names_in_[0]) if self._y_is_vector else (
             pd.DataFrame(y, columns=self.label_names_in_)
         )  # fmt: skip
-        cv = check_cv(min(self.cv, len(y)) if isinstance(self.cv, Integral) else self.cv)
-        folds = list(cv.split(spectra.flux))
+        folds = list(splitter(self.cv, len(y)).split(spectra.flux))
         every = np.arange(len(y))
         tasks = [(every, every[:0]), *folds]
         done = Parallel(n_jobs=self.n_jobs)(

@@ -8,13 +8,13 @@ import numpy as np
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
 from skspec.distributions import MultivariateNormal
 from skspec.solvers.gappy_pca import fit_gappy_pca
 
@@ -134,13 +134,9 @@ class KernelPCARegressor(LabelRegressor):
             )
         self.filler_ = fit_gappy_pca(spectra.flux, spectra.good)
         flux = self.filler_.fill(spectra.flux, spectra.good)
-        variance = spectra.variance
-        known = np.isfinite(variance) & (variance > 0)
-        self.training_variance_ = np.sum(variance, axis=0, where=known) / np.maximum(
-            known.sum(axis=0), 1
-        )
+        self.training_variance_ = spectra.mean_variance
         targets = (y - y.mean(axis=0)) / np.where(y.std(axis=0) > 0, y.std(axis=0), 1)
-        cv = check_cv(min(self.cv, len(y) // 2) if isinstance(self.cv, Integral) else self.cv)
+        cv = splitter(self.cv, len(y) // 2)
         pipeline = self._chosen(flux, targets, cv)
         self.regressor_ = ResidualCovarianceRegressor(
             pipeline, cv=cv, robust=self.robust, n_jobs=self.n_jobs

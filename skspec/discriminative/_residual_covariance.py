@@ -113,7 +113,7 @@ class ResidualCovarianceRegressor(LabelRegressor):
         targets = self._shaped((y - self._label_mean) / self.label_scale_)
         estimator = clone(self.estimator if self.estimator is not None else _default_estimator())
         predicted = cross_val_predict(
-            estimator, flux, targets, cv=self._splitter(len(y)), n_jobs=self.n_jobs
+            estimator, flux, targets, cv=splitter(self.cv, len(y)), n_jobs=self.n_jobs
         )
         self.residuals_ = (targets - predicted).reshape(y.shape) * self.label_scale_
         covariance = _robust_covariance if self.robust else _second_moment
@@ -152,9 +152,10 @@ class ResidualCovarianceRegressor(LabelRegressor):
         """A single target as a vector: not every regressor takes a column."""
         return targets[:, 0] if targets.shape[1] == 1 else targets
 
-    def _splitter(self, n_stars):
-        cv = min(self.cv, n_stars) if isinstance(self.cv, Integral) else self.cv
-        return check_cv(cv)
+
+def splitter(cv, most):
+    """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds."""
+    return check_cv(min(cv, most) if isinstance(cv, Integral) else cv)
 
 
 def _default_estimator():

@@ -14,7 +14,14 @@ from skspec._progress import CallbackSupportMixin, fit_task
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
-from skspec.forward._inversion import TINY_INFORMATION, FluxModel, batch_rows, compress, minimise
+from skspec.forward._inversion import (
+    TINY_INFORMATION,
+    FluxModel,
+    batch_rows,
+    compress,
+    minimise,
+    spread_rows,
+)
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._label_covariance import LabelErrorSum, LocalCovariance, label_covariance
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
@@ -219,7 +226,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def _fit_kept(self, x, spectra, keep, context):
         """One round: learn from the stars kept, measure the error on all of them."""
         kept = _TrainingSpectra.of(spectra if keep.all() else spectra[keep])
-        self.training_variance_ = _mean_variance(kept)
+        self.training_variance_ = kept.mean_variance
         power = _mean_square(kept.flux, kept.good)
         power = np.where(power > 0, power, np.nanmean(power))
         self._flux_floor = VARIANCE_FLOOR * np.maximum(power, np.finfo(float).tiny)
@@ -300,7 +307,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         fixed = margin == 0  # a constant label: there is nothing to fit
         self._lower[fixed] -= 1e-9
         self._upper[fixed] += 1e-9
-        self._candidates = _spread_rows(x, 512)
+        self._candidates = x[spread_rows(x, 512)] if len(x) > 512 else x.copy()
         self._tree = cKDTree(x)
         n_near = min(N_NEIGHBOURS + 1, len(x))
         distance = self._tree.query(x, k=n_near)[0].reshape(len(x), -1)[:, 1:].mean(axis=1)
@@ -589,23 +596,3 @@ def _mean_square(values, good):
         return np.einsum("np,np->p", values, values, dtype=float) / len(values)
     values, n_good = np.where(good, values, 0.0), good.sum(axis=0)
     return np.einsum("np,np->p", values, values) / np.where(n_good > 0, n_good, np.nan)
-
-
-def _mean_variance(spectra):
-    """Mean photon variance of each pixel over the stars that know it; 0 without errors."""
-    if not spectra.has_errors:
-        return np.zeros(spectra.shape[1])
-    variance = spectra.variance
-    known = np.isfinite(variance) & (variance > 0)
-    if known.all():
-        return variance.mean(axis=0)
-    return np.sum(variance, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
-
-
-def _spread_rows(x, most):
-    """At most `most` rows of `x`, evenly taken along its first principal direction."""
-    if len(x) <= most:
-        return x.copy()
-    _, _, direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
-    order = np.argsort(x @ direction[0], kind="stable")
-    return x[order[np.linspace(0, len(x) - 1, most).astype(int)]]

@@ -23,7 +23,16 @@ import numpy as np
 
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt
 
-__all__ = ["FluxBasis", "FluxModel", "LabelFit", "batch_rows", "compress", "influence", "minimise"]
+__all__ = [
+    "FluxBasis",
+    "FluxModel",
+    "LabelFit",
+    "batch_rows",
+    "compress",
+    "influence",
+    "minimise",
+    "spread_rows",
+]
 
 MAX_LOSSLESS = 40  # up to this many features the compression would cost more than it saves
 SWEEPS, STILL = 50, 1e-6  # of a robust loss: at most so many, until no step is longer (sigma^2)
@@ -153,6 +162,13 @@ class LabelFit:
 def batch_rows(n_columns: int) -> int:
     """Stars per batch, so that one (stars, n_columns) array stays within the working memory."""
     return max(16, BATCH_BYTES // (8 * max(n_columns, 1)))
+
+
+def spread_rows(x, n_rows) -> np.ndarray:
+    """Numbers of `n_rows` rows of `x`, evenly taken along its first principal direction."""
+    _, _, direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    order = np.argsort(x @ direction[0], kind="stable")
+    return order[np.linspace(0, len(x) - 1, n_rows).astype(int)]
 
 
 class _Objective:

@@ -28,13 +28,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import erf
 
 from skspec.forward._inversion import TINY_INFORMATION, batch_rows
+from skspec.metrics import ONE_SIGMA
 
 __all__ = ["LabelErrorSum", "LabelErrors", "LocalCovariance", "label_covariance"]
 
-ONE_SIGMA = erf(1 / np.sqrt(2))  # 0.6827
 LEAST_CURVATURE = 0.2  # of the Fisher information, along any direction
 N_LOCAL = 200  # training stars around a star; fewer leave the quantile too noisy, errors too small
 

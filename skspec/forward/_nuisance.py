@@ -32,7 +32,7 @@ from skspec.forward._polynomial import Monomials
 from skspec.solvers.cross_correlation import velocity_scan
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
-from skspec.solvers.nuisance import Continuum, velocity_derivatives
+from skspec.solvers.nuisance import Continuum, nuisance_gradients
 from skspec.solvers.pixel_blocks import in_threads
 
 __all__ = ["WIDTH2_UNIT", "Nuisance", "NuisanceColumns", "NuisanceFit", "NuisanceModel"]
@@ -134,17 +134,17 @@ class NuisanceColumns:
 
     def __call__(self, flux, pixels):
         """Columns (n, len(self), B) for the spectra (n, B) of the slice `pixels`."""
-        parts = []
-        if self.nuisance.needs_velocity:
-            order = None if self.order is None else self.order[pixels]
-            first, second = velocity_derivatives(flux, self.wavelength[pixels], order)
-            if self.nuisance.rv_range is not None:
-                parts.append(-first[:, None])
-            if self.nuisance.kernel is not None:
-                parts.append(0.5 * WIDTH2_UNIT * second[:, None])
-        if self.continuum is not None:
-            parts.append(flux[:, None] * self.continuum.polynomials[:, pixels])
-        return np.concatenate(parts, axis=1)
+        wavelength, order, polynomials = (
+            None if part is None else part[..., pixels]
+            for part in (self.wavelength, self.order, self.continuum and self.continuum.polynomials)
+        )
+        nuisance = self.nuisance
+        columns = nuisance_gradients(
+            flux, wavelength, order, rv=nuisance.rv_range is not None,
+            broadening=nuisance.kernel is not None, polynomials=polynomials,
+        )  # fmt: skip
+        columns[:, : nuisance.n_nonlinear] *= np.array(nuisance.units)[:, None]
+        return columns
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
+from skspec.forward._inversion import spread_rows
 from skspec.forward._label_covariance import LabelErrors, label_covariance
 from skspec.solvers.cross_correlation import velocity_scan
 from skspec.solvers.gappy_pca import fit_gappy_pca
@@ -190,7 +191,7 @@ class TemplateMatch(LabelRegressor):
         self.label_scale_ = np.where(spread > 0, spread, 1.0)
         self.template_labels_ = y
         self.templates_ = fit_gappy_pca(spectra.flux, spectra.good).fill(spectra.flux, spectra.good)
-        self.training_variance_ = _mean_known(spectra)
+        self.training_variance_ = spectra.mean_variance
         self._slopes = _slopes(self.templates_, y, self.label_scale_)
         self._leave_one_out(spectra)
         if self.fit_rv:
@@ -341,15 +342,11 @@ class TemplateMatch(LabelRegressor):
 
     def _prepare_velocities(self, spectra):
         """Templates of the scan, spread over the labels, and how well they agree with the others."""
-        first = np.linalg.svd(
-            (self.template_labels_ - self.template_labels_.mean(axis=0)) / self.label_scale_,
-            full_matrices=False,
-        )[0][:, 0]
-        order = np.argsort(first, kind="stable")
-        n_chosen = min(N_VELOCITY_TEMPLATES, max(1, len(order) // 2))
-        chosen = order[np.linspace(0, len(order) - 1, n_chosen).astype(int)]
+        n = len(self.templates_)
+        n_chosen = min(N_VELOCITY_TEMPLATES, max(1, n // 2))
+        chosen = spread_rows(self.template_labels_ / self.label_scale_, n_chosen)
         self._velocity_templates = self.templates_[chosen]
-        others = spectra[np.setdiff1d(order, chosen)]
+        others = spectra[np.setdiff1d(np.arange(n), chosen)]
         rv = self._scan(others).rv
         rv = rv[np.isfinite(rv)]
         self.rv_scatter_ = float(1.4826 * np.median(np.abs(rv))) if rv.size else 0.0
@@ -384,13 +381,6 @@ class TemplateMatch(LabelRegressor):
             scan.rv,
             np.hypot(scan.error, self.rv_scatter_),
         )
-
-
-def _mean_known(spectra):
-    """Mean photon variance of each pixel over the stars that know it; 0 without errors."""
-    variance = spectra.variance
-    known = np.isfinite(variance) & (variance > 0)
-    return np.sum(variance, axis=0, where=known) / np.maximum(known.sum(axis=0), 1)
 
 
 def _slopes(flux, labels, scale):

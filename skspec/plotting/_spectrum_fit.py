@@ -45,10 +45,12 @@ class SpectrumFitDisplay:
         model, spectra = unwrap(estimator, X[star])
         if not hasattr(model, "predict_flux"):
             raise TypeError(f"{type(model).__name__} has no predict_flux: it is no forward model.")
-        labels = model.predict_dist(spectra).mean()
-        fitted = model.predict_flux(labels)
         if hasattr(model, "best_fit"):  # shifted, broadened and times its continuum, where fitted
-            fitted = model.best_fit(model.invert(spectra))
+            result = model.invert(spectra)
+            labels, fitted = result.labels, model.best_fit(result)
+        else:
+            labels = model.predict_dist(spectra).mean()
+            fitted = model.predict_flux(labels)
         error = np.sqrt(model.noise_variance(spectra)[0]) if _has_noise(model) else None
         title = ", ".join(
             f"{key} {_short(value)}" for key, value in zip(model.label_names_in_, labels[0])

@@ -138,7 +138,7 @@ class _Grid:
     def __init__(self, wavelength, order):
         self.sight = LineOfSight(wavelength, order)
         self._u = u = np.log(wavelength)
-        self._bounds = self.sight._bounds
+        self._bounds = self.sight.segments
         inside = np.concatenate([np.diff(u[a:b]) for a, b in self._bounds])
         self.step = float(np.median(inside))
         self._starts, self.size = [], 0

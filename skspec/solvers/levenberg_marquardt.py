@@ -103,7 +103,7 @@ def levenberg_marquardt(
             if not left.any():
                 continue
             rows, trial, promised = rows[left], trial[left], promised[left]
-            active, small = running[rows], small[left] & False
+            active, small = running[rows], np.zeros_like(small[left])
         new = evaluate(trial, rows)
         better = active & (new[0] <= chi2[rows])
         for kept, values in zip((x, chi2, gradient, normal), (trial, *new)):

@@ -79,6 +79,8 @@ class LineOfSight:
         Of the uniform grid, in ln(wavelength).
     size : int
         Its length.
+    segments : list of (first, end)
+        Pixels between gaps.
     """
 
     def __init__(self, wavelength, order=None):
@@ -91,9 +93,9 @@ class LineOfSight:
         if order is not None:
             cut |= np.diff(order) != 0
         cuts = np.flatnonzero(cut) + 1
-        self._bounds = list(zip(np.r_[0, cuts], np.r_[cuts, len(self._u)]))
+        self.segments = list(zip(np.r_[0, cuts], np.r_[cuts, len(self._u)]))
         inner = gap[~cut]
-        if len(self._bounds) > len(self._u) // 4:
+        if len(self.segments) > len(self._u) // 4:
             raise ValueError(
                 "Velocities need wavelengths that ascend pixel by pixel (within each echelle order, if "
                 "Spectra(order=...) gives one): sort the pixels."
@@ -101,7 +103,7 @@ class LineOfSight:
         self._uniform = bool(np.ptp(inner) < UNIFORM * np.median(inner))
         self.step = float(np.median(inner) if self._uniform else inner.min() / OVERSAMPLING)
         self._starts, self._ends, end = [], [], 0
-        for a, b in self._bounds:
+        for a, b in self.segments:
             length = (self._u[b - 1] - self._u[a]) / self.step
             self._starts.append(end)
             self._ends.append(end + (b - a if self._uniform else int(np.ceil(length)) + 1))
@@ -117,7 +119,7 @@ class LineOfSight:
         """Fourier transforms (r, F) of spectra (r, P), ready for :meth:`spectra`."""
         rows = np.asarray(rows, dtype=float)
         laid = np.empty((len(rows), self.size))
-        for (a, b), start, end in zip(self._bounds, self._starts, self._ends):
+        for (a, b), start, end in zip(self.segments, self._starts, self._ends):
             part = rows[:, a:b]
             if not self._uniform:
                 at = np.minimum(self._u[a] + self.step * np.arange(end - start), self._u[b - 1])
@@ -138,7 +140,7 @@ class LineOfSight:
         """Index of the first of four B-splines at each pixel, and their values (4, P)."""
         position = np.concatenate(
             [s + (self._u[a:b] - self._u[a]) / self.step
-             for (a, b), s in zip(self._bounds, self._starts)]
+             for (a, b), s in zip(self.segments, self._starts)]
         )  # fmt: skip
         whole = np.floor(position).astype(int)
         t = position - whole
@@ -156,10 +158,10 @@ class LineOfSight:
                 np.take(full, (whole + t - 1) % self.size, axis=-1) * values[t].astype(full.dtype)
                 for t in range(4)
             )
-        if len(self._bounds) == 1:
+        if len(self.segments) == 1:
             return full[..., : len(self._u)]
         return np.concatenate(
-            [full[..., s : s + b - a] for (a, b), s in zip(self._bounds, self._starts)], axis=-1
+            [full[..., s : s + b - a] for (a, b), s in zip(self.segments, self._starts)], axis=-1
         )
 
     def phase(self, shift, dtype=complex):
@@ -179,7 +181,7 @@ class LineOfSight:
         """
         inside = np.empty((len(low), len(self._u)), dtype=bool)
         slack = 1e-9
-        for a, b in self._bounds:
+        for a, b in self.segments:
             u = self._u[a:b]
             inside[:, a:b] = (u - high[:, None] >= u[0] - slack) & (
                 u - low[:, None] <= u[-1] + slack
@@ -193,7 +195,7 @@ class LineOfSight:
         """
         pixels = np.empty((len(shift), len(self._u)), dtype=int)
         inside = np.empty(pixels.shape, dtype=bool)
-        for a, b in self._bounds:
+        for a, b in self.segments:
             u = self._u[a:b]
             at = u + np.asarray(shift)[:, None]
             pixels[:, a:b] = a + np.searchsorted(0.5 * (u[1:] + u[:-1]), at)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
-from scipy.constants import speed_of_light
 from scipy.interpolate import CubicSpline
 
+from skspec.solvers.line_of_sight import C_KMS
+
 __all__ = [
-    "continuum_basis", "inverse_information", "marginal_information", "velocity_derivatives",
-]  # fmt: skip
+    "Continuum",
+    "continuum_basis",
+    "inverse_information",
+    "marginal_information",
+    "nuisance_gradients",
+    "velocity_derivatives",
+]
 
 #: information that rounding alone leaves, as a fraction of what was there
 ROUNDING = 1e-12
@@ -43,7 +49,7 @@ def velocity_derivatives(flux, wavelength, order=None):
     flux, wavelength = np.asarray(flux, dtype=float), np.asarray(wavelength, dtype=float)
     if not np.all(wavelength > 0):
         raise ValueError("wavelength must be positive.")
-    velocity = speed_of_light / 1e3 * np.log(wavelength)
+    velocity = C_KMS * np.log(wavelength)
     first, second = np.zeros(flux.shape), np.zeros(flux.shape)
     for pixels in _segments(velocity, order):
         if len(pixels) < 2:
@@ -61,6 +67,35 @@ def velocity_derivatives(flux, wavelength, order=None):
 
 def _slope(x, values):
     return CubicSpline(x, values, axis=1)(x, 1)
+
+
+def nuisance_gradients(
+    flux, wavelength, order=None, *, rv=False, broadening=False, polynomials=None
+):
+    r"""Derivatives of spectra at rest with respect to everything but labels.
+
+    Parameters
+    ----------
+    flux : ndarray of shape (n, P)
+    wavelength, order
+        As in :func:`velocity_derivatives`.
+    rv, broadening : bool
+        With respect to radial velocity [km/s], and to squared Gaussian width [(km/s)^2].
+    polynomials : ndarray of shape (Q, P), optional
+        Of a multiplicative continuum.
+
+    Returns
+    -------
+    ndarray of shape (n, M, P)
+        In this order.
+    """
+    parts = [np.empty((len(flux), 0, flux.shape[1]))]
+    if rv or broadening:
+        first, second = velocity_derivatives(flux, wavelength, order)
+        parts += [-first[:, None]] * bool(rv) + [0.5 * second[:, None]] * bool(broadening)
+    if polynomials is not None:
+        parts.append(flux[:, None] * polynomials)
+    return np.concatenate(parts, axis=1)
 
 
 def continuum_basis(coordinate, degree: int, order=None) -> np.ndarray:
