@@ -6,7 +6,8 @@ transformer takes a `Spectra` and returns one, errors included; plain arrays giv
 
 from skspec.preprocessing._bad_pixels import BadPixelMasker
 from skspec.preprocessing._continuum import ContinuumNormalizer
+from skspec.preprocessing._echelle import EchelleLayout
 from skspec.preprocessing._label_scaler import LabelScaler
 from skspec.preprocessing._resample import Resampler
 
-__all__ = ["BadPixelMasker", "ContinuumNormalizer", "LabelScaler", "Resampler"]
+__all__ = ["BadPixelMasker", "ContinuumNormalizer", "EchelleLayout", "LabelScaler", "Resampler"]

@@ -99,7 +99,7 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         self.matrix_ = None
         self._n_features_out = self.n_features_in_
         if self.wavelength is not None:
-            self._new_grid = _grid(self.wavelength, "wavelength")
+            self._new_grid = wavelength_grid(self.wavelength, "wavelength")
             if np.any(np.diff(self._new_grid) <= 0):
                 raise ValueError("wavelength, the new grid, must increase.")
             if self.wavelength_ is None:
@@ -114,7 +114,7 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
                 "Resampler does not know the wavelengths of these spectra: pass "
                 "Spectra(flux, wavelength=...), or input_wavelength= for plain arrays."
             )
-        given = _grid(self.input_wavelength, "input_wavelength")
+        given = wavelength_grid(self.input_wavelength, "input_wavelength")
         if len(given) != self.n_features_in_:
             raise ValueError(
                 f"input_wavelength has {len(given)} values for {self.n_features_in_} pixels."
@@ -134,7 +134,7 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         same = np.array_equal(grid, self.wavelength_)
         matrix = self.matrix_ if same else self._operator(grid)
         parts = [
-            _apply(matrix, spectra[stars], self.bad_fraction)
+            resample(matrix, spectra[stars], self.bad_fraction)
             for stars in gen_batches(max(1, len(spectra)), _STARS_AT_ONCE)
         ]
         flux = np.concatenate([part for part, _ in parts])
@@ -149,19 +149,23 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         )
 
     def _operator(self, grid):
-        """Sparse matrix (P', P); rows sum to the fraction of the new pixel that is covered."""
-        order = np.argsort(grid, kind="stable")
-        old = _grid(grid[order], "the wavelength of the spectra")
-        build = {"flux_conserving": _overlap, "linear": _linear, "cubic": _cubic}[self.method]
-        row, column, value = build(old, self._new_grid)
-        shape = (len(self._new_grid), len(old))
-        matrix = csr_array((value, (row, order[column])), shape=shape)
-        matrix.sum_duplicates()
-        matrix.eliminate_zeros()
-        return matrix
+        return resampling_matrix(grid, self._new_grid, self.method)
 
 
-def _grid(values, name):
+def resampling_matrix(grid, new_grid, method):
+    """Sparse matrix (P', P); rows sum to the fraction of the new pixel that is covered."""
+    order = np.argsort(grid, kind="stable")
+    old = wavelength_grid(grid[order], "the wavelength of the spectra")
+    build = {"flux_conserving": _overlap, "linear": _linear, "cubic": _cubic}[method]
+    row, column, value = build(old, new_grid)
+    matrix = csr_array((value, (row, order[column])), shape=(len(new_grid), len(old)))
+    matrix.sum_duplicates()
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def wavelength_grid(values, name):
+    """`values` as a vector of distinct finite wavelengths; `name` is for the complaint."""
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.all(np.isfinite(values)):
         raise ValueError(f"{name} must be a vector of at least two finite wavelengths.")
@@ -170,8 +174,11 @@ def _grid(values, name):
     return values
 
 
-def _apply(matrix, spectra, bad_fraction):
-    """Flux and ivar (n, P') of the new pixels; ivar None where nothing is bad or has errors."""
+def resample(matrix, spectra, bad_fraction, variance_matrix=None):
+    """Flux and ivar (n, P') of the new pixels; ivar None where nothing is bad or has errors.
+
+    `variance_matrix` takes the variances to the new pixels; by default the squares of `matrix`.
+    """
     size = abs(matrix).sum(axis=1)
     missing = np.maximum(1 - matrix.sum(axis=1), 0)
     good = spectra.good
@@ -189,13 +196,16 @@ def _apply(matrix, spectra, bad_fraction):
     flux = np.where(bad, 0.0, flux / covered)
     if spectra.ivar is None and not bad.any():
         return flux, None
+    if variance_matrix is None:
+        variance_matrix = matrix.power(2)
     variance = np.where(good, spectra.variance, 0.0)
-    variance = (matrix.power(2) @ variance.T).T / covered**2
+    variance = (variance_matrix @ variance.T).T / covered**2
     with np.errstate(divide="ignore"):
         return flux, np.where(bad, 0.0, 1 / variance)
 
 
-def _edges(grid):
+def pixel_edges(grid):
+    """Edges (P + 1,) of pixels: half way between their centres."""
     middle = 0.5 * (grid[1:] + grid[:-1])
     return np.concatenate(
         [[1.5 * grid[0] - 0.5 * grid[1]], middle, [1.5 * grid[-1] - 0.5 * grid[-2]]]
@@ -203,7 +213,7 @@ def _edges(grid):
 
 
 def _overlap(old, new):
-    old_edges, new_edges = _edges(old), _edges(new)
+    old_edges, new_edges = pixel_edges(old), pixel_edges(new)
     # between two consecutive edges of either grid lies at most one pixel of each
     edges = np.union1d(old_edges, new_edges)
     centre, width = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
