@@ -10,14 +10,15 @@ from skspec._version import __version__
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra, concatenate
 
-_LAZY = {"predict_dist": "skspec.base", "LabelRegressor": "skspec.base"}
+_LAZY = {name: "skspec.base" for name in ("LabelRegressor", "domain_score", "predict_dist")}
 _SUBPACKAGES = (
     "base", "datasets", "diagnostics", "discriminative", "forward", "metrics", "networks",
     "plotting", "preprocessing", "solvers",
 )  # fmt: skip
 
 __all__ = [
-    "LabelRegressor", "MultivariateNormal", "Spectra", "__version__", "concatenate", "predict_dist",
+    "LabelRegressor", "MultivariateNormal", "Spectra", "__version__", "concatenate", "domain_score",
+    "predict_dist",
 ]  # fmt: skip
 
 

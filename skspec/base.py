@@ -1,4 +1,4 @@
-"""The contract of every method, and `predict_dist`, which reaches through scikit-learn's wrappers.
+"""The contract of every method; `predict_dist` and `domain_score`, which reach through wrappers.
 
 A method is a :class:`LabelRegressor`: a scikit-learn regressor from spectra to stellar labels whose
 one essential verb is ``predict_dist``. Everything else (``predict``, its standard deviation, scores)
@@ -26,7 +26,9 @@ __all__ = [
     "MissingUncertaintyWarning",
     "SpectraEstimator",
     "as_spectra",
+    "domain_score",
     "predict_dist",
+    "star_groups",
 ]
 
 
@@ -160,6 +162,37 @@ def as_spectra(X) -> Spectra:
     return X if isinstance(X, Spectra) else Spectra(X)
 
 
+def star_groups(X, groups=None):
+    """Star that each spectrum belongs to: `groups`, else ``group_id`` or ``star_id`` in ``X.meta``.
+
+    Parameters
+    ----------
+    X : Spectra or array-like of shape (n, P)
+    groups : array-like of shape (n,), optional
+
+    Returns
+    -------
+    ndarray of int of shape (n,), or None
+        None when nothing is known, so that every spectrum is a star of its own.
+
+    Raises
+    ------
+    ValueError
+        When there is not one group per spectrum.
+    """
+    if groups is None:
+        meta = getattr(X, "meta", {})
+        groups = next((meta[key] for key in ("group_id", "star_id") if key in meta), None)
+    if groups is None:
+        return None
+    groups = np.asarray(groups)
+    if groups.shape != (len(X),):
+        raise ValueError(
+            f"groups of shape {groups.shape} for {len(X)} spectra; give the star of each spectrum."
+        )
+    return np.unique(groups, return_inverse=True)[1]
+
+
 def _label_names(y):
     """Column names of a DataFrame, name of a Series; None for anything else."""
     columns = getattr(y, "columns", None)
@@ -200,25 +233,81 @@ def predict_dist(model, X) -> MultivariateNormal:
     )
 
 
-@predict_dist.register
-def _(model: Pipeline, X):
+@singledispatch
+def domain_score(model, X) -> np.ndarray:
+    """How far each spectrum lies from those that `model` was trained on, through any wrapper.
+
+    The unit is the 99th percentile of training stars that the model, or that of a fold, had not been
+    fitted to: of stars like those, 1 in 100 scores above 1. Predictions and error bars of a star
+    that scores several are extrapolations.
+
+    Reaches through the same wrappers as :func:`predict_dist`; others can be registered with
+    ``skspec.base.domain_score.register``.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    X : Spectra or array-like of shape (n, P)
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Larger is further, without limit; NaN for a star without a good pixel.
+
+    Raises
+    ------
+    TypeError
+        When the model, or the last step of it, has no ``domain_score``.
+
+    Examples
+    --------
+    >>> from skspec import domain_score
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.discriminative import ResidualCovarianceRegressor
+    >>> spectra, labels = make_spectra(n_samples=300, n_pixels=200, random_state=0)
+    >>> model = ResidualCovarianceRegressor().fit(spectra[:200], labels[:200])
+    >>> shifted = spectra[200:].replace(flux=np.roll(spectra.flux[200:], 3, axis=1))
+    >>> bool(np.median(domain_score(model, shifted)) > 1 > np.median(domain_score(model, spectra)))
+    True
+    """
+    if hasattr(model, "domain_score"):
+        return model.domain_score(X)
+    raise TypeError(
+        f"{type(model).__name__} does not know how far a spectrum is from its training set: it has "
+        "no domain_score. skspec.discriminative.KernelPCARegressor has one, for example."
+    )
+
+
+def _reach_through(function):
+    """Register the wrappers that hand `X` on and change nothing of the answer."""
+
+    @function.register
+    def _(model: Pipeline, X):
+        check_is_fitted(model)
+        for _, _, transform in model._iter(with_final=False):
+            X = transform.transform(X)
+        return function(model.steps[-1][1], X)
+
+    @function.register
+    def _(model: BaseSearchCV, X):
+        check_is_fitted(model)
+        if not hasattr(model, "best_estimator_"):
+            raise ValueError("The search was run with refit=False: it has no best_estimator_.")
+        return function(model.best_estimator_, X)
+
+    @function.register
+    def _(model: FrozenEstimator, X):
+        return function(model.estimator, X)
+
+
+_reach_through(predict_dist)
+_reach_through(domain_score)
+
+
+@domain_score.register
+def _(model: TransformedTargetRegressor, X):
     check_is_fitted(model)
-    for _, _, transform in model._iter(with_final=False):
-        X = transform.transform(X)
-    return predict_dist(model.steps[-1][1], X)
-
-
-@predict_dist.register
-def _(model: BaseSearchCV, X):
-    check_is_fitted(model)
-    if not hasattr(model, "best_estimator_"):
-        raise ValueError("The search was run with refit=False: it has no best_estimator_.")
-    return predict_dist(model.best_estimator_, X)
-
-
-@predict_dist.register
-def _(model: FrozenEstimator, X):
-    return predict_dist(model.estimator, X)
+    return domain_score(model.regressor_, X)
 
 
 @predict_dist.register

@@ -303,7 +303,7 @@ class MultivariateNormal:
         means = np.stack([dist.mean() for dist in dists])
         with np.errstate(invalid="ignore"):  # stars without information: inf and NaN
             loc = np.tensordot(weights, means, 1)
-            offset = means - loc
+            offset = np.where(np.isfinite(means - loc), means - loc, 0)
             within = np.tensordot(weights, np.stack([dist.cov() for dist in dists]), 1)
             between = np.einsum("m,m...k,m...l->...kl", weights, offset, offset)
         return MultivariateNormal(loc, cov=within + between, label_names=dists[0].label_names)

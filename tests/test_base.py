@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skspec import MultivariateNormal, Spectra, predict_dist
-from skspec.base import MissingUncertaintyWarning, as_spectra
+from skspec import MultivariateNormal, Spectra, domain_score, predict_dist
+from skspec.base import MissingUncertaintyWarning, as_spectra, star_groups
 from skspec.metrics import (
     coverage_error_scorer,
     neg_crps_scorer,
@@ -340,3 +340,49 @@ class _Spy(TransformerMixin, BaseEstimator):
 
 def test_pipelines_hand_spectra_on(data):
     make_pipeline(_Spy(), ContinuumNormalizer(width=1e4), _Spy(), model()).fit(*data)
+
+
+# -- domain score ----------------------------------------------------------------------------------
+
+
+class _Domain(RidgeRegressor):
+    """Mean flux as the score."""
+
+    def domain_score(self, X):
+        return self._validate_predict(X).flux.mean(axis=1)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_domain_score_reaches_through(name, data, monkeypatch):
+    monkeypatch.setattr(RidgeRegressor, "domain_score", _Domain.domain_score, raising=False)
+    spectra, labels = data
+    wrapped = WRAPPERS[name]()
+    with pytest.raises(NotFittedError):
+        domain_score(wrapped, spectra)
+    score = domain_score(wrapped.fit(spectra[:70], labels[:70]), spectra[70:])
+    expected = spectra[70:].flux.mean(axis=1)
+    if "pipeline" in name:  # as the last step sees it
+        expected = ContinuumNormalizer(width=1e4).fit_transform(spectra[70:]).flux.mean(axis=1)
+    assert_allclose(score, expected)
+    assert_array_equal(domain_score(FrozenEstimator(wrapped), spectra[70:]), score)
+
+
+def test_estimators_without_domain_score(data):
+    spectra, labels = data
+    with pytest.raises(TypeError, match="RidgeRegressor does not know how far"):
+        domain_score(RidgeRegressor().fit(spectra, labels), spectra)
+    with pytest.raises(TypeError, match="LinearRegression does not know"):
+        domain_score(make_pipeline(PCA(2), LinearRegression()).fit(spectra, labels), spectra)
+
+
+def test_star_groups(data):
+    spectra = data[0][:4]
+    assert star_groups(spectra) is None
+    assert star_groups(spectra.flux) is None
+    spectra = spectra.replace(meta={"star_id": np.array(["b", "a", "b", "c"])})
+    assert_array_equal(star_groups(spectra), [1, 0, 1, 2])
+    assert_array_equal(star_groups(spectra, [7, 7, 5, 5]), [1, 1, 0, 0])
+    spectra.meta["group_id"] = np.array([3, 3, 3, 1])
+    assert_array_equal(star_groups(spectra), [1, 1, 1, 0])
+    with pytest.raises(ValueError, match=r"groups of shape \(3,\) for 4 spectra"):
+        star_groups(spectra, [0, 1, 2])

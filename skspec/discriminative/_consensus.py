@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from skspec._validation import BaseComposition, fit_context
-from skspec.base import LabelRegressor, predict_dist
+from skspec.base import LabelRegressor, predict_dist, star_groups
 from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
 from skspec.distributions import MultivariateNormal
@@ -96,7 +96,8 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
         pixel. A star outside any of them is left to the other methods; a star that nobody is valid
         for has NaN labels and infinite errors.
     cv : int or cross-validation splitter
-        Folds of the out-of-fold predictions.
+        Folds of the out-of-fold predictions. Spectra of one star (``star_id`` or ``group_id`` in
+        ``X.meta``) are never on both sides.
     n_jobs : int, optional
         Methods and folds fitted in parallel.
 
@@ -189,7 +190,8 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
         targets = pd.Series(y[:, 0], name=self.label_names_in_[0]) if self._y_is_vector else (
             pd.DataFrame(y, columns=self.label_names_in_)
         )  # fmt: skip
-        folds = list(splitter(self.cv, len(y)).split(spectra.flux))
+        groups = star_groups(spectra)
+        folds = list(splitter(self.cv, len(y), groups).split(spectra.flux, groups=groups))
         every = np.arange(len(y))
         tasks = [(every, every[:0]), *folds]
         done = Parallel(n_jobs=self.n_jobs)(

@@ -8,12 +8,13 @@ import numpy as np
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor
+from skspec.base import LabelRegressor, star_groups
+from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
 from skspec.distributions import MultivariateNormal
 from skspec.solvers.gappy_pca import fit_gappy_pca
@@ -25,7 +26,7 @@ MOST_COMPONENTS = 200
 BATCH = 2**23  # numbers of the gradients of a batch of stars, 64 MB
 
 
-class KernelPCARegressor(LabelRegressor):
+class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
     r"""Ridge regression of the labels on kernel principal components (KPCA, Xiang et al. 2017).
 
     Spectra are compared by :math:`k(y, y') = \exp(-\gamma' |y - y'|^2)` with
@@ -48,7 +49,8 @@ class KernelPCARegressor(LabelRegressor):
         Divide each pixel by its standard deviation, which gives weak lines the weight of strong ones
         (and noise that of lines); "auto" takes the better.
     cv : int or cross-validation splitter
-        Folds of the choice and of the out-of-fold errors.
+        Folds of the choice and of the out-of-fold errors. Spectra of one star (``star_id`` or
+        ``group_id`` in ``X.meta``) are never on both sides.
     robust : bool
         Covariance from median absolute deviations and rank correlations, so that a few wrong training
         labels do not widen all errors; False: second moments.
@@ -69,6 +71,8 @@ class KernelPCARegressor(LabelRegressor):
         Linear components that fill bad pixels with what the good ones lead to expect.
     training_variance_ : ndarray of shape (P,)
         Mean photon variance of the training stars; 0 without errors.
+    domain_ : SpectrumDomain
+        Where the training spectra lie, for :meth:`domain_score`.
 
     References
     ----------
@@ -136,13 +140,17 @@ class KernelPCARegressor(LabelRegressor):
         flux = self.filler_.fill(spectra.flux, spectra.good)
         self.training_variance_ = spectra.mean_variance
         targets = (y - y.mean(axis=0)) / np.where(y.std(axis=0) > 0, y.std(axis=0), 1)
-        cv = splitter(self.cv, len(y) // 2)
+        groups = star_groups(spectra)
+        cv = splitter(self.cv, len(y) // 2, groups)
+        if groups is not None:  # what follows sees the flux alone
+            cv = check_cv(list(cv.split(flux, groups=groups)))
         pipeline = self._chosen(flux, targets, cv)
         self.regressor_ = ResidualCovarianceRegressor(
             pipeline, cv=cv, robust=self.robust, n_jobs=self.n_jobs
         )
         self.regressor_.fit(flux, y)
         self.label_covariance_ = self.regressor_.label_covariance_
+        self._fit_domain(spectra)
         return self
 
     def _chosen(self, flux, targets, cv):

@@ -8,19 +8,20 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import check_cv, cross_val_predict
+from sklearn.model_selection import GroupKFold, check_cv, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skspec._validation import HasMethods, fit_context
-from skspec.base import LabelRegressor
+from skspec.base import LabelRegressor, star_groups
+from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import GAUSSIAN_MAD
 
 __all__ = ["ResidualCovarianceRegressor"]
 
 
-class ResidualCovarianceRegressor(LabelRegressor):
+class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
     r"""Any regressor from flux to labels, with the covariance of its cross-validated errors.
 
     The regressor sees standardised labels. Its out-of-fold
@@ -38,7 +39,8 @@ class ResidualCovarianceRegressor(LabelRegressor):
         Regressor of several targets; default: standardised pixels and
         :class:`~sklearn.linear_model.RidgeCV` with ``alphas=logspace(0, 6, 13)``.
     cv : int or cross-validation splitter
-        Folds of the out-of-fold predictions.
+        Folds of the out-of-fold predictions. Spectra of one star (``star_id`` or ``group_id`` in
+        ``X.meta``) are never on both sides.
     robust : bool
         True: covariance from median absolute deviations and rank correlations, blind to outliers
         (and then too small for a test set that has them).
@@ -57,6 +59,8 @@ class ResidualCovarianceRegressor(LabelRegressor):
         Standard deviation of the training labels.
     fill_ : ndarray of shape (P,)
         Median flux of the good training pixels, which replaces bad pixels.
+    domain_ : SpectrumDomain
+        Where the training spectra lie, for :meth:`domain_score`.
 
     See Also
     --------
@@ -112,13 +116,16 @@ class ResidualCovarianceRegressor(LabelRegressor):
         self.label_scale_ = np.where(spread > 0, spread, 1.0)
         targets = self._shaped((y - self._label_mean) / self.label_scale_)
         estimator = clone(self.estimator if self.estimator is not None else _default_estimator())
+        groups = star_groups(spectra)
         predicted = cross_val_predict(
-            estimator, flux, targets, cv=splitter(self.cv, len(y)), n_jobs=self.n_jobs
-        )
+            estimator, flux, targets, groups=groups, cv=splitter(self.cv, len(y), groups),
+            n_jobs=self.n_jobs,
+        )  # fmt: skip
         self.residuals_ = (targets - predicted).reshape(y.shape) * self.label_scale_
         covariance = _robust_covariance if self.robust else _second_moment
         self.label_covariance_ = covariance(self.residuals_)
         self.estimator_ = estimator.fit(flux, targets)
+        self._fit_domain(spectra)
         return self
 
     def predict_dist(self, X) -> MultivariateNormal:
@@ -153,9 +160,19 @@ class ResidualCovarianceRegressor(LabelRegressor):
         return targets[:, 0] if targets.shape[1] == 1 else targets
 
 
-def splitter(cv, most):
-    """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds."""
-    return check_cv(min(cv, most) if isinstance(cv, Integral) else cv)
+def splitter(cv, most, groups=None):
+    """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds.
+
+    With `groups`, a number means folds that keep each star on one side.
+    """
+    if not isinstance(cv, Integral):
+        return check_cv(cv)
+    if groups is None:
+        return check_cv(min(cv, most))
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise ValueError("All spectra are of one star (star_id): folds need at least 2 stars.")
+    return GroupKFold(min(cv, most, n_groups))
 
 
 def _default_estimator():

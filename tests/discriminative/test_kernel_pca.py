@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from skspec import Spectra, domain_score
 from skspec.discriminative import KernelPCARegressor, ResidualCovarianceRegressor
 from skspec.metrics import coverage
 
@@ -71,3 +72,26 @@ def test_what_was_chosen_can_be_given(train, model):
 def test_bad_gamma(train, gamma):
     with pytest.raises(ValueError, match="gamma must be positive"):
         KernelPCARegressor(gamma=gamma).fit(*train)
+
+
+def test_domain_score(train, model, draw_stars):
+    spectra = draw_stars(200, wiggle=1.0, seed=2)[0]
+    ivar = spectra.ivar.copy()
+    ivar[3] = 0
+    score = domain_score(model, spectra.replace(ivar=ivar))
+    assert np.isnan(score[3])
+    assert 0 < np.nanmean(score > 1) < 0.1
+    other = spectra.replace(flux=np.roll(spectra.flux, 1, axis=1))
+    assert np.median(domain_score(model, other)) > 1
+    with pytest.raises(ValueError, match="12 features"):
+        domain_score(model, spectra[:, :12])
+
+
+def test_spectra_of_a_star_are_never_on_both_sides():
+    rng = np.random.default_rng(0)
+    star = rng.permutation(np.repeat(np.arange(20), 5))
+    flux = rng.normal(size=(20, 60))[star] + 0.01 * rng.normal(size=(100, 60))
+    labels = rng.normal(size=(20, 1))[star]
+    honest = KernelPCARegressor(gamma=0.5).fit(Spectra(flux, meta={"star_id": star}), labels)
+    leaky = KernelPCARegressor(gamma=0.5).fit(flux, labels)
+    assert leaky.label_covariance_[0, 0] < 0.1 < 0.5 < honest.label_covariance_[0, 0]

@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
 from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import check_estimator
 
-from skspec import Spectra, predict_dist
+from skspec import Spectra, domain_score, predict_dist
 from skspec.discriminative import ResidualCovarianceRegressor
 from skspec.metrics import coverage
 
@@ -102,3 +102,26 @@ def test_inside_a_search(stars):
     search = GridSearchCV(ResidualCovarianceRegressor(), {"robust": [False, True]}, cv=2)
     dist = predict_dist(search.fit(flux[:100], labels[:100]), flux[:4])
     assert dist.label_names == ["teff", "logg"]
+
+
+def test_spectra_of_a_star_are_never_on_both_sides(stars):
+    """Labels without any relation to the flux, five spectra of each star: only a leak predicts."""
+    rng = np.random.default_rng(0)
+    star = rng.permutation(np.repeat(np.arange(40), 5))
+    flux = rng.normal(size=(40, 60))[star] + 0.01 * rng.normal(size=(200, 60))
+    labels = rng.normal(size=(40, 1))[star]
+    spectra = Spectra(flux, meta={"star_id": star})
+    one = ResidualCovarianceRegressor(LinearRegression()).fit(flux, labels)
+    assert one.label_covariance_[0, 0] < 0.05
+    assert ResidualCovarianceRegressor().fit(spectra, labels).label_covariance_[0, 0] > 0.7
+    with pytest.raises(ValueError, match="All spectra are of one star"):
+        ResidualCovarianceRegressor().fit(spectra[star == 0], labels[star == 0])
+
+
+def test_domain_score(stars):
+    flux, labels = stars
+    model = ResidualCovarianceRegressor().fit(flux[:600], labels[:600])
+    score = domain_score(model, flux[600:])
+    assert score.shape == (300,)
+    assert 0 < np.mean(score > 1) < 0.05
+    assert np.median(domain_score(model, flux[600:, ::-1])) > 1.5
