@@ -14,7 +14,13 @@ from skspec.diagnostics._cramer_rao import (
     cramer_rao_bound,
     efficiency,
 )
-from skspec.diagnostics._format import TextTable, label_tables, method_table, snr_tables
+from skspec.diagnostics._format import (
+    TextTable,
+    attenuation_tables,
+    label_tables,
+    method_table,
+    snr_tables,
+)
 from skspec.diagnostics._information import InformationMap, information_map
 from skspec.diagnostics._methods import Method, available_methods, make_method
 from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
@@ -30,6 +36,7 @@ __all__ = [
     "SyntheticGradients",
     "TextTable",
     "attenuation_slope",
+    "attenuation_tables",
     "available_methods",
     "compare",
     "cramer_rao_bound",

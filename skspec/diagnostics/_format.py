@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["TextTable", "label_tables", "method_table", "snr_tables"]
+__all__ = ["TextTable", "attenuation_tables", "label_tables", "method_table", "snr_tables"]
 
 DASH = "–"
 _MIN_STARS = 5  # stars below which a scatter says nothing
@@ -100,29 +100,42 @@ def method_table(comparison) -> TextTable:
 
 def snr_tables(comparison) -> list[TextTable]:
     """One table per label in the layout of the SLAM paper: S/N in rows, "STD (MAD)" in cells."""
+
+    def cell(values, decimals):
+        std, mad = (_number(value, decimals) for value in values)
+        return f"{std} ({mad})"
+
+    return _snr_layout(comparison, ["std", "mad"], cell, "low", bound=True)
+
+
+def attenuation_tables(comparison) -> list[TextTable]:
+    """One table per label: S/N in rows, the slope of predicted against true labels in cells."""
+    return _snr_layout(comparison, ["slope"], lambda values, _: _number(values[0], 3), 1.0)
+
+
+def _snr_layout(comparison, columns, cell, target, *, bound=False):
+    """Tables with S/N in rows and methods in columns; the first of `columns` is judged."""
     table = comparison.by_snr()
+    names = list(comparison.succeeded)
     tables = []
     for label in comparison.label_names:
         part = table[table["label"] == label]
         if not len(part):
             continue
         decimals = _decimals(part["std"])
-        names = list(comparison.succeeded)
         header = ["S/N", "stars", *(comparison.results[name].title for name in names)]
-        limit = part["bound"].notna().any()
+        limit = bound and part["bound"].notna().any()
         header += ["Cramér-Rao bound"] if limit else []
         rows, best = [], set()
         for row, snr in enumerate(dict.fromkeys(part["snr"])):
             cells = part[part["snr"] == snr].set_index("method").reindex(names)
-            cells.loc[cells["n"] < _MIN_STARS, ["std", "mad"]] = np.nan
+            cells.loc[cells["n"] < _MIN_STARS, columns] = np.nan
+            values = cells[columns].to_numpy(dtype=float)
             text = [snr, f"{cells['n'].max():.0f}"]
-            text += [
-                f"{_number(std, decimals)} ({_number(mad, decimals)})" if np.isfinite(std) else DASH
-                for std, mad in cells[["std", "mad"]].to_numpy()
-            ]
+            text += [cell(v, decimals) if np.isfinite(v[0]) else DASH for v in values]
             text += [_number(cells["bound"].max(), decimals)] if limit else []
             rows.append(text)
-            best |= {(row, 2 + k) for k in _best(cells["std"].to_numpy(dtype=float), "low")}
+            best |= {(row, 2 + k) for k in _best(values[:, 0], target)}
         tables.append(TextTable(label, header, rows, frozenset(best)))
     return tables
 

@@ -32,7 +32,8 @@ def error_table(y_true, y_pred, *, label_names=None, formal_cov=None, slope: boo
     Returns
     -------
     pandas.DataFrame
-        Indexed by label, with the words of :mod:`skspec.metrics`. All errors in label units.
+        Indexed by label, with the words of :mod:`skspec.metrics`; ``slope`` is the
+        :func:`attenuation_slope`. All errors in label units.
     """
     import pandas as pd
 
@@ -155,8 +156,10 @@ def snr_table(y_true, y_pred, snr, *, edges=None, label_names=None, bound=None):
     Returns
     -------
     pandas.DataFrame
-        Columns ``snr``, ``label`` and those of :func:`error_table`; bins without a finite
-        prediction are left out.
+        Columns ``snr``, ``label``, those of :func:`error_table` and ``bound``; bins without a
+        finite prediction are left out. A ``slope`` that sinks below 1 with the S/N is the
+        attenuation of discriminative methods: what the noise hides they replace by the training
+        mean.
     """
     import pandas as pd
 
@@ -167,9 +170,8 @@ def snr_table(y_true, y_pred, snr, *, edges=None, label_names=None, bound=None):
     for name, inside in snr_bins(snr, edges):
         if metrics.n_failed(mean[inside]) == inside.sum():
             continue
-        part = error_table(
-            y_true[inside], y_pred[inside], label_names=label_names, slope=False
-        ).drop(columns="formal_coverage_1")
+        part = error_table(y_true[inside], y_pred[inside], label_names=label_names)
+        part = part.drop(columns="formal_coverage_1")
         part["bound"] = np.nan if sigma is None else _median(sigma[inside])
         rows.append(part.reset_index().assign(snr=name))
     if not rows:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skspec._version import __version__
-from skspec.diagnostics import label_tables, method_table, snr_tables
+from skspec.diagnostics import attenuation_tables, label_tables, method_table, snr_tables
 from skspec.plotting import _report_figures as figures
 from skspec.plotting._report_style import CSS, GLOSSARY
 from skspec.plotting._style import colour
@@ -187,7 +187,15 @@ def _snr_section(comparison):
     caption = "Robust σ in bins of equally many stars; dashed, the Cramér-Rao bound."
     body = "".join(f"<h3>{_name(table.title)}</h3>{_table(table, comparison)}" for table in tables)
     note = '<p class="note">Standard deviation of the errors, in brackets their MAD.</p>'
-    return f"{head}{_image(fig, caption, 'Errors against S/N')}{note}{body}"
+    slopes = "".join(
+        f"<h3>{_name(table.title)}, slope</h3>{_table(table, comparison)}"
+        for table in attenuation_tables(comparison)
+    )
+    slopes = (
+        '<p class="note">Attenuation: the slope of predicted against true labels. Below 1, noisy '
+        f"stars are drawn towards the mean of the training set.</p>{slopes}"
+    )
+    return f"{head}{_image(fig, caption, 'Errors against S/N')}{note}{body}{slopes}"
 
 
 def _calibration(comparison):

@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skspec import Spectra
 from skspec.diagnostics import (
+    attenuation_tables,
     available_methods,
     compare,
     label_tables,
@@ -162,6 +163,14 @@ class TestTextTables:
         table = snr_tables(out)[0]
         assert table.rows[0][:4] == ["200-300", "3", "–", "–"]
         assert not any(row == 0 for row, _ in table.best)
+
+    def test_attenuation_in_rows(self, comparison):
+        table = attenuation_tables(comparison)[0]
+        assert table.header == ["S/N", "stars", "linear", "ridge"]
+        slopes = np.array([row[2:] for row in table.rows], dtype=float)
+        assert slopes[-1, 1] < slopes[0, 1]  # ridge shrinks where the noise is large
+        marked = {(row, column - 2) for row, column in table.best}
+        assert marked >= {(row, abs(pair - 1).argmin()) for row, pair in enumerate(slopes)}
 
     def test_methods(self, comparison):
         rows = method_table(comparison).rows

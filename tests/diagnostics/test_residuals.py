@@ -79,6 +79,13 @@ class TestSNRTable:
         assert list(table.index) == ["200-300", "20-60"]
         assert table.loc["200-300", "bias"] == 1 and table.loc["20-60", "bias"] == 3
 
+    def test_attenuation_of_each_bin(self):
+        snr = np.repeat([250.0, 40.0], 10)
+        truth = np.tile(np.linspace(0, 1, 10), 2)[:, None]
+        pulled = truth * np.repeat([0.98, 0.6], 10)[:, None]
+        table = snr_table(truth, pulled, snr, label_names=["logg"]).set_index("snr")
+        assert_allclose(table.loc[["200-300", "20-60"], "slope"], [0.98, 0.6])
+
     def test_without_snr_is_empty(self):
         table = snr_table(np.zeros((9, 1)), np.zeros((9, 1)), np.full(9, np.nan))
         assert len(table) == 0
