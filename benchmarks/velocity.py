@@ -12,6 +12,7 @@
 
 import argparse
 import time
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -27,10 +28,12 @@ from skspec.diagnostics import cramer_rao_bound
 from skspec.forward import SpectralGP, TheCannon
 from skspec.metrics import robust_std
 from skspec.preprocessing import Resampler
+from skspec.solvers.correlated_noise import residual_correlation
 from skspec.solvers.line_of_sight import C_KMS, LineOfSight, ln_shift
-from skspec.solvers.nuisance import continuum_basis, velocity_derivatives
+from skspec.solvers.nuisance import continuum_basis
 
 MODELS = {"TheCannon": TheCannon, "SpectralGP": SpectralGP}
+LAMOST_CORRELATION = 30  # pixels
 
 # -- recovery --------------------------------------------------------------------------------------
 
@@ -82,7 +85,7 @@ def vacuum(air):
     return air * (1.0000834254 + 0.02406147 / (130 - s2) + 0.00015998 / (38.9 - s2))
 
 
-def miles_model(Model, wavelength, degree=10):
+def miles_model(Model, wavelength, degree=10, **options):
     """Model of MILES dwarfs and giants of 4000 to 8000 K on a vacuum grid, smoothed to R = 1800."""
     with np.load(data_file("miles/miles.npz")) as f:
         air, flux, labels, snr = f["wavelength"], f["flux_norm"], f["labels"], f["snr_est"]
@@ -91,7 +94,9 @@ def miles_model(Model, wavelength, degree=10):
     stars = Spectra(flux, flux_err=1 / snr[keep, None], wavelength=vacuum(air))
     stars = Resampler(wavelength, method="cubic").fit_transform(stars)
     free = {"fit_rv": True, "continuum_degree": degree, "clean_training": 5}
-    return Model(**free).fit(stars, pd.DataFrame(labels[keep], columns=["teff", "logg", "feh"]))
+    return Model(**free, **options).fit(
+        stars, pd.DataFrame(labels[keep], columns=["teff", "logg", "feh"])
+    )
 
 
 def lamost(args):
@@ -119,26 +124,6 @@ def lamost(args):
            "catalogue errors", "converged %"], rows)  # fmt: skip
 
 
-def photon_cov(model, result, stars):
-    """Covariance (n, K + 1, K + 1) of labels and velocity by photon noise alone, [.., rv] last.
-
-    The model's scatter is the same in every visit: it weights the pixels, but does not differ.
-    """
-    flux = model.predict_flux(result.labels)
-    shift = -velocity_derivatives(flux, stars.wavelength)[0]
-    polynomials = continuum_basis(stars.wavelength, model.continuum_degree)
-    columns = np.concatenate(
-        [np.swapaxes(model.flux_jacobian(result.labels), 1, 2), shift[:, None],
-         flux[:, None] * polynomials], axis=1,
-    )  # fmt: skip
-    weight = 1 / model.noise_variance(stars)
-    photon = np.where(stars.good, stars.variance, 0.0)
-    inverse = np.linalg.inv((columns * weight[:, None]) @ np.swapaxes(columns, 1, 2))
-    middle = (columns * (weight**2 * photon)[:, None]) @ np.swapaxes(columns, 1, 2)
-    kept = model.label_pivot_.size + 1
-    return (inverse @ middle @ inverse)[:, :kept, :kept]
-
-
 def repeats(args):
     """Differences between successive visits of a star."""
     if not (data_file("miles/miles.npz") and data_file("lamost_repeats/lamost_repeats.npz")):
@@ -151,27 +136,41 @@ def repeats(args):
     order = np.lexsort((mjd, group))
     same = group[order[1:]] == group[order[:-1]]
     first, second = order[:-1][same], order[1:][same]
-    for name, Model in MODELS.items():
-        model = miles_model(Model, wavelength[part])
+    print("correlation of differences between visits with that 1, 2, 3 pixels away: "
+          + slashed(noise_correlation(stars, first, second), "{:.2f}"))  # fmt: skip
+    for (name, Model), broadening in product(MODELS.items(), (False, True)):
+        model = miles_model(Model, wavelength[part], fit_broadening=broadening)
         result = model.invert(stars)
         usable = result.converged & ~result.at_bound.any(axis=1)
-        one, two = (rows_[usable[first] & usable[second]] for rows_ in (first, second))
+        pairs = np.stack([first, second])[:, usable[first] & usable[second]]
         value = np.column_stack([result.labels, result.rv])
-        moved = np.column_stack([result.labels, result.rv + pipeline])
-        photon = np.diagonal(photon_cov(model, result, stars), axis1=1, axis2=2)
-        formal = result.formal_dist.std() ** 2
-        total = np.column_stack([result.dist.std() ** 2, result.rv_std**2])
-        for what, variance in (("photons", photon), ("formal", formal), ("total", total)):
-            k = variance.shape[1]
-            pull = (value[one, :k] - value[two, :k]) / np.sqrt(variance[one] + variance[two])
+        moved = result.rv + pipeline
+        formal = result.formal_dist.std()
+        counted = model.set_params(correlation_length=LAMOST_CORRELATION).invert(stars)
+        total = np.column_stack([result.dist.std(), result.rv_std])
+        for what, std in (("formal, independent pixels", formal),
+                          ("formal, correlated pixels", counted.formal_dist.std()),
+                          ("total", total)):  # fmt: skip
+            k = std.shape[1]
+            pull = (value[pairs[0], :k] - value[pairs[1], :k]) / np.hypot(*std[pairs])
             spread = 1.4826 * np.median(np.abs(pull), axis=0)
-            rows.append([name, what, len(one), slashed(spread, "{:.2f}"),
-                         slashed(np.sqrt(np.median(variance, axis=0)))])  # fmt: skip
-        gone = moved[one, -1] - moved[two, -1]
-        print(f"{name}: velocities of visits, pipeline's shift included, differ by "
-              f"{1.4826 * np.median(np.abs(gone)):.1f} km/s (robust)")  # fmt: skip
+            rows.append([name, "free" if broadening else "no", what, pairs.shape[1],
+                         slashed(spread, "{:.2f}"), slashed(np.median(std, axis=0))])  # fmt: skip
+        gone = 1.4826 * np.median(np.abs(moved[pairs[0]] - moved[pairs[1]]))
+        print(f"{name}, broadening {'free' if broadening else 'not fitted'}: velocities of visits, "
+              f"pipeline's shift included, differ by {gone:.1f} km/s (robust)")  # fmt: skip
     table("Successive visits of LAMOST stars: robust scatter of differences over their errors",
-          ["method", "errors", "pairs", "pull: Teff/logg/[Fe/H]/rv", "errors"], rows)  # fmt: skip
+          ["method", "broadening", "errors", "pairs", "pull: Teff/logg/[Fe/H]/rv", "errors"],
+          rows)  # fmt: skip
+
+
+def noise_correlation(stars, first, second):
+    """Of neighbouring pixels, from differences of visits, which hold no star."""
+    good = stars.good[first] & stars.good[second]
+    variance = np.where(good, stars.variance[first] + stars.variance[second], 1.0)
+    z = np.where(good, stars.flux[first] - stars.flux[second], 0.0) / np.sqrt(variance)
+    rho = residual_correlation(np.clip(z, -5, 5), LAMOST_CORRELATION)
+    return np.median(rho / (1 - np.arange(rho.shape[1]) / rho.shape[1]), axis=0)[1:4]
 
 
 # -- speed -----------------------------------------------------------------------------------------

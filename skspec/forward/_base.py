@@ -75,6 +75,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Levenberg-Marquardt steps at most.
     tol : float
         Squared length of a step, in formal sigma, below which a star has converged.
+    correlation_length : int
+        Pixels over which the noise of a spectrum may be correlated, as resampling leaves it: formal
+        errors then count the autocorrelation of each star's own residuals. 0: pixels are independent.
     ivar : {"auto", "require", "ignore"}
         Take flux errors where they are given, insist on them, or leave them aside (bad pixels stay
         bad).
@@ -108,6 +111,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         "n_starts": [Interval(Integral, 1, None, closed="left")],
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
+        "correlation_length": [Interval(Integral, 0, None, closed="left")],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
 
@@ -453,7 +457,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         step = min(batch_rows(spectra.shape[1]), batch_rows(rank**2))
         options = {
             "n_starts": self.n_starts, "max_iter": self.max_steps, "tol": self.tol,
-            "loss": self.loss,
+            "loss": self.loss, "correlation_length": self.correlation_length,
         }  # fmt: skip
         parts = []
         for start in range(0, len(spectra), step):
@@ -463,7 +467,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 continue
             weight = 1.0 / self._variance(part)
             parts.append(minimise(
-                model, part.flux, weight, self._candidates, self._lower, self._upper, **options
+                model, part.flux, weight, self._candidates, self._lower, self._upper,
+                order=spectra.order, **options
             ))  # fmt: skip
         return self._result(type(parts[0]).concatenate(parts))
 

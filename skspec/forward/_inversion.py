@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from skspec.solvers.correlated_noise import correlated_information
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt
 
 __all__ = [
@@ -138,7 +139,7 @@ class LabelFit:
     x : ndarray of shape (n, K)
         Scaled labels.
     fisher : ndarray of shape (n, K, K)
-        ``J^T W J`` there.
+        ``J^T W J`` there; less what correlated residuals cost, where these are counted.
     chi2 : ndarray of shape (n,)
     converged : ndarray of bool of shape (n,)
     n_iter, n_good : ndarray of int of shape (n,)
@@ -249,7 +250,10 @@ def _is_outer(weight, level, shape):
     return True
 
 
-def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_iter, tol, loss):
+def minimise(
+    model, flux, weight, candidates, lower, upper, *, n_starts, max_iter, tol, loss,
+    correlation_length=0, order=None,
+):  # fmt: skip
     """Labels that minimise chi2 for a batch of stars.
 
     Parameters
@@ -263,6 +267,10 @@ def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_ite
     n_starts, max_iter : int
     tol : float
     loss : {"linear", "soft_l1", "huber"}
+    correlation_length : int
+        Pixels over which the residuals of a star may be correlated.
+    order : ndarray of int of shape (P,), optional
+        Pixels of different orders are independent.
 
     Returns
     -------
@@ -283,6 +291,8 @@ def minimise(model, flux, weight, candidates, lower, upper, *, n_starts, max_ite
     n_iter = race.n_iter[star, best] + steps
     if loss != "linear":
         _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss)
+    if correlation_length:
+        fisher = _correlated(model, flux, weight, x, loss, correlation_length, order)
     return LabelFit(x, fisher, chi2, converged, n_iter, np.sum(weight > 0, axis=1))
 
 
@@ -341,8 +351,24 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
     chi2[:] = np.einsum("np,np,np->n", weight, flux - predicted, flux - predicted)
 
 
+def _correlated(model, flux, weight, x, loss, length, order):
+    """Information (n, K, K) left where the residuals of each star are correlated."""
+    basis, fisher = model.basis, np.empty((*x.shape, x.shape[1]))
+    step = batch_rows(4 * flux.shape[1] * (x.shape[1] + 1))
+    for start in range(0, len(x), step):
+        rows = slice(start, start + step)
+        phi, slope = model.features(x[rows], derivative=True)
+        residual = flux[rows] - (basis.reference + basis.reduce(phi) @ basis.flux)
+        root = np.sqrt(weight[rows] * influence(residual**2 * weight[rows], loss))
+        jacobian = (basis.reduce(slope, is_derivative=True) @ basis.flux) * root[:, None]
+        fisher[rows] = correlated_information(jacobian, residual * root, length, order)
+    return fisher
+
+
 def influence(z2, loss):
     """Derivative of the loss with respect to the squared residual in units of sigma."""
+    if loss == "linear":
+        return np.ones_like(z2)
     if loss == "soft_l1":
         return 1.0 / np.sqrt(1.0 + z2)
     return 1.0 / np.maximum(np.sqrt(z2), 1.0)

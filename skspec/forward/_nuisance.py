@@ -29,6 +29,7 @@ from skspec.forward._inversion import (
     minimise,
 )
 from skspec.forward._polynomial import Monomials
+from skspec.solvers.correlated_noise import correlated_information
 from skspec.solvers.cross_correlation import velocity_scan
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
@@ -320,7 +321,9 @@ class NuisanceModel:
         )
         return NuisanceFit.concatenate(parts)
 
-    def _minimise(self, flux, photon, relative, *, n_starts, max_iter, tol, loss):
+    def _minimise(
+        self, flux, photon, relative, *, n_starts, max_iter, tol, loss, correlation_length
+    ):
         level, curve = self._level(flux, photon), np.ones((1, 1))
         flux = np.where(np.isfinite(photon), flux, 0.0) / level
         photon = photon / level**2
@@ -356,6 +359,8 @@ class NuisanceModel:
         made, continuum = self._observed(p, shift, flux, weight)
         if loss != "linear":
             chi2 = np.einsum("np,np->n", weight, (flux - made) ** 2)
+        if correlation_length:
+            fisher = self._correlated(p, shift, flux, robust, correlation_length)
         continuum = level * continuum
         n_good = np.sum(weight > 0, axis=1)
         return self._result(p, shift, fisher, chi2, converged, n_iter, n_good, continuum)
@@ -401,6 +406,21 @@ class NuisanceModel:
             chi2[at] -= np.where(done[at], length2, 0.0)
             p[at] = np.clip(here - step, lower, upper)
         return p, chi2, fisher, done
+
+    def _correlated(self, p, shift, flux, weight, length):
+        """Information (n, M, M) left where the residuals of each star are correlated."""
+        fisher = np.empty((*p.shape, p.shape[1]))
+        for start in range(0, len(p), CHUNK):
+            at = slice(start, start + CHUNK)
+            rows, root = self._rows(p[at], shift[at]).astype(float), np.sqrt(weight[at])
+            made, jacobian, curve = rows[:, 0], rows[:, 1:] * root[:, None], 1.0
+            if self.continuum is not None:
+                coef, _ = self.continuum.solve(made, flux[at], weight[at])
+                curve = coef @ self.continuum.polynomials
+                jacobian = self.continuum.project_out(jacobian * curve[:, None], made * root)
+            residual = (flux[at] - curve * made) * root
+            fisher[at] = correlated_information(jacobian, residual, length, self.order)
+        return fisher
 
     def _box(self):
         lower, upper = [self.lower], [self.upper]

@@ -60,7 +60,8 @@ class SLAM(ForwardModel):
         Largest violation of the optimality conditions, in standardised flux.
     n_jobs : int, optional
         Workers over chunks of pixels; any joblib backend (`joblib.parallel_config`).
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
+    correlation_length, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -136,6 +137,7 @@ class SLAM(ForwardModel):
         n_starts=4,
         max_steps=50,
         tol=1e-8,
+        correlation_length=0,
         ivar="auto",
     ):
         self.C = C
@@ -157,6 +159,7 @@ class SLAM(ForwardModel):
         self.n_starts = n_starts
         self.max_steps = max_steps
         self.tol = tol
+        self.correlation_length = correlation_length
         self.ivar = ivar
 
     def _fit_flux(self, x, spectra, context):

@@ -56,7 +56,8 @@ class SpectralGP(ForwardModel):
         Largest number of basis functions. A smooth kernel needs far fewer.
     random_state : int, RandomState instance or None, default=0
         Chooses the stars of the search.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
+    correlation_length, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -125,6 +126,7 @@ class SpectralGP(ForwardModel):
         n_starts=4,
         max_steps=50,
         tol=1e-8,
+        correlation_length=0,
         ivar="auto",
     ):
         self.mean_degree = mean_degree
@@ -143,6 +145,7 @@ class SpectralGP(ForwardModel):
         self.n_starts = n_starts
         self.max_steps = max_steps
         self.tol = tol
+        self.correlation_length = correlation_length
         self.ivar = ivar
 
     # -- learning ----------------------------------------------------------------------------------

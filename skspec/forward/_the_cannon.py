@@ -60,7 +60,8 @@ class TheCannon(ForwardModel):
     warm_start : bool, default=False
         Start a regularised fit from the coefficients of the last one: set `regularization` to ever
         smaller values and fit again to follow the path.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
+    correlation_length, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -126,6 +127,7 @@ class TheCannon(ForwardModel):
         n_starts=4,
         max_steps=50,
         tol=1e-8,
+        correlation_length=0,
         ivar="auto",
     ):
         self.degree = degree
@@ -148,6 +150,7 @@ class TheCannon(ForwardModel):
         self.n_starts = n_starts
         self.max_steps = max_steps
         self.tol = tol
+        self.correlation_length = correlation_length
         self.ivar = ivar
 
     def _label_scaler(self):

@@ -63,7 +63,8 @@ class ThePayne(ForwardModel):
         Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None, default=None
         Of the held-out stars, the initial weights and the batches.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol, ivar
+    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
+    correlation_length, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -149,6 +150,7 @@ class ThePayne(ForwardModel):
         n_starts=4,
         max_steps=50,
         tol=1e-8,
+        correlation_length=0,
         ivar="auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -174,6 +176,7 @@ class ThePayne(ForwardModel):
         self.n_starts = n_starts
         self.max_steps = max_steps
         self.tol = tol
+        self.correlation_length = correlation_length
         self.ivar = ivar
 
     # -- training ----------------------------------------------------------------------------------

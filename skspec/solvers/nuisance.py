@@ -171,8 +171,23 @@ class Continuum:
         normal : ndarray of shape (n, Q, Q)
         """
         weighted = weight * np.asarray(model, dtype=float)
+        normal = self._normal(weighted, model)
+        right = (weighted * flux) @ self.polynomials.T
+        return np.linalg.solve(normal, right[..., None])[..., 0], normal
+
+    def project_out(self, rows, model):
+        """What is left of rows (n, M, P) that no polynomial times the model (n, P) can imitate.
+
+        Both in units of the noise.
+        """
+        right = (rows * model[:, None]) @ self.polynomials.T
+        coef = np.linalg.solve(self._normal(model, model), np.swapaxes(right, 1, 2))
+        return rows - (np.swapaxes(coef, 1, 2) @ self.polynomials) * model[:, None]
+
+    def _normal(self, weighted, model):
+        """Normal matrices (n, Q, Q) of the coefficients."""
         size = len(self.polynomials)
-        normal = np.zeros((len(flux), size, size))
+        normal = np.zeros((len(weighted), size, size))
         first, second = self._pairs
         normal[:, first, second] = (weighted * model) @ self._products.T
         normal[:, second, first] = normal[:, first, second]
@@ -180,8 +195,7 @@ class Continuum:
         least = ROUNDING * diagonal.max(axis=1, keepdims=True, initial=0.0)
         ridge = np.where(diagonal > least, ROUNDING * diagonal, 1.0)
         normal[:, np.arange(size), np.arange(size)] += ridge
-        right = (weighted * flux) @ self.polynomials.T
-        return np.linalg.solve(normal, right[..., None])[..., 0], normal
+        return normal
 
 
 def _segments(coordinate, order):
