@@ -12,12 +12,15 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skspec import Spectra, predict_dist
+from skspec import Spectra, domain_score, predict_dist
 from skspec.base import MissingUncertaintyWarning
 from skspec.discriminative import (
+    CalibratedRegressor,
     ConsensusRegressor,
+    DeepEnsembleRegressor,
     KernelPCARegressor,
     ResidualCovarianceRegressor,
+    SpectralCNN,
 )
 from skspec.forward import (
     SLAM,
@@ -66,7 +69,23 @@ REGRESSORS = {
         ),
         {"kpca4__gamma": [2.0, 4.0]},
     ),
+    "SpectralCNN": (
+        SpectralCNN(
+            "wide", architecture_params={"hidden": (24, 16), "dropout": 0.0}, max_iter=40,
+            batch_size=16, learning_rate_init=0.01, random_state=0,
+        ),
+        {"covariance": ["diagonal", "full"]},
+    ),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
+    "CalibratedRegressor": (
+        CalibratedRegressor(TheCannon(1), cv=3), {"method": ["scale", "conformal"]}
+    ),
+    "DeepEnsembleRegressor": (
+        DeepEnsembleRegressor(
+            ResidualCovarianceRegressor(cv=3), 3, max_samples=0.95, random_state=0
+        ),
+        {"max_samples": [0.5, 0.95]},
+    ),
 }
 FORWARD = [name for name, (model, _) in REGRESSORS.items() if isinstance(model, ForwardModel)]
 PARALLEL = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "n_jobs")]
@@ -524,6 +543,20 @@ def test_a_star_without_a_good_pixel(name, fitted, test):
         assert np.isnan(result.reduced_chi2[blind]).all()
         assert result.converged[~blind].all()
         assert np.isfinite(result.chi2[~blind]).all()
+
+
+@every_regressor
+def test_spectra_of_another_kind_are_far_from_the_training_set(name, fitted, draw_stars):
+    model = fitted[name]
+    if not hasattr(model, "domain_score"):
+        pytest.skip("no domain score")
+    stars, _ = draw_stars(60, seed=9)
+    shifted = stars.replace(flux=np.roll(stars.flux, 5, axis=1))
+    usual, unusual = domain_score(model, stars), domain_score(model, shifted)
+    assert np.mean(usual < 1) > 0.8
+    assert np.median(unusual) > 1
+    nothing = stars[:2].replace(ivar=np.zeros_like(stars.ivar[:2]))
+    assert np.isnan(domain_score(model, nothing)).all()
 
 
 @every_forward_model

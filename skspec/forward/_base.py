@@ -32,6 +32,7 @@ from skspec.spectra import Spectra
 __all__ = ["ForwardModel"]
 
 BOX_MARGIN = 0.1  # the box of the inversion exceeds the training range by this fraction of it
+USUAL = 0.99  # share of training stars whose chi2 says nothing against them
 N_NEIGHBOURS = 10  # training stars that define "near the training set" (Ho et al. 2017)
 #: pixel errors below this fraction of the flux are not believed
 VARIANCE_FLOOR = 1e-6**2
@@ -185,7 +186,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                     break
                 keep &= ~drop
         self.training_outliers_ = np.flatnonzero(~keep)
-        self._local_model_cov = None
+        self._local_model_cov = self._usual_chi2 = None
+        if errors is not None:
+            self._usual_chi2 = _usual(errors.reduced_chi2[keep])
         if self.label_covariance:
             self._local_model_cov = LocalCovariance.around(x[keep], x, errors)
         self._prepare_inversion(x[keep])
@@ -499,6 +502,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         return InversionResult(
             dist, formal[:, kept, kept], model_cov[:, kept, kept], chi2, reduced, n_good,
             fit.converged & ~blind, at_bound & ~blind[:, None], inside & ~blind, fit.n_iter,
+            None if self._usual_chi2 is None else reduced / self._usual_chi2,
             **self._nuisance_result(fit, total, blind),
         )  # fmt: skip
 
@@ -578,6 +582,30 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         """Labels of each star with their total covariance: ``invert(X).dist``."""
         return self.invert(X).dist
 
+    def domain_score(self, X) -> np.ndarray:
+        """How badly the best model spectrum fits: ``invert(X).domain_score``, above 1 for 1 % at most.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Reduced chi2 in units of the 99th percentile of training stars that the model had not seen.
+
+        Raises
+        ------
+        ValueError
+            When the model was fitted with ``label_covariance=False``: no star was held out.
+        """
+        check_is_fitted(self)
+        if self._usual_chi2 is None:
+            raise ValueError(
+                "domain_score needs training stars that were held out: fit with label_covariance=True."
+            )
+        return self.invert(X).domain_score
+
 
 class _TrainingSpectra(Spectra):
     """Spectra that compute their variance only once; they live no longer than a fit."""
@@ -593,6 +621,12 @@ class _TrainingSpectra(Spectra):
         variance = super().variance
         variance.flags.writeable = False
         return variance
+
+
+def _usual(reduced_chi2):
+    """The 99th percentile of what is known; NaN where nothing is."""
+    known = reduced_chi2[np.isfinite(reduced_chi2)]
+    return np.quantile(known, USUAL) if known.size else np.nan
 
 
 def _mean_square(values, good):

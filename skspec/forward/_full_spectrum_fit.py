@@ -203,6 +203,10 @@ class FullSpectrumFit(LabelRegressor):
         """Labels of each star with their total covariance: ``invert(X).dist``."""
         return self.invert(X).dist
 
+    def domain_score(self, X) -> np.ndarray:
+        """How badly the best model spectrum fits (n,); see :meth:`ForwardModel.domain_score`."""
+        return self.model_.domain_score(self._validate_predict(X))
+
     def predict_flux(self, labels) -> np.ndarray:
         """Model spectra (m, P) of labels (m, K), without polynomial, at rest."""
         return self.model_.predict_flux(labels)

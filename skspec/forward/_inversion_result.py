@@ -34,6 +34,9 @@ class InversionResult:
     inside_training : ndarray of bool of shape (n,)
         Whether there are training stars nearby; outside, the model extrapolates.
     n_iter : ndarray of int of shape (n,)
+    domain_score : ndarray of shape (n,) or None
+        `reduced_chi2` in units of the 99th percentile of training stars that the model had not seen;
+        None where that was not measured.
     rv, rv_std : ndarray of shape (n,) or None
         Radial velocity, positive when receding, and its total error [km/s]; None if not fitted.
     broadening, broadening_std : ndarray of shape (n,) or None
@@ -57,6 +60,7 @@ class InversionResult:
     at_bound: np.ndarray
     inside_training: np.ndarray
     n_iter: np.ndarray
+    domain_score: np.ndarray | None = None
     rv: np.ndarray | None = None
     rv_std: np.ndarray | None = None
     broadening: np.ndarray | None = None
@@ -80,7 +84,7 @@ class InversionResult:
         formal = self.formal_dist.std()
         for k, name in enumerate(self.dist.label_names):
             frame[f"{name}_formal_std"] = formal[:, k]
-        fitted = ("rv", "rv_std", "broadening", "broadening_std")
+        fitted = ("domain_score", "rv", "rv_std", "broadening", "broadening_std")
         flags = tuple(name for name in fitted if getattr(self, name) is not None)
         flags += ("chi2", "reduced_chi2", "n_good", "converged", "inside_training", "n_iter")
         return frame.assign(

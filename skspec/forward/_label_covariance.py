@@ -53,12 +53,15 @@ class LabelErrors:
         Stars with any good pixel.
     first_order : ndarray of shape (n, M), optional
         Gauss-Newton steps: the errors without curvature, by which `outliers` judges. Default: `error`.
+    reduced_chi2 : ndarray of shape (n,), optional
+        Of the residuals that are left after the Gauss-Newton step; NaN without degrees of freedom.
     """
 
     error: np.ndarray
     formal: np.ndarray
     informed: np.ndarray
     first_order: np.ndarray | None = None
+    reduced_chi2: np.ndarray | None = None
 
     @property
     def formal_variance(self):
@@ -88,7 +91,8 @@ class LabelErrorSum:
         self.information = np.zeros((n, n_columns, n_columns))
         self.score = np.zeros((n, n_columns))
         self.curvature = np.zeros((n, n_labels, n_labels))
-        self.informed = np.zeros(n, dtype=bool)
+        self.chi2 = np.zeros(n)
+        self.n_good = np.zeros(n, dtype=int)
 
     def add(self, rows, weight, residual, jacobian, curvature):
         """Add some pixels of some stars.
@@ -109,7 +113,8 @@ class LabelErrorSum:
         self.curvature[rows] += curvature(weight * residual)
         self.information[rows] += weighted @ np.swapaxes(jacobian, 1, 2)
         self.score[rows] += (weighted @ residual[:, :, None])[..., 0]
-        self.informed[rows] |= (weight > 0).any(axis=1)
+        self.chi2[rows] += np.einsum("nb,nb,nb->n", weight, residual, residual)
+        self.n_good[rows] += np.sum(weight > 0, axis=1)
 
     def __iadd__(self, other: LabelErrorSum):
         self.put(slice(None), other)
@@ -120,7 +125,8 @@ class LabelErrorSum:
         self.information[rows] += other.information
         self.score[rows] += other.score
         self.curvature[rows] += other.curvature
-        self.informed[rows] |= other.informed
+        self.chi2[rows] += other.chi2
+        self.n_good[rows] += other.n_good
 
     def errors(self, n_kept=None) -> LabelErrors:
         """Errors of all stars, of the labels and of `n_kept` parameters in all (default: all)."""
@@ -137,9 +143,12 @@ class LabelErrorSum:
         white /= np.maximum(value, LEAST_CURVATURE)[..., None]
         error = (np.swapaxes(inverse, 1, 2) @ vector @ white)[..., 0]
         first_order = (formal @ self.score[..., None])[..., 0]
+        chi2 = self.chi2 - np.einsum("nk,nk->n", first_order, self.score)
+        freedom = self.n_good - n_columns
+        reduced = np.where(freedom > 0, chi2 / np.maximum(freedom, 1), np.nan)
         kept = slice(n_kept)
         return LabelErrors(
-            error[:, kept], formal[:, kept, kept], self.informed, first_order[:, kept]
+            error[:, kept], formal[:, kept, kept], self.n_good > 0, first_order[:, kept], reduced
         )
 
 

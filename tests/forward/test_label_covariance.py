@@ -305,3 +305,30 @@ def test_cleaning_a_clean_set_removes_next_to_nothing(name, draw_stars):
     more = new(name, clean_training=2.0, clean_rounds=3).fit(spectra, labels).training_outliers_
     assert 5 < len(one) < len(more)
     assert set(one) <= set(more)
+
+
+def test_reduced_chi2_is_that_of_the_best_fit():
+    """Residuals less what the labels explain, per degree of freedom, in whatever pieces they come."""
+    rng = np.random.default_rng(3)
+    jacobian, residual = rng.normal(size=(4, 2, 50)), rng.normal(size=(4, 50))
+    weight = rng.uniform(0.5, 2, size=(4, 50))
+    weight[:, 10] = 0.0
+    weight[3, 2:] = 0.0
+    total = LabelErrorSum(4, 2)
+    for part in (slice(0, 20), slice(20, 50)):
+        total.add(
+            slice(None), weight[:, part], residual[:, part], jacobian[:, :, part], lambda pull: 0.0
+        )
+    got = total.errors().reduced_chi2
+    for star in range(3):
+        root = np.sqrt(weight[star])
+        left = np.linalg.lstsq((jacobian[star] * root).T, residual[star] * root)[1]
+        assert_allclose(got[star], left[0] / 47, rtol=1e-4)
+    assert np.isnan(got[3])
+
+
+def test_domain_score_needs_stars_held_out(draw_stars):
+    model = TheCannon(label_covariance=False).fit(*draw_stars(60))
+    assert model.invert(draw_stars(5)[0]).domain_score is None
+    with pytest.raises(ValueError, match="label_covariance=True"):
+        model.domain_score(draw_stars(5)[0])
