@@ -4,7 +4,9 @@ Each display has ``from_estimator`` and ``from_predictions`` and draws on given 
 figure. matplotlib is imported when something is drawn.
 """
 
+from skspec.plotting._attention import AttentionMapDisplay
 from skspec.plotting._coverage import CoverageDisplay
+from skspec.plotting._echelle import EchelleDisplay
 from skspec.plotting._flux_trend import FluxTrendDisplay
 from skspec.plotting._information import InformationMapDisplay
 from skspec.plotting._methods import MethodsDisplay
@@ -12,16 +14,20 @@ from skspec.plotting._one_to_one import OneToOneDisplay
 from skspec.plotting._pixel_error import PixelErrorDisplay
 from skspec.plotting._report import write_report
 from skspec.plotting._residual_snr import ResidualSNRDisplay
+from skspec.plotting._sigma import SigmaDisplay
 from skspec.plotting._spectrum_fit import SpectrumFitDisplay
 
 __all__ = [
+    "AttentionMapDisplay",
     "CoverageDisplay",
+    "EchelleDisplay",
     "FluxTrendDisplay",
     "InformationMapDisplay",
     "MethodsDisplay",
     "OneToOneDisplay",
     "PixelErrorDisplay",
     "ResidualSNRDisplay",
+    "SigmaDisplay",
     "SpectrumFitDisplay",
     "write_report",
 ]

@@ -1,0 +1,110 @@
+"""Stated errors and true spread, along a label."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skspec.base import predict_dist
+from skspec.plotting._residual_snr import _binned, _robust_sigma
+from skspec.plotting._style import INK, colour, label_text, panels, styled
+
+__all__ = ["SigmaDisplay"]
+
+
+class SigmaDisplay:
+    """Estimated standard deviation and spread of the residuals against the true label.
+
+    A panel per label. Honest errors follow the spread everywhere, not only on average.
+
+    Parameters
+    ----------
+    y_true : ndarray of shape (n, K)
+        True labels.
+    error : ndarray of shape (n, K)
+        Predicted minus true labels.
+    std : ndarray of shape (n, K)
+        Estimated standard deviations.
+    label_names : list of str
+    name : str or None
+        Method, for the title.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes of shape (K,)
+    figure_ : matplotlib Figure
+    """
+
+    def __init__(self, y_true, error, std, *, label_names, name=None):
+        self.y_true = y_true
+        self.error = error
+        self.std = std
+        self.label_names = label_names
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+        """Predict `X` with a fitted estimator and hold its errors against `y`."""
+        names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
+        dist = predict_dist(estimator, X)
+        return cls.from_predictions(y, dist, label_names=names, name=name, ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(cls, y_true, dist, *, label_names=None, name=None, ax=None, **kwargs):
+        """Hold the distributions `dist` against true labels."""
+        if not hasattr(dist, "log_prob"):
+            raise TypeError("SigmaDisplay needs distributions, as predict_dist returns them.")
+        names = label_names or dist.label_names
+        names = names or [f"label_{k}" for k in range(dist.n_labels)]
+        y_true = np.asarray(y_true, dtype=float).reshape(dist.mean().shape)
+        display = cls(y_true, dist.mean() - y_true, dist.std(), label_names=names, name=name)
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, ax=None, *, color=None, points=True):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes or array of K Axes, optional
+            Default: a new figure.
+        color : colour, optional
+            Of the estimated errors.
+        points : bool
+            Also the estimated error of every star.
+
+        Returns
+        -------
+        SigmaDisplay
+        """
+        color = color or colour(0)
+        known = np.isfinite(self.error + self.std).all(axis=1)
+        if not known.any():
+            raise ValueError("No star has a finite prediction and error.")
+        with styled():
+            self.axes_ = panels(ax, len(self.label_names))
+            for k, axes in enumerate(self.axes_):
+                self._panel(axes, k, known, color, points)
+            self.axes_[0].legend(loc="upper right", borderaxespad=0.1)
+            if self.name:
+                self.axes_[0].set_title(self.name)
+        self.figure_ = self.axes_[0].figure
+        return self
+
+    def _panel(self, axes, k, known, color, points):
+        truth, error, std = (part[known, k] for part in (self.y_true, self.error, self.std))
+        if points:
+            look = {"ms": 4, "alpha": 0.45, "mew": 0, "rasterized": len(truth) > 2000}
+            axes.plot(truth, std, ".", color=color, **look)
+        where, stated = _binned(truth, std, _root_mean_square)
+        _, spread = _binned(truth, error, _robust_sigma)
+        axes.plot(where, stated, marker="o", ms=4.5, color=color, label="estimated σ")
+        axes.plot(
+            where, spread, marker="s", ms=4.5, color=INK, ls="--", label="spread of residuals"
+        )
+        ceiling = max(np.max(stated), np.max(spread), np.quantile(std, 0.98))
+        axes.set_ylim(0, 1.35 * ceiling)  # room for the legend
+        axes.set_xlabel(f"true {label_text(self.label_names[k], unit=True)}")
+        axes.set_ylabel(f"σ of {label_text(self.label_names[k], unit=True)}")
+
+
+def _root_mean_square(std):
+    return np.sqrt(np.mean(std**2))
