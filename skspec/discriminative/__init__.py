@@ -3,13 +3,17 @@
 :class:`ResidualCovarianceRegressor` gives any scikit-learn regressor error bars.
 """
 
+from skspec.discriminative._calibrated import CalibratedRegressor
 from skspec.discriminative._consensus import ConsensusRegressor, ConsensusResult
+from skspec.discriminative._deep_ensemble import DeepEnsembleRegressor
 from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 
 __all__ = [
+    "CalibratedRegressor",
     "ConsensusRegressor",
     "ConsensusResult",
+    "DeepEnsembleRegressor",
     "KernelPCARegressor",
     "ResidualCovarianceRegressor",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GroupKFold, check_cv, cross_val_predict
+from sklearn.model_selection import GroupKFold, KFold, check_cv, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -160,19 +160,20 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
         return targets[:, 0] if targets.shape[1] == 1 else targets
 
 
-def splitter(cv, most, groups=None):
+def splitter(cv, most, groups=None, *, shuffle=False):
     """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds.
 
     With `groups`, a number means folds that keep each star on one side.
     """
     if not isinstance(cv, Integral):
         return check_cv(cv)
+    order = {"shuffle": True, "random_state": 0} if shuffle else {}
     if groups is None:
-        return check_cv(min(cv, most))
+        return KFold(min(cv, most), **order)
     n_groups = len(np.unique(groups))
     if n_groups < 2:
         raise ValueError("All spectra are of one star (star_id): folds need at least 2 stars.")
-    return GroupKFold(min(cv, most, n_groups))
+    return GroupKFold(min(cv, most, n_groups), **order)
 
 
 def _default_estimator():
