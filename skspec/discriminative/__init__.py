@@ -8,6 +8,7 @@ from skspec.discriminative._consensus import ConsensusRegressor, ConsensusResult
 from skspec.discriminative._deep_ensemble import DeepEnsembleRegressor
 from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.discriminative._spectral_cnn import SpectralCNN
 
 __all__ = [
     "CalibratedRegressor",
@@ -16,4 +17,5 @@ __all__ = [
     "DeepEnsembleRegressor",
     "KernelPCARegressor",
     "ResidualCovarianceRegressor",
+    "SpectralCNN",
 ]

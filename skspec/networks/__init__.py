@@ -3,18 +3,32 @@
 from importlib import import_module
 from importlib.util import find_spec
 
+from skspec.networks._flux_scaler import FluxScaler
 from skspec.networks._perceptron import ACTIVATIONS, Perceptron
+from skspec.networks._split import split_stars
 
 _LAZY = {
+    "AttentionNetwork": "_architectures",
+    "ConvolutionalAutoencoder": "_autoencoder",
     "DenseNetwork": "_modules",
+    "Dropout": "_architectures",
+    "FreshNoise": "_fresh_noise",
+    "GaussianHead": "_gaussian",
+    "GaussianLoss": "_gaussian",
+    "ResidualNetwork": "_architectures",
+    "SpectralNetwork": "_spectral_network",
+    "StarNet": "_architectures",
     "WeightedLoss": "_modules",
+    "WideNetwork": "_architectures",
     "fit_network": "_training",
     "resolve_device": "_training",
 }
 
 __all__ = [
-    "ACTIVATIONS", "DenseNetwork", "Perceptron", "WeightedLoss", "can_train", "fit_network",
-    "resolve_device",
+    "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
+    "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron", "ResidualNetwork",
+    "SpectralNetwork", "StarNet", "WeightedLoss", "WideNetwork", "can_train", "fit_network",
+    "resolve_device", "split_stars",
 ]  # fmt: skip
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from skorch import NeuralNetRegressor
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 __all__ = ["fit_network", "resolve_device"]
+
+#: of the "plateau" schedule: epochs without a better validation loss, then the factor of the rate
+PLATEAU = {"patience": 5, "factor": 0.3}
 
 
 def resolve_device(device: str) -> str:
@@ -47,6 +50,12 @@ def fit_network(
     n_threads=None,
     seed=0,
     optimizer=torch.optim.Adam,
+    schedule="cosine",
+    clip_norm=None,
+    augment=None,
+    amp=False,
+    compile=False,
+    state=None,
     on_epoch: Callable = lambda: None,
     **parameters,
 ):
@@ -56,7 +65,9 @@ def fit_network(
     ----------
     module, criterion : torch module classes
     train, valid : tuple of (inputs, target, ...)
-        Arrays with a row per star. One target goes to the criterion as it is, several as a tuple.
+        Arrays with a row per star. Inputs may be a dict of such arrays, which are then named arguments
+        of the module. One target goes to the criterion as it is, several as a tuple. Without a
+        validation set (None) training ends in its last state.
     n_epochs : int
         The learning rate falls to zero over so many, along a cosine.
     batch_size : int
@@ -71,6 +82,21 @@ def fit_network(
     seed : int
         Of initial weights and batches. Torch's own generators are left as they were.
     optimizer : torch optimizer class
+    schedule : {"cosine", "one_cycle", "plateau", None}
+        Of the learning rate. "one_cycle" rises to it during the first tenth and then falls along a
+        cosine; "plateau" takes 0.3 of it after 5 epochs without a better validation loss; None leaves
+        it.
+    clip_norm : float or None
+        Largest norm of the gradient of a step.
+    augment : callable or None
+        Called with the inputs of each training batch, tensors on the device; returns those that the
+        module gets.
+    amp : bool
+        Products in bfloat16.
+    compile : bool or str
+        Compile the module, by torch's default or the backend named.
+    state : dict or None
+        State of a module to start from.
     on_epoch : callable
         Called after each epoch.
     **parameters
@@ -79,34 +105,87 @@ def fit_network(
     Returns
     -------
     NeuralNetRegressor
-        With the trained `module_` in evaluation mode and `history`.
+        With the trained `module_` in evaluation mode and `history`; it holds none of the data.
     """
-    train, valid = (_dataset(arrays, device) for arrays in (train, valid))
-    stop = _Stop(patience=patience, load_best=True, threshold=0.0)
+    train, valid = (part and _Rows(part, device) for part in (train, valid))
     n_steps = n_epochs * _n_batches(len(train), batch_size)
-    schedule = LRScheduler("CosineAnnealingLR", T_max=n_steps, step_every="batch")
-    net = NeuralNetRegressor(
+    net = (_MixedPrecision if amp else NeuralNetRegressor)(
         module, criterion=criterion, optimizer=optimizer, lr=learning_rate, device=device,
-        train_split=predefined_split(valid), iterator_train=_Batches, iterator_valid=_Batches,
-        iterator_train__generator=np.random.default_rng(seed), batch_size=batch_size,
-        callbacks=[("stop", stop), ("schedule", schedule)], callbacks__print_log=None, verbose=0,
-        **parameters,
+        train_split=valid and predefined_split(valid), iterator_train=_Batches,
+        iterator_valid=_Batches, iterator_train__generator=np.random.default_rng(seed),
+        iterator_train__augment=augment, batch_size=batch_size, callbacks__print_log=None,
+        callbacks=_callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm), verbose=0,
+        compile=bool(compile), **_backend(compile), **parameters,
     )  # fmt: skip
     # asking for the state of a GPU would start it, where only the CPU is wanted
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=gpus), _threads(n_threads):
         torch.manual_seed(seed)
         net.initialize()
+        if state is not None:
+            _plain(net.module_).load_state_dict(state)
         net.notify("on_train_begin", X=train, y=None)
         for _ in range(n_epochs):  # skorch's own loop would take Ctrl-C for the end of training
             net.fit_loop(train, epochs=1)
             on_epoch()
-            if dict(net.callbacks_)["stop"].stopped:
+            if valid and dict(net.callbacks_)["stop"].stopped:
                 break
         net.notify("on_train_end", X=train, y=None)
-    net.module_.eval()
+    return _at_rest(net)
+
+
+def _callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm):
+    """skorch callbacks, by name."""
+    out = []
+    if valid:
+        out.append(("stop", _Stop(patience=patience, load_best=True, threshold=0.0)))
+    if schedule == "cosine":
+        falling = LRScheduler("CosineAnnealingLR", T_max=n_steps, step_every="batch")
+        out.append(("schedule", falling))
+    elif schedule == "one_cycle":
+        cycle = LRScheduler(
+            torch.optim.lr_scheduler.OneCycleLR, max_lr=learning_rate, total_steps=n_steps + 1,
+            pct_start=0.1, step_every="batch",
+        )  # fmt: skip
+        out.append(("schedule", cycle))
+    elif schedule == "plateau":
+        monitor = "valid_loss" if valid else "train_loss"
+        plateau = LRScheduler("ReduceLROnPlateau", monitor=monitor, **PLATEAU)
+        out.append(("schedule", plateau))
+    if clip_norm is not None:
+        out.append(("clip", GradientNormClipping(clip_norm)))
+    return out
+
+
+def _backend(compile):
+    return {"compile__backend": compile} if isinstance(compile, str) else {}
+
+
+def _plain(module):
+    """The module inside a compiled one."""
+    return getattr(module, "_orig_mod", module)
+
+
+def _at_rest(net):
+    """The net without data, moments of the optimizer and compiled code: small, and it pickles."""
+    net.module_ = _plain(net.module_).eval()
+    net.compile, net.train_split = False, None
+    net.optimizer_.state.clear()
+    net.optimizer_.zero_grad()
+    net.iterator_train__augment = None
     net.iterator_valid = DataLoader  # to predict from any data
     return net
+
+
+class _MixedPrecision(NeuralNetRegressor):
+    """Products of the module in bfloat16, its output and the loss in single precision."""
+
+    def infer(self, x, **fit_params):
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+            out = super().infer(x, **fit_params)
+        if torch.is_tensor(out):
+            return out.float()
+        return tuple(part if part is None else part.float() for part in out)
 
 
 @contextmanager
@@ -119,9 +198,26 @@ def _threads(number):
         torch.set_num_threads(before)
 
 
-def _dataset(arrays, device):
-    # a copy: torch may not share memory with the caller
-    return TensorDataset(*(torch.tensor(a, dtype=torch.float32, device=device) for a in arrays))
+class _Rows(Dataset):
+    """Inputs (an array or a dict of them) and targets on the device, as copies in float32."""
+
+    def __init__(self, arrays, device):
+        def copied(array):  # torch may not share memory with the caller
+            return torch.tensor(array, dtype=torch.float32, device=device)
+
+        inputs, *targets = arrays
+        named = isinstance(inputs, Mapping)
+        self.inputs = {k: copied(a) for k, a in inputs.items()} if named else copied(inputs)
+        self.targets = [copied(target) for target in targets]
+
+    def __len__(self):
+        return len(self.targets[0])
+
+    def __getitem__(self, rows):
+        inputs = self.inputs
+        named = isinstance(inputs, dict)
+        inputs = {k: a[rows] for k, a in inputs.items()} if named else inputs[rows]
+        return inputs, _one_or_tuple([target[rows] for target in self.targets])
 
 
 def _n_batches(n, batch_size):
@@ -129,23 +225,23 @@ def _n_batches(n, batch_size):
 
 
 class _Batches:
-    """Batches of tensors that already lie on the device; shuffled if a generator is given."""
+    """Batches of data that already lie on the device; shuffled if a generator is given."""
 
-    def __init__(self, dataset, batch_size, generator=None):
-        self.tensors, self.generator = dataset.tensors, generator
+    def __init__(self, dataset, batch_size, generator=None, augment=None):
+        self.dataset, self.generator = dataset, generator
+        self.augment = augment or (lambda inputs: inputs)
         self.n_batches = _n_batches(len(dataset), batch_size)
 
     def __iter__(self):
-        inputs, *targets = self.tensors
-        rows = np.arange(len(inputs))
+        rows = np.arange(len(self.dataset))
         if self.generator is not None and self.n_batches > 1:
             self.generator.shuffle(rows)
+        device = self.dataset.targets[0].device
         for part in np.array_split(rows, self.n_batches):
-            if len(part) == len(inputs):
-                yield inputs, _one_or_tuple(targets)
-                continue
-            part = torch.from_numpy(part).to(inputs.device)
-            yield inputs[part], _one_or_tuple([target[part] for target in targets])
+            whole = len(part) == len(rows)
+            part = slice(None) if whole else torch.from_numpy(part).to(device)
+            inputs, targets = self.dataset[part]
+            yield self.augment(inputs), targets
 
 
 def _one_or_tuple(targets):

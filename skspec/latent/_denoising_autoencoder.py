@@ -1,0 +1,238 @@
+"""DenoisingAutoencoder: what a network expects a noisy spectrum to be."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._validation import Interval, StrOptions, fit_context
+from skspec.networks import FluxScaler
+from skspec.preprocessing._base import SpectraTransformer
+
+__all__ = ["DenoisingAutoencoder"]
+
+BATCH = 256  # stars denoised at once
+
+
+class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
+    r"""Takes the noise out of spectra like those it was trained on.
+
+    A convolutional autoencoder :math:`g` is fitted to give back spectra :math:`x` to which fresh noise
+    :math:`\epsilon` is added in every step,
+
+    .. math:: \min \sum_i |g(x_i + \epsilon_i) - x_i|^2,
+
+    over good pixels, through a layer of `n_latent` numbers. Train it on synthetic spectra, or on those
+    of high S/N: noise that the training spectra have themselves is learned along with them.
+
+    Parameters
+    ----------
+    n_latent : int
+        Numbers that a spectrum is squeezed into.
+    snr : float, (low, high) or "ivar"
+        S/N per pixel of the noisy spectra, drawn log-uniformly for each star and step (stars that are
+        noisier stay as they are), or the errors of the spectra, which then are taken to be noise-free.
+    width : int
+        Filters of the first convolution.
+    learning_rate_init : float
+        Of AdamW; falls to zero along a cosine.
+    weight_decay : float
+    max_iter : int
+        Epochs at most.
+    batch_size : int
+        Stars per step.
+    n_iter_no_change : int
+        Stop after so many epochs without a better validation loss.
+    validation_fraction : float
+        Of the stars, held out to stop in time and to choose the best state.
+    clip_norm : float or None
+        Largest norm of a gradient.
+    device : str
+        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
+    random_state : int, RandomState instance or None
+        Of the held-out stars, initial weights, batches and noise.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNetRegressor
+        The trained network.
+    scaler_ : FluxScaler
+        From spectra to the input of the network, and back.
+    history_ : dict of ndarray
+        ``train_loss``, ``valid_loss`` and ``dur`` [s] of every epoch.
+    n_iter_ : int
+        Epochs.
+    device_ : str
+
+    Raises
+    ------
+    ImportError
+        From ``fit``, without PyTorch and skorch (``pip install skspec[nn]``).
+    ValueError
+        With fewer than 3 stars, or when every pixel is bad.
+
+    See Also
+    --------
+    skspec.discriminative.SpectralCNN : Takes one as its ``denoiser``.
+
+    Notes
+    -----
+    ``transform`` leaves `ivar` as it is. The denoised flux is less noisy than that says, but its errors
+    are those of the network, common to all pixels: they must not be averaged. Bad pixels get a flux,
+    and stay bad.
+
+    References
+    ----------
+    Vincent et al. 2008, ICML, 1096.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.latent import DenoisingAutoencoder
+    >>> clean, _ = make_spectra(n_samples=300, n_pixels=64, snr=None, random_state=0)
+    >>> model = DenoisingAutoencoder(8, snr=10, width=8, learning_rate_init=0.003, max_iter=60,
+    ...                              random_state=0).fit(clean[:250])
+    >>> noise = np.random.default_rng(0).normal(scale=0.1, size=(50, 64))
+    >>> left = model.transform(clean[250:].flux + noise) - clean[250:].flux
+    >>> bool(left.std() < 0.6 * noise.std())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_latent": [Interval(Integral, 1, None, closed="left")],
+        "snr": [Interval(Real, 0, None, closed="neither"), tuple, list, StrOptions({"ivar"})],
+        "width": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, n_latent=100, *, snr=(20.0, 100.0), width=32, learning_rate_init=0.001,
+        weight_decay=0.01, max_iter=100, batch_size=64, n_iter_no_change=30,
+        validation_fraction=0.1, clip_norm=1.0, device="auto", random_state=None,
+    ):  # fmt: skip
+        self.n_latent = n_latent
+        self.snr = snr
+        self.width = width
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.clip_norm = clip_norm
+        self.device = device
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Spectra with as little noise as there are.
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        from skspec.networks import FreshNoise, resolve_device, split_stars
+
+        spectra, _ = self._validate_spectra(X, reset=True)
+        if not spectra.good.any():
+            raise ValueError("Every pixel of every training spectrum is bad (ivar is 0).")
+        self.device_ = resolve_device(self.device)
+        rng = check_random_state(self.random_state)
+        fresh = FreshNoise(self.snr)
+        train, valid = split_stars(spectra, self.validation_fraction, rng)
+        self.scaler_ = FluxScaler(spectra[train], rng)
+        seed = int(rng.randint(2**31 - 1))
+        parts = [self._arrays(spectra[rows], fresh) for rows in (train, valid)]
+        parts[1] = (fresh.once(parts[1][0], seed), *parts[1][1:])  # one draw for all epochs
+        with fit_task(self, X, y, 1) as context:
+            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
+            self._train(*parts, fresh, seed, epochs)
+            for _ in epochs:
+                """Those that early stopping saved."""
+        return self
+
+    def _arrays(self, spectra, fresh):
+        """Inputs, and the flux wanted with the weight of each pixel."""
+        x = self.scaler_.tensor(spectra)
+        good = self.scaler_.image(spectra[:, self.scaler_.pixels].good)
+        inputs = {"x": x} | fresh.inputs(self.scaler_, spectra)
+        return inputs, x[:, : good.shape[1]], good
+
+    def _train(self, train, valid, fresh, seed, epochs):
+        from torch.optim import AdamW
+
+        from skspec.networks import ConvolutionalAutoencoder, WeightedLoss, fit_network
+
+        self.net_ = fit_network(
+            ConvolutionalAutoencoder, WeightedLoss, train, valid,
+            n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
+            learning_rate=self.learning_rate_init, patience=self.n_iter_no_change, optimizer=AdamW,
+            clip_norm=self.clip_norm, augment=fresh, on_epoch=lambda: next(epochs, None),
+            optimizer__weight_decay=self.weight_decay, module__shape=self.scaler_.shape,
+            module__n_latent=self.n_latent, module__width=self.width,
+        )  # fmt: skip
+        keys = ("train_loss", "valid_loss", "dur")
+        self.history_ = {key: np.array(self.net_.history[:, key]) for key in keys}
+        self.n_iter_ = len(self.history_["dur"])
+        if not np.isfinite(self.history_["valid_loss"]).any():
+            raise ValueError(
+                "The training of the network diverged: lower learning_rate_init="
+                f"{self.learning_rate_init}."
+            )
+
+    def _transform(self, spectra):
+        used = self.scaler_.pixels
+        flux = np.array(spectra.flux)
+        for rows, image in self._batches(spectra, self.net_.module_):
+            flux[rows, used] = self.scaler_.flux(image)
+        blind = ~spectra.good.any(axis=1)
+        flux[blind] = spectra.flux[blind]
+        ivar = spectra.ivar
+        if not used.all():
+            ivar = np.where(used, np.inf if ivar is None else ivar, 0.0)
+        return spectra.replace(flux=flux, ivar=ivar)
+
+    def encode(self, X):
+        """The numbers that each spectrum is squeezed into.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n, n_latent)
+        """
+        check_is_fitted(self)
+        spectra, _ = self._validate_spectra(X, reset=False)
+        return np.concatenate([z for _, z in self._batches(spectra, self.net_.module_.encode)])
+
+    def _batches(self, spectra, function):
+        """Rows, and `function` of the network's input of these."""
+        import torch
+
+        device = next(self.net_.module_.parameters()).device
+        for start in range(0, len(spectra), BATCH):
+            rows = slice(start, start + BATCH)
+            x = torch.from_numpy(self.scaler_.tensor(spectra[rows])).to(device)
+            with torch.inference_mode():
+                yield rows, function(x).cpu().numpy()
