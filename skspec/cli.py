@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 __all__ = ["main"]
@@ -112,6 +113,7 @@ def _fraction(text):
 
 def _compare(args):
     _check(args)
+    from skspec.base import star_groups
     from skspec.diagnostics import available_methods, compare, make_method
 
     known = available_methods()
@@ -135,7 +137,7 @@ def _compare(args):
         try:
             comparison = compare(
                 methods, spectra, labels,
-                cv=args.cv, test_size=args.test_size or 0.2, groups=_groups(spectra),
+                cv=args.cv, test_size=args.test_size or 0.2, groups=star_groups(spectra),
                 reference=reference, titles=titles,
                 settings=_settings(args, names, data), random_state=args.seed, out=args.out,
                 progress=progress,
@@ -246,10 +248,6 @@ def _known_labels(ranges, names):
             raise UserError(f"--label-range {name}: no such label; there are {', '.join(names)}")
 
 
-def _groups(spectra):
-    return next((spectra.meta[key] for key in ("group_id", "star_id") if key in spectra.meta), None)
-
-
 def _n_train(n_stars, args):
     share = 1 - 1 / args.cv if args.cv else 1 - (args.test_size or 0.2)
     return int(share * n_stars)
@@ -301,12 +299,7 @@ def _print_tables(comparison):
 
 
 def _plain_table(table, title):
-    rows = [table.header, *table.rows]
-    width = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
-    print(f"\n{title}")
-    for row in rows:
-        cells = [row[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(row[1:], width[1:]))]
-        print("  " + "  ".join(cells).rstrip())
+    print(f"\n{replace(table, title=title)}")
 
 
 def _rich_table(table, title):

@@ -2,10 +2,16 @@
 
 :func:`compare` runs several methods on the same stars and returns a :class:`Comparison`;
 :func:`cramer_rao_bound` gives the physical limit and :func:`efficiency` how close a method comes;
+:func:`calibration_report` tells whether error bars hold what they promise;
 :func:`information_map` shows which pixels know a label;
 :func:`error_table` and :func:`snr_table` tabulate errors in the layout of the SLAM paper.
 """
 
+from skspec.diagnostics._calibration import (
+    CalibrationReport,
+    calibration_report,
+    interval_coverage,
+)
 from skspec.diagnostics._compare import compare, star_splits, unwrap
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import (
@@ -27,6 +33,7 @@ from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bi
 from skspec.diagnostics._synthetic_gradients import SyntheticGradients
 
 __all__ = [
+    "CalibrationReport",
     "Comparison",
     "CramerRaoBound",
     "Efficiency",
@@ -38,11 +45,13 @@ __all__ = [
     "attenuation_slope",
     "attenuation_tables",
     "available_methods",
+    "calibration_report",
     "compare",
     "cramer_rao_bound",
     "efficiency",
     "error_table",
     "information_map",
+    "interval_coverage",
     "label_tables",
     "make_method",
     "method_table",

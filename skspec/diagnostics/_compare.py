@@ -325,12 +325,13 @@ def _labelled(spectra, labels, groups, snr):
             f"Only {len(star)} of {len(spectra)} stars have all labels ({', '.join(names)}) and a "
             f"good pixel; a comparison needs at least {MIN_STARS}."
         )
-    snr = _snr(spectra) if snr is None else np.asarray(snr, dtype=float)
+    snr = known_snr(spectra) if snr is None else np.asarray(snr, dtype=float)
     groups = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1][star]
     return spectra[star], labels[star], names, star, groups, snr[star]
 
 
-def _snr(spectra):
+def known_snr(spectra):
+    """S/N of each star: that in ``meta`` where it is finite, else from the flux errors."""
     known = np.asarray(next((spectra.meta[k] for k in _SNR_KEYS if k in spectra.meta), np.nan))
     if known.shape == (len(spectra),) and np.isfinite(known).any():
         return np.where(np.isfinite(known), known, np.nan)

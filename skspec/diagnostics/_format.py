@@ -46,6 +46,15 @@ class TextTable:
     rows: list[list[str]]
     best: frozenset = frozenset()
 
+    def __str__(self) -> str:
+        rows = [self.header, *self.rows]
+        width = [max(len(row[k]) for row in rows) for k in range(len(self.header))]
+        lines = [self.title]
+        for row in rows:
+            cells = [row[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(row[1:], width[1:]))]
+            lines.append("  " + "  ".join(cells).rstrip())
+        return "\n".join(lines)
+
 
 def label_tables(comparison) -> list[TextTable]:
     """One table per label: methods in rows, metrics in columns."""
@@ -60,7 +69,7 @@ def label_tables(comparison) -> list[TextTable]:
 
 def _label_table(comparison, label, part):
     shown = [column for column in _COLUMNS if part[column[0]].notna().any()]
-    decimals = _decimals(part["robust_std"])
+    decimals = decimals_of(part["robust_std"])
     rows = [[comparison.results[name].title] for name in part["method"]]
     best = set()
     for column, (key, _, kind, target) in enumerate(shown, start=1):
@@ -75,7 +84,7 @@ def _label_table(comparison, label, part):
         limit = _finite_median(comparison.bound.std()[:, comparison.label_names.index(label)])
         at = [key for key, *_ in shown].index("robust_std") + 1
         cells = [""] * (len(shown) + 1)
-        cells[0], cells[at] = "Cramér-Rao bound", _number(limit, decimals)
+        cells[0], cells[at] = "Cramér-Rao bound", number(limit, decimals)
         rows.append(cells)
     return TextTable(label, ["method", *(c[1] for c in shown)], rows, frozenset(best))
 
@@ -92,8 +101,8 @@ def method_table(comparison) -> TextTable:
         row = joint.loc[name]
         rows.append([
             result.title, _significant(row["fit_seconds"]), _significant(row["stars_per_second"]),
-            f"{row['n_failed']:.0f} of {len(result.mean)}", _number(row["nll_joint"], 2),
-            _number(row["eta_vec"], 3),
+            f"{row['n_failed']:.0f} of {len(result.mean)}", number(row["nll_joint"], 2),
+            number(row["eta_vec"], 3),
         ])  # fmt: skip
     return TextTable("methods", header, rows)
 
@@ -102,7 +111,7 @@ def snr_tables(comparison) -> list[TextTable]:
     """One table per label in the layout of the SLAM paper: S/N in rows, "STD (MAD)" in cells."""
 
     def cell(values, decimals):
-        std, mad = (_number(value, decimals) for value in values)
+        std, mad = (number(value, decimals) for value in values)
         return f"{std} ({mad})"
 
     return _snr_layout(comparison, ["std", "mad"], cell, "low", bound=True)
@@ -110,7 +119,7 @@ def snr_tables(comparison) -> list[TextTable]:
 
 def attenuation_tables(comparison) -> list[TextTable]:
     """One table per label: S/N in rows, the slope of predicted against true labels in cells."""
-    return _snr_layout(comparison, ["slope"], lambda values, _: _number(values[0], 3), 1.0)
+    return _snr_layout(comparison, ["slope"], lambda values, _: number(values[0], 3), 1.0)
 
 
 def _snr_layout(comparison, columns, cell, target, *, bound=False):
@@ -122,7 +131,7 @@ def _snr_layout(comparison, columns, cell, target, *, bound=False):
         part = table[table["label"] == label]
         if not len(part):
             continue
-        decimals = _decimals(part["std"])
+        decimals = decimals_of(part["std"])
         header = ["S/N", "stars", *(comparison.results[name].title for name in names)]
         limit = bound and part["bound"].notna().any()
         header += ["Cramér-Rao bound"] if limit else []
@@ -133,7 +142,7 @@ def _snr_layout(comparison, columns, cell, target, *, bound=False):
             values = cells[columns].to_numpy(dtype=float)
             text = [snr, f"{cells['n'].max():.0f}"]
             text += [cell(v, decimals) if np.isfinite(v[0]) else DASH for v in values]
-            text += [_number(cells["bound"].max(), decimals)] if limit else []
+            text += [number(cells["bound"].max(), decimals)] if limit else []
             rows.append(text)
             best |= {(row, 2 + k) for k in _best(values[:, 0], target)}
         tables.append(TextTable(label, header, rows, frozenset(best)))
@@ -156,7 +165,7 @@ def _best(values, target):
 def _cell(value, kind, decimals):
     if kind == "percent":
         return DASH if not np.isfinite(value) else f"{100 * value:.0f} %"
-    return _number(value, {"label": decimals, "two": 2, "three": 3, "eta": 2}[kind])
+    return number(value, {"label": decimals, "two": 2, "three": 3, "eta": 2}[kind])
 
 
 def _eta(value, low, high):
@@ -167,7 +176,7 @@ def _eta(value, low, high):
     return f"{value:.3f} ({low:.3f}–{high:.3f})"
 
 
-def _number(value, decimals):
+def number(value, decimals):
     if not np.isfinite(value):
         return DASH
     text = f"{value:.{decimals}f}"
@@ -184,7 +193,7 @@ def _significant(value):
     return f"{rounded:,.{min(decimals, 3)}f}".replace(",", " ")
 
 
-def _decimals(values):
+def decimals_of(values):
     """Decimals that leave the typical value three figures."""
     typical = _finite_median(np.abs(np.asarray(values, dtype=float)))
     if not np.isfinite(typical) or typical == 0:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec import metrics
 from skspec.base import predict_dist
+from skspec.diagnostics import calibration_report, interval_coverage, unwrap
 from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
 __all__ = ["CoverageDisplay"]
@@ -13,13 +13,16 @@ __all__ = ["CoverageDisplay"]
 #: not the colours of methods: a line here is a label
 _SHADES = ("#22262b", "#7a4fb5", "#b07d0b", "#2f7f86", "#a23b54", "#6b6b6b")
 _DASHES = ("-", "--", "-.", ":")
+_LEVELS = np.linspace(0.1, 0.9, 9)
 
 
 class CoverageDisplay:
     """Nominal against observed coverage, and the histogram of the probability integral transform.
 
     Above the diagonal, errors are too wide; below, too narrow. A flat histogram is calibrated, a
-    hollow one (piled up at 0 and 1) is over-confident, a slope is a bias.
+    hollow one (piled up at 0 and 1) is over-confident, a slope is a bias. Dots are the model's own
+    intervals where it has some besides those of its Gaussian: the conformal ones of a
+    :class:`~skspec.discriminative.CalibratedRegressor`.
 
     Parameters
     ----------
@@ -27,6 +30,10 @@ class CoverageDisplay:
         Probability integral transform of the true labels.
     formal_pit : ndarray of shape (n, K) or None
         The same with the formal errors alone, drawn thin.
+    joint_pit : ndarray of shape (n,) or None
+        The same of all labels at once, from the Mahalanobis distance.
+    intervals : ndarray of shape (9, K) or None
+        Coverage of ``predict_interval`` at levels of 0.1, 0.2... 0.9.
     label_names : list of str
     name : str or None
         Method, for the title.
@@ -38,9 +45,13 @@ class CoverageDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, pit, *, formal_pit=None, label_names, name=None):
+    def __init__(
+        self, pit, *, formal_pit=None, joint_pit=None, intervals=None, label_names, name=None
+    ):
         self.pit = pit
         self.formal_pit = formal_pit
+        self.joint_pit = joint_pit
+        self.intervals = intervals
         self.label_names = label_names
         self.name = name
 
@@ -48,18 +59,24 @@ class CoverageDisplay:
     def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
         """Predict `X` with a fitted estimator and judge its error bars."""
         dist = predict_dist(estimator, X)
-        return cls.from_predictions(y, dist, name=name, ax=ax, **kwargs)
+        last, inner = unwrap(estimator, X)
+        own = hasattr(last, "predict_interval")
+        intervals = interval_coverage(last, inner, y, _LEVELS) if own else None
+        return cls.from_predictions(y, dist, intervals=intervals, name=name, ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(
-        cls, y_true, dist, *, formal=None, label_names=None, name=None, ax=None, **kwargs
-    ):
+        cls, y_true, dist, *, formal=None, intervals=None, label_names=None, name=None, ax=None,
+        **kwargs,
+    ):  # fmt: skip
         """Judge the distributions `dist`, and `formal` with the formal errors alone if given."""
-        names = label_names or dist.label_names
-        names = names or [f"label_{k}" for k in range(dist.n_labels)]
-        formal_pit = None if formal is None else metrics.pit(y_true, formal)
-        pit = metrics.pit(y_true, dist)
-        display = cls(pit, formal_pit=formal_pit, label_names=names, name=name)
+        report = calibration_report(dist, None, y_true)
+        display = cls(
+            report.pit,
+            formal_pit=None if formal is None else calibration_report(formal, None, y_true).pit,
+            joint_pit=report.joint_pit if dist.n_labels > 1 else None,
+            intervals=intervals, label_names=label_names or report.label_names, name=name,
+        )  # fmt: skip
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, legend=True):
@@ -93,6 +110,12 @@ class CoverageDisplay:
             if self.formal_pit is not None:
                 formal = _observed(self.formal_pit[:, k], levels)
                 axes.plot(levels, formal, color=line["color"], lw=0.7, alpha=0.6)
+            if self.intervals is not None:
+                axes.plot(_LEVELS, self.intervals[:, k], "o", ms=3.5, color=line["color"])
+        if self.joint_pit is not None:
+            joint = np.searchsorted(np.sort(self.joint_pit), levels, side="right")
+            axes.plot(levels, joint / len(self.joint_pit), color=QUIET, lw=2.4, alpha=0.7,
+                      label="all at once")  # fmt: skip
         if self.formal_pit is not None:
             axes.plot([], [], color=_SHADES[0], lw=0.7, alpha=0.6, label="formal errors only")
         axes.axvline(0.6827, color=QUIET, lw=0.7, ls=":")

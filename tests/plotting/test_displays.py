@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from skspec import MultivariateNormal
 from skspec.diagnostics import cramer_rao_bound
+from skspec.discriminative import CalibratedRegressor
 from skspec.plotting import (
     CoverageDisplay,
     MethodsDisplay,
@@ -111,6 +112,20 @@ class TestCoverage:
     def test_from_estimator(self, cannon, stars):
         display = CoverageDisplay.from_estimator(cannon, stars[0][100:], stars[1][100:])
         assert display.pit.shape == (60, 3)
+        assert display.joint_pit.shape == (60,)
+        assert display.intervals is None
+        names = display.axes_[0].get_legend_handles_labels()[1]
+        assert names[-1] == "all at once"
+
+    def test_conformal_intervals_are_dots(self, stars):
+        spectra, labels = stars
+        model = CalibratedRegressor(method="conformal", cv=3).fit(spectra[:100], labels[:100])
+        display = CoverageDisplay.from_estimator(model, spectra[100:], labels[100:])
+        lower, upper = model.predict_interval(spectra[100:], 0.3)
+        inside = np.mean((lower <= labels[100:]) & (labels[100:] <= upper), axis=0)
+        assert_allclose(display.intervals[2], inside)
+        dots = [line for line in display.axes_[0].lines if line.get_marker() == "o"]
+        assert_allclose(dots[1].get_ydata(), display.intervals[:, 1])
 
 
 class TestForwardModels:
