@@ -26,7 +26,7 @@ class AttentionMapDisplay:
     wavelength : ndarray of shape (P,)
         [Angstrom], or pixel numbers.
     attention : ndarray of shape (P,)
-        Mean attention of the stars.
+        Mean attention of the stars; NaN where all have bad pixels.
     flux : ndarray of shape (P,)
         Mean spectrum of the stars.
     order : ndarray of int of shape (P,) or None
@@ -87,7 +87,8 @@ class AttentionMapDisplay:
         spectra : Spectra or array-like of shape (n, P)
         attention : ndarray of shape (n, P)
         scale : {"min_max", "none"}
-            "min_max" brings the attention of every spectrum to 0-1 before the mean is taken.
+            "min_max" brings the attention of the good pixels of every spectrum to 0-1 before the mean
+            is taken.
         lines : dict of str to float or sequence of float, optional
             Lines to be marked, name -> wavelengths [Angstrom]. Default: the Mg b triplet, in vacuum
             unless ``spectra.meta["medium"]`` is "air".
@@ -113,7 +114,7 @@ class AttentionMapDisplay:
         if scale not in ("min_max", "none"):
             raise ValueError(f"scale must be 'min_max' or 'none', got {scale!r}.")
         if scale == "min_max":
-            attention = _min_max(attention)
+            attention = _min_max(attention, spectra.good)
         where, unit = spectra.wavelength, "Angstrom"
         if where is None:
             where, unit = np.arange(spectra.shape[1]), "pixel"
@@ -121,8 +122,8 @@ class AttentionMapDisplay:
             medium = "air" if spectra.meta.get("medium") == "air" else "vacuum"
             lines = {"Mg b": _MG_B[medium]}
         display = cls(
-            where, attention.mean(axis=0), _mean_flux(spectra), order=spectra.order, lines=lines,
-            information=information, name=name, unit=unit,
+            where, _mean(attention, spectra.good), _mean(spectra.flux, spectra.good),
+            order=spectra.order, lines=lines, information=information, name=name, unit=unit,
         )  # fmt: skip
         return display.plot(ax=ax, **kwargs)
 
@@ -185,15 +186,17 @@ class AttentionMapDisplay:
                           color=colour(2))  # fmt: skip
 
 
-def _min_max(attention):
-    low = attention.min(axis=1, keepdims=True)
-    span = attention.max(axis=1, keepdims=True) - low
-    return (attention - low) / np.where(span > 0, span, 1.0)
+def _min_max(attention, good):
+    """From 0 to 1 over the good pixels of each spectrum."""
+    low = np.min(attention, axis=1, keepdims=True, initial=np.inf, where=good)
+    high = np.max(attention, axis=1, keepdims=True, initial=-np.inf, where=good)
+    seen = good.any(axis=1, keepdims=True)
+    span = np.where(seen & (high > low), high - low, 1.0)
+    return (attention - np.where(seen, low, 0.0)) / span
 
 
-def _mean_flux(spectra):
+def _mean(values, good):
     """Mean (P,) over the stars that have a good pixel there; NaN where none has."""
-    good = spectra.good
     count = good.sum(axis=0)
-    total = np.where(good, spectra.flux, 0.0).sum(axis=0)
+    total = np.where(good, values, 0.0).sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

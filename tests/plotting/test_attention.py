@@ -67,10 +67,12 @@ def test_from_estimator_asks_the_network(stars, monkeypatch):
 
 def test_orders_and_bad_pixels(stars):
     orders = EchelleLayout(3, 40, wavelength_range=(4700, 5500)).fit_transform(stars[0][:5])
-    display = AttentionMapDisplay.from_predictions(orders, peak(orders.wavelength))
+    attention = np.where(orders.good, peak(orders.wavelength), 0.0)
+    display = AttentionMapDisplay.from_predictions(orders, attention)
     curves = [line for line in display.axes_[1].lines if len(line.get_xdata()) == 40]
     assert len(curves) == 3  # no line runs from the end of an order to the next
     assert np.isnan(display.flux[0]) and np.isfinite(display.flux[60])
+    assert np.isnan(display.attention[0]) and np.nanmin(display.attention) == 0  # of good pixels
 
 
 def test_even_attention_is_no_division_by_zero():
