@@ -3,10 +3,11 @@
 :func:`compare` runs several methods on the same stars and returns a :class:`Comparison`;
 :func:`cramer_rao_bound` gives the physical limit and :func:`efficiency` how close a method comes;
 :func:`calibration_report` tells whether error bars hold what they promise;
-:func:`information_map` shows which pixels know a label;
+:func:`information_map` shows which pixels know a label, :func:`attention_map` where a network looks;
 :func:`error_table` and :func:`snr_table` tabulate errors in the layout of the SLAM paper.
 """
 
+from skspec.diagnostics._attention import attention_map
 from skspec.diagnostics._calibration import (
     CalibrationReport,
     calibration_report,
@@ -42,6 +43,7 @@ __all__ = [
     "MethodResult",
     "SyntheticGradients",
     "TextTable",
+    "attention_map",
     "attenuation_slope",
     "attenuation_tables",
     "available_methods",

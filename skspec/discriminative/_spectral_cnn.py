@@ -39,11 +39,12 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
 
     Parameters
     ----------
-    architecture : {"starnet", "residual", "attention", "wide"}, module class or module
+    architecture : {"starnet", "residual", "attention", "strided"}, module class or module
         StarNet (Fabbro et al. 2018); residual convolutions with the orders as channels; convolutions
         with attention gates, which show what they look at (:func:`skspec.diagnostics.attention_map`);
-        dense layers, the first over all pixels. A torch module of your own turns spectra
-        (n, channels, pixels) into features (n, any number).
+        strided convolutions, the fastest. A torch module of your own turns spectra (n, channels,
+        pixels) into features (n, any number); a class is called with the numbers of channels and
+        pixels.
     covariance : {"diagonal", "full"}
         Whether the labels of a star are independent.
     architecture_params : dict, optional
@@ -137,7 +138,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     """
 
     _parameter_constraints: dict = {
-        "architecture": [StrOptions({"starnet", "residual", "attention", "wide"}), callable],
+        "architecture": [StrOptions({"starnet", "residual", "attention", "strided"}), callable],
         "covariance": [StrOptions({"diagonal", "full"})],
         "architecture_params": [dict, None],
         "gate": [StrOptions({"sigmoid", "softmax"})],
@@ -331,9 +332,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         """Named inputs of the network, and in training of what redraws their noise."""
         from skspec.networks import FreshNoise
 
-        inputs = {"x": self.scaler_.tensor(spectra)}
-        if self._knows_noise:
-            inputs["noise"] = self.scaler_.noise_level(spectra)
+        inputs = self._known(spectra)
         if self.augment_snr is None or not (training or self.augment_snr == "ivar"):
             return inputs
         fresh = FreshNoise(self.augment_snr)
@@ -436,8 +435,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         n_labels = len(self._varies)
         mean, cov = np.zeros((len(spectra), n_labels)), np.zeros((len(spectra), n_labels, n_labels))
         free = np.flatnonzero(self._varies)
-        module = self.net_.module_
-        for rows, inputs in self._batches(spectra):
+        for rows, module, inputs in self._batches(spectra):
             with torch.inference_mode():
                 if self.n_dropout_passes:
                     part, spread = self._dropout_moments(module, inputs)
@@ -448,17 +446,17 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         return mean, cov
 
     def _batches(self, spectra):
-        """Rows and the tensors of the network's inputs, batch by batch."""
-        import torch
+        """Rows, network and its inputs, batch by batch."""
+        from skspec.networks import in_batches
 
-        device = next(self.net_.module_.parameters()).device
-        for start in range(0, len(spectra), BATCH):
-            rows = slice(start, start + BATCH)
-            part = spectra[rows]
-            inputs = {"x": self.scaler_.tensor(part)}
-            if self._knows_noise:
-                inputs["noise"] = self.scaler_.noise_level(part)
-            yield rows, {key: torch.from_numpy(a).to(device) for key, a in inputs.items()}
+        return in_batches(self.net_.module_, spectra, self._known)
+
+    def _known(self, spectra):
+        """Named inputs of the network."""
+        inputs = {"x": self.scaler_.tensor(spectra)}
+        if self._knows_noise:
+            inputs["noise"] = self.scaler_.noise_level(spectra)
+        return inputs
 
     def _dropout_moments(self, module, inputs):
         """Moments of the mixture of several predictions, each with other features left out."""
@@ -510,8 +508,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         import torch
 
         out = np.zeros((len(spectra), len(self._varies), spectra.shape[1]))
-        module, n_orders = self.net_.module_, self.scaler_.shape[1]
-        for rows, inputs in self._batches(spectra):
+        n_orders = self.scaler_.shape[1]
+        for rows, module, inputs in self._batches(spectra):
             x = inputs["x"].requires_grad_()
             mean = module(**inputs)[0]
             for column, label in enumerate(np.flatnonzero(self._varies)):
@@ -553,8 +551,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
 
         with torch.inference_mode():
             parts = [
-                self.net_.module_.features(inputs["x"]).double().cpu().numpy()
-                for _, inputs in self._batches(spectra)
+                module.features(inputs["x"]).double().cpu().numpy()
+                for _, module, inputs in self._batches(spectra)
             ]
         return np.concatenate(parts)
 
@@ -586,8 +584,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         spectra = self._validate_predict(X)
         out = np.empty(spectra.shape)
         with torch.inference_mode():
-            for rows, inputs in self._batches(spectra):
-                image = self.net_.module_.attention(inputs["x"]).cpu().numpy()
+            for rows, module, inputs in self._batches(spectra):
+                image = module.attention(inputs["x"]).cpu().numpy()
                 out[rows] = self.scaler_.spectrum(image)
         return out
 

@@ -15,8 +15,6 @@ from skspec.preprocessing._base import SpectraTransformer
 
 __all__ = ["DenoisingAutoencoder"]
 
-BATCH = 256  # stars denoised at once
-
 
 class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     r"""Takes the noise out of spectra like those it was trained on.
@@ -202,7 +200,7 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     def _transform(self, spectra):
         used = self.scaler_.pixels
         flux = np.array(spectra.flux)
-        for rows, image in self._batches(spectra, self.net_.module_):
+        for rows, image in self._evaluated(spectra, lambda module, x: module(x)):
             flux[rows, used] = self.scaler_.flux(image)
         blind = ~spectra.good.any(axis=1)
         flux[blind] = spectra.flux[blind]
@@ -224,15 +222,16 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         """
         check_is_fitted(self)
         spectra, _ = self._validate_spectra(X, reset=False)
-        return np.concatenate([z for _, z in self._batches(spectra, self.net_.module_.encode)])
+        parts = self._evaluated(spectra, lambda module, x: module.encode(x))
+        return np.concatenate([z for _, z in parts])
 
-    def _batches(self, spectra, function):
-        """Rows, and `function` of the network's input of these."""
+    def _evaluated(self, spectra, function):
+        """Rows, and ``function(network, input)`` of these."""
         import torch
 
-        device = next(self.net_.module_.parameters()).device
-        for start in range(0, len(spectra), BATCH):
-            rows = slice(start, start + BATCH)
-            x = torch.from_numpy(self.scaler_.tensor(spectra[rows])).to(device)
+        from skspec.networks import in_batches
+
+        batches = in_batches(self.net_.module_, spectra, lambda s: {"x": self.scaler_.tensor(s)})
+        for rows, module, inputs in batches:
             with torch.inference_mode():
-                yield rows, function(x).cpu().numpy()
+                yield rows, function(module, inputs["x"]).cpu().numpy()

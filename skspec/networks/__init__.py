@@ -18,17 +18,18 @@ _LAZY = {
     "ResidualNetwork": "_architectures",
     "SpectralNetwork": "_spectral_network",
     "StarNet": "_architectures",
+    "StridedNetwork": "_architectures",
     "WeightedLoss": "_modules",
-    "WideNetwork": "_architectures",
     "fit_network": "_training",
+    "in_batches": "_evaluation",
     "resolve_device": "_training",
 }
 
 __all__ = [
     "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
     "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron", "ResidualNetwork",
-    "SpectralNetwork", "StarNet", "WeightedLoss", "WideNetwork", "can_train", "fit_network",
-    "resolve_device", "split_stars",
+    "SpectralNetwork", "StarNet", "StridedNetwork", "WeightedLoss", "can_train", "fit_network",
+    "in_batches", "resolve_device", "split_stars",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["AttentionNetwork", "Dropout", "ResidualNetwork", "StarNet", "WideNetwork"]
+__all__ = ["AttentionNetwork", "Dropout", "ResidualNetwork", "StarNet", "StridedNetwork"]
 
 
 class Dropout(nn.Dropout):
@@ -24,11 +24,11 @@ class Dropout(nn.Dropout):
         return x * kept / (1 - self.p)
 
 
-def _dense(n_in, widths, dropout, last=None):
-    """Dense layers with ReLU and dropout; `last` is the dropout after the last of them."""
+def _dense(n_in, widths, dropout, last=None, layer=nn.ReLU):
+    """Dense layers with dropout; `last` is that after the last of them."""
     layers = []
     for k, width in enumerate(widths):
-        layers += [nn.Linear(n_in, width), nn.ReLU()]
+        layers += [nn.Linear(n_in, width), layer()]
         final = last is not None and k == len(widths) - 1
         layers.append(Dropout(last if final else dropout))
         n_in = width
@@ -44,24 +44,38 @@ def _initialise(module):
                 nn.init.zeros_(layer.bias)
 
 
-class WideNetwork(nn.Module):
-    """Dense layers, the first as wide as the spectrum: every feature sees every pixel.
+class StridedNetwork(nn.Module):
+    """Two convolutions with strides, and dense layers: fast, for long spectra.
 
     Parameters
     ----------
     n_channels, n_pixels : int
+    n_filters : sequence of int
+        Of each convolution; none leaves dense layers alone, of which the first sees every pixel.
+    kernel_sizes, strides : sequence of int
+        Of each convolution; a short spectrum is not strided over.
     hidden : sequence of int
-        Widths of the layers.
+        Widths of the dense layers.
     dropout : float
-        Share of the features left out in training.
+        After the dense layers.
     """
 
-    def __init__(self, n_channels, n_pixels, *, hidden=(256, 128), dropout=0.1):
+    def __init__(
+        self, n_channels, n_pixels, *, n_filters=(8, 16), kernel_sizes=(16, 8), strides=(4, 4),
+        hidden=(256, 128), dropout=0.0,
+    ):  # fmt: skip
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), _dense(n_channels * n_pixels, hidden, dropout))
+        layers, before = [], n_channels
+        for width, size, stride in zip(n_filters, kernel_sizes, strides):
+            stride = min(stride, max(1, n_pixels // size))
+            around = nn.ConstantPad1d(((size - 1) // 2, size // 2), 0.0)
+            layers += [around, nn.Conv1d(before, width, size, stride), nn.SiLU()]
+            before, n_pixels = width, (n_pixels - 1) // stride + 1
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        self.dense = _dense(before * n_pixels, hidden, dropout, layer=nn.SiLU)
 
     def forward(self, x):
-        return self.layers(x)
+        return self.dense(self.convolutions(x))
 
 
 class StarNet(nn.Module):

@@ -13,7 +13,7 @@ from skspec.networks._architectures import (
     Dropout,
     ResidualNetwork,
     StarNet,
-    WideNetwork,
+    StridedNetwork,
 )
 from skspec.networks._gaussian import GaussianHead
 
@@ -21,7 +21,7 @@ __all__ = ["ARCHITECTURES", "SpectralNetwork"]
 
 ARCHITECTURES = {
     "starnet": StarNet, "residual": ResidualNetwork, "attention": AttentionNetwork,
-    "wide": WideNetwork,
+    "strided": StridedNetwork,
 }  # fmt: skip
 
 

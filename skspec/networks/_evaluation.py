@@ -1,0 +1,46 @@
+"""A trained network on spectra, batch by batch."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+
+__all__ = ["in_batches"]
+
+BATCH = 256
+FEW = 64  # stars
+
+
+def in_batches(module, spectra, inputs):
+    """Batches of a network's input, on the device of the network.
+
+    A few stars are evaluated in double precision: then rounding does not depend on how many they are,
+    and time is no matter.
+
+    Parameters
+    ----------
+    module : torch module
+        In evaluation mode.
+    spectra : Spectra
+    inputs : callable
+        From `Spectra` to a dict of arrays.
+
+    Yields
+    ------
+    rows : slice
+    module : torch module
+        The same, or a copy of it in double precision.
+    inputs : dict of tensors
+    """
+    device, dtype = next(module.parameters()).device, torch.float32
+    if len(spectra) <= FEW and device.type == "cpu":
+        module, dtype = deepcopy(module).double(), torch.float64
+    for start in range(0, len(spectra), BATCH):
+        rows = slice(start, start + BATCH)
+        arrays = inputs(spectra[rows])
+        yield (
+            rows,
+            module,
+            {k: torch.tensor(a, dtype=dtype, device=device) for k, a in arrays.items()},
+        )
