@@ -456,8 +456,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         spectra = self._validate_predict(X)
         seen = self._seen_model()
         model = seen or self._flux_model()
-        rank = len(self._basis.leading().flux)
-        step = min(batch_rows(spectra.shape[1]), batch_rows(rank**2))
+        step = batch_rows(spectra.shape[1])
+        if seen is None:
+            step = min(step, batch_rows(len(self._basis.leading().flux) ** 2))
         options = {
             "n_starts": self.n_starts, "max_iter": self.max_steps, "tol": self.tol,
             "loss": self.loss, "correlation_length": self.correlation_length,

@@ -34,7 +34,7 @@ from skspec.solvers.cross_correlation import velocity_scan
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
 from skspec.solvers.nuisance import Continuum, nuisance_gradients
-from skspec.solvers.pixel_blocks import in_threads
+from skspec.solvers.pixel_blocks import in_threads, thread_count
 
 __all__ = ["WIDTH2_UNIT", "Nuisance", "NuisanceColumns", "NuisanceFit", "NuisanceModel"]
 
@@ -44,9 +44,10 @@ EDGE = 4  # steps next to an end of the model where its spectra are not shown
 MAX_WIDTH = 500.0  # of the broadening [km/s]
 WIDTH2_UNIT = 1e4  # of squared widths in matrices [(km/s)^2], so that all entries are alike
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
-BATCH, CHUNK = 64, 32  # stars whose steps are taken together, whose spectra are made together
-GOOD_ENOUGH = 1e-2  # squared step in sigma; one more follows, in double precision
+BATCH, CHUNK = 256, 32  # stars whose steps are taken together, whose spectra are made together
+GOOD_ENOUGH = 1e-3  # squared distance to the minimum in sigma; one more step follows, in float64
 LEAST_CURVE = 0.02  # of the level: where a continuum is lower, first guesses leave the pixel aside
+ROUGH_PIXELS = 2000  # so many are enough for first labels
 POINTS_PER_TERM = 3  # of the polynomial that gives first labels of models with many features
 STILL = 1e-6  # squared step in sigma between two sweeps of a robust loss
 
@@ -201,7 +202,8 @@ class NuisanceModel:
         self.template_labels = candidates[rows]
         psi = basis.reduce(model.features(self.template_labels))
         self.templates = basis.reference + psi @ basis.flux
-        self.rough = _rough_model(model, candidates)
+        self.thin = slice(None, None, max(1, len(basis.reference) // ROUGH_PIXELS))
+        self.rough = _rough_model(model, candidates, self.thin)
 
     # -- the spectra of given parameters -----------------------------------------------------------
 
@@ -224,16 +226,15 @@ class NuisanceModel:
             psi = whole[:, None, :n_lead]
         rest = whole[:, n_lead:]
         if self.sight is None:
-            rows = psi @ self.flux[:n_lead]
+            rows = _product(psi, self.flux[:n_lead])
             rows[:, 0] += rest @ self.flux[n_lead : whole.shape[1]] + basis.reference
             return rows
         n_made = psi.shape[1]
         n_rows = n_made + nuisance.n_nonlinear * derivative
         hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
-        # a real matrix times a complex one, as a real product; star by star, so that the rounding of
-        # a star does not depend on the others
+        # a real matrix times a complex one, as a real product
         parts = self.hat[1 : 1 + whole.shape[1]].view(np.float32)
-        hat[:, :n_made] = (psi @ parts[:n_lead]).view(np.complex64)
+        hat[:, :n_made] = _product(psi, parts[:n_lead]).view(np.complex64)
         hat[:, 0] += (rest @ parts[n_lead:]).view(np.complex64) + self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
@@ -252,12 +253,12 @@ class NuisanceModel:
     def evaluate(self, p, shift, y, weight, real=np.float32, leading=False):
         """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
 
-        Products of derivatives are summed in the precision `real`; with the `leading` components of
-        the model alone, where asked for.
+        And their continuum (n, Q) with its derivatives (n, Q, M). Products of derivatives are summed
+        in the precision `real`; with the `leading` components of the model alone, where asked for.
         """
         rows = self._rows(p, shift, leading=leading)
         flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
-        coef, inner, curve = None, None, 1.0
+        coef, tilt, curve = np.ones((len(p), 0)), np.ones((len(p), 0, p.shape[1])), 1.0
         if self.continuum is not None:
             coef, inner = self.continuum.solve(flux, y, weight)
             curve = coef @ self.continuum.polynomials
@@ -268,21 +269,17 @@ class NuisanceModel:
         inverse = weight * curve
         across = np.swapaxes(jacobian, 1, 2)
         normal = (jacobian * (inverse * curve).astype(real)[:, None]) @ across
-        if coef is not None:
+        if self.continuum is not None:
             part = jacobian * (inverse * flux).astype(real)[:, None]
             cross = (part @ self.continuum.polynomials.T.astype(real)).astype(float)
-            normal = normal - cross @ np.linalg.solve(inner, np.swapaxes(cross, 1, 2))
-        return chi2, gradient, normal
+            tilt = -np.linalg.solve(inner, np.swapaxes(cross, 1, 2))
+            normal = normal + cross @ tilt
+        return chi2, gradient, normal, coef, tilt
 
     def best_fit(self, x, rv, width2, continuum):
         """Model spectra (n, P) of fitted parameters as observed; NaN where the model ends."""
         p, shift = self._to_steps(x, rv, width2)
-        out = np.empty((len(x), self.templates.shape[1]))
-        for start in range(0, len(x), CHUNK):
-            part = slice(start, start + CHUNK)
-            out[part] = self._rows(p[part], shift[part], derivative=False)[:, 0]
-        if self.continuum is not None:
-            out *= continuum @ self.continuum.polynomials
+        out = self._made(p, shift) * self._curve(continuum)
         if self.sight is not None:  # a spline needs neighbours
             z, edge = shift * self.sight.step, EDGE * self.sight.step
             out[~self.sight.covers(z - edge, z + edge)] = np.nan
@@ -315,7 +312,8 @@ class NuisanceModel:
         **options
             ``n_starts, max_iter, tol, loss`` of :func:`skspec.forward._inversion.minimise`.
         """
-        batches = [slice(a, a + BATCH) for a in range(0, len(flux), BATCH)]
+        size = int(np.clip(-(-len(flux) // thread_count()), CHUNK, BATCH))
+        batches = [slice(a, a + size) for a in range(0, len(flux), size)]
         parts = in_threads(
             lambda b: self._minimise(flux[b], photon[b], relative[b], **options), batches
         )
@@ -329,11 +327,12 @@ class NuisanceModel:
         photon = photon / level**2
         weight = _weight(photon, relative)
         shift, template = self._first_guess(flux, weight)
+        made = self.templates[template]
         if self.nuisance.rv_range is not None:
-            relative = self._moved(relative, shift)
+            made, relative = self._moved(shift, made, relative)
         if self.continuum is not None:
-            p = self._to_steps(self.template_labels[template], 0 * shift, 0 * shift)[0]
-            curve = self._observed(p, shift, flux, weight)[1] @ self.continuum.polynomials
+            weight = _weight(photon, relative)
+            curve = self.continuum.solve(made, flux, weight)[0] @ self.continuum.polynomials
         weight = _weight(photon, curve**2 * relative)
         x = self._first_labels(flux, weight, shift, curve, n_starts)
         p = self._start(x, shift, flux, weight)
@@ -341,24 +340,25 @@ class NuisanceModel:
         p, converged, n_iter = found.x[:, 0], found.converged[:, 0], found.n_iter[:, 0]
         robust = weight
         for _ in range(0 if loss == "linear" else SWEEPS):
-            residual = flux - self._observed(p, shift, flux, weight)[0]
+            residual = flux - self._observed(p, shift, flux, weight)
             robust = weight * influence(residual**2 * weight, loss)
             found = self._descend(p, shift, flux, robust, max_iter, tol)
             step, p, converged = found.x[:, 0] - p, found.x[:, 0], found.converged[:, 0]
             n_iter = n_iter + found.n_iter[:, 0]
             if np.all(np.einsum("nk,nkl,nl->n", step, found.normal[:, 0], step) < STILL):
                 break
-        p, chi2, fisher, done = self._finish(p, shift, flux, robust)
+        p, chi2, fisher, continuum, done = self._finish(p, shift, flux, robust)
         again = np.flatnonzero(~done)
         if again.size:  # far from the training stars the leading components may not be enough
             data = shift[again], flux[again], robust[again]
             found = self._descend(p[again], *data, max_iter, tol, leading=False)
-            p[again], chi2[again], fisher[again], done = self._finish(found.x[:, 0], *data)
+            last = self._finish(found.x[:, 0], *data)
+            p[again], chi2[again], fisher[again], continuum[again], done = last
             converged[again] = found.converged[:, 0] & done
             n_iter[again] += found.n_iter[:, 0]
-        made, continuum = self._observed(p, shift, flux, weight)
         if loss != "linear":
-            chi2 = np.einsum("np,np->n", weight, (flux - made) ** 2)
+            residual = flux - self._made(p, shift) * self._curve(continuum)
+            chi2 = np.einsum("np,np->n", weight, residual**2)
         if correlation_length:
             fisher = self._correlated(p, shift, flux, robust, correlation_length)
         continuum = level * continuum
@@ -375,7 +375,7 @@ class NuisanceModel:
                 part = slice(start, start + CHUNK)
                 at = rows[part]
                 parts.append(
-                    self.evaluate(p[part, 0], shift[at], flux[at], weight[at], leading=leading)
+                    self.evaluate(p[part, 0], shift[at], flux[at], weight[at], leading=leading)[:3]
                 )
             return tuple(np.concatenate(values)[:, None] for values in zip(*parts))
 
@@ -387,14 +387,15 @@ class NuisanceModel:
     def _finish(self, p, shift, flux, weight):
         """The last step, with all components and sums in double precision.
 
-        Returns parameters, chi2, the normal matrix just before, and whether the step was short.
+        Returns parameters, chi2, the normal matrix just before, the continuum, and whether the step
+        was short.
         """
         lower, upper = self._box()
         p, chi2, fisher = p.copy(), np.empty(len(p)), np.empty((*p.shape, p.shape[1]))
-        done = np.empty(len(p), dtype=bool)
+        parts, done = [], np.empty(len(p), dtype=bool)
         for start in range(0, len(p), CHUNK):
             at = slice(start, start + CHUNK)
-            chi2[at], slope, fisher[at] = self.evaluate(
+            chi2[at], slope, fisher[at], coef, tilt = self.evaluate(
                 p[at], shift[at], flux[at], weight[at], real=np.float64
             )
             here = p[at]
@@ -405,7 +406,8 @@ class NuisanceModel:
             step[~done[at]] = 0.0
             chi2[at] -= np.where(done[at], length2, 0.0)
             p[at] = np.clip(here - step, lower, upper)
-        return p, chi2, fisher, done
+            parts.append(coef + (tilt @ (p[at] - here)[..., None])[..., 0])
+        return p, chi2, fisher, np.concatenate(parts), done
 
     def _correlated(self, p, shift, flux, weight, length):
         """Information (n, M, M) left where the residuals of each star are correlated."""
@@ -431,15 +433,22 @@ class NuisanceModel:
         return np.concatenate(lower), np.concatenate(upper)
 
     def _observed(self, p, shift, flux, weight):
-        """Best model spectra, continuum included, and its coefficients."""
-        made = np.concatenate(
-            [self._rows(p[a : a + CHUNK], shift[a : a + CHUNK], derivative=False)[:, 0]
-             for a in range(0, len(p), CHUNK)]
-        ).astype(float)  # fmt: skip
+        """Model spectra (n, P) of these parameters with the continuum that suits them best."""
+        made = self._made(p, shift)
         if self.continuum is None:
-            return made, np.ones((len(p), 0))
-        coef, _ = self.continuum.solve(made, flux, weight)
-        return made * (coef @ self.continuum.polynomials), coef
+            return made
+        return made * self._curve(self.continuum.solve(made, flux, weight)[0])
+
+    def _made(self, p, shift):
+        """Model spectra (n, P) of these parameters without continuum."""
+        parts = [
+            self._rows(p[a : a + CHUNK], shift[a : a + CHUNK], derivative=False)[:, 0]
+            for a in range(0, len(p), CHUNK)
+        ]
+        return np.concatenate(parts).astype(float)
+
+    def _curve(self, coef):
+        return 1.0 if self.continuum is None else coef @ self.continuum.polynomials
 
     def _level(self, flux, photon):
         """Rough level of the continuum (n, 1); 1 without one."""
@@ -466,12 +475,16 @@ class NuisanceModel:
         rv = np.nan_to_num(scan.rv)  # NaN without good pixels
         return ln_shift(rv) / self.sight.step, scan.template
 
-    def _moved(self, relative, shift):
-        """Variances (n, P) of pixels at rest where they are observed; `inf` where none is known."""
+    def _moved(self, shift, made, relative):
+        """Spectra and variances (n, P) of pixels at rest where they are observed.
+
+        Variances are `inf` where the model may not know the rest wavelength.
+        """
         z, reach = shift * self.sight.step, REACH * self.sight.step
         pixels, _ = self.sight.nearest_pixels(-z)
         known = self.sight.covers(z - reach, z + reach)  # wherever the fit may go
-        return np.where(known, np.take_along_axis(relative, pixels, axis=1), np.inf)
+        made, relative = (np.take_along_axis(rows, pixels, axis=1) for rows in (made, relative))
+        return made, np.where(known, relative, np.inf)
 
     def _closest_template(self, flux, weight):
         chi2 = np.empty((len(flux), len(self.templates)))
@@ -486,17 +499,19 @@ class NuisanceModel:
 
     def _first_labels(self, flux, weight, shift, curve, n_starts):
         """Labels from the inversion at rest of spectra without continuum, shifted by whole pixels."""
-        if self.continuum is not None:
-            usable = curve > LEAST_CURVE
-            curve = np.where(usable, curve, 1.0)
-            flux, weight = flux / curve, usable * weight * curve**2
+        rows = flux, weight, np.broadcast_to(curve, flux.shape)
         if self.sight is not None and np.any(shift):
             pixels, inside = self.sight.nearest_pixels(shift * self.sight.step)
-            flux = np.take_along_axis(flux, pixels, axis=1)
-            weight = np.where(inside, np.take_along_axis(weight, pixels, axis=1), 0.0)
+            pixels, inside = pixels[:, self.thin], inside[:, self.thin]
+            flux, weight, curve = (np.take_along_axis(row, pixels, axis=1) for row in rows)
+            weight = np.where(inside, weight, 0.0)
+        else:
+            flux, weight, curve = (row[:, self.thin] for row in rows)
+        usable = curve > LEAST_CURVE
+        curve = np.where(usable, curve, 1.0)
         return minimise(
-            self.rough, flux, weight, self.candidates, self.lower, self.upper,
-            n_starts=n_starts, max_iter=10, tol=0.01, loss="linear",
+            self.rough, flux / curve, usable * weight * curve**2, self.candidates, self.lower,
+            self.upper, n_starts=n_starts, max_iter=10, tol=0.01, loss="linear",
         ).x  # fmt: skip
 
     def _start(self, x, shift, flux, weight):
@@ -506,7 +521,7 @@ class NuisanceModel:
         best, start = np.full(len(x), np.inf), None
         for width in FIRST_WIDTHS:
             p = self._to_steps(x, np.zeros(len(x)), np.full(len(x), width**2))[0]
-            made, _ = self._observed(p, shift, flux, weight)
+            made = self._observed(p, shift, flux, weight)
             chi2 = np.einsum("np,np->n", weight, (flux - made) ** 2)
             better = chi2 < best
             best = np.where(better, chi2, best)
@@ -528,6 +543,11 @@ class NuisanceModel:
         return NuisanceFit(
             p[:, :n_labels], fisher, chi2, converged, n_iter, n_good, continuum, rv, width2
         )
+
+
+def _product(stack, matrix):
+    """``stack (n, m, r) @ matrix (r, P)`` as one large product instead of many thin ones."""
+    return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], -1)
 
 
 def _weight(photon, relative):
@@ -553,9 +573,10 @@ def _bridged(basis):
     return replace(basis, reference=bridge[0], flux=bridge[1])
 
 
-def _rough_model(model, points):
+def _rough_model(model, points, pixels):
     """What first labels are found with: the model, or a quadratic through its many components."""
     basis = model.basis
+    basis = replace(basis, reference=basis.reference[pixels], flux=basis.flux[:, pixels])
     terms = Monomials.of_degree(points.shape[1], 2)
     if len(basis.flux) <= MAX_LOSSLESS or len(points) < POINTS_PER_TERM * len(terms):
         return FluxModel(model.features, basis.leading())

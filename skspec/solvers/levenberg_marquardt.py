@@ -70,7 +70,9 @@ def levenberg_marquardt(
         Squared step length, in sigma, below which a problem has converged.
     confirm : bool
         Evaluate the last step as well. Otherwise it is taken on trust: `chi2` is what the quadratic
-        model promises, `normal` that of the step before.
+        model promises, `normal` that of the step before; and `tol` is that of the squared distance
+        still to go after it, :math:`r^2 / (1 - r)^2` times its own squared length where steps shrink
+        by a factor `r`, so that slow progress is not mistaken for arrival.
 
     Returns
     -------
@@ -83,6 +85,7 @@ def levenberg_marquardt(
     converged = np.zeros((n, n_starts), dtype=bool)
     running = np.ones((n, n_starts), dtype=bool)
     n_iter = np.zeros((n, n_starts), dtype=int)
+    before = np.full((n, n_starts), np.inf)  # squared length of the last step that was taken whole
     for _ in range(max_iter):
         rows = np.flatnonzero(running.any(axis=1))
         if rows.size == 0:
@@ -92,7 +95,8 @@ def levenberg_marquardt(
         step = -solve_normal(normal[rows], np.where(free, slope, 0.0), damping[rows], free)
         trial = np.clip(here + step, lower, upper)
         promised = -np.sum(slope * (trial - here), axis=-1)
-        small = active & (promised < tol) & (damping[rows] <= 1e-2)
+        ahead = promised if confirm else _still_to_go(promised, before[rows])
+        small = active & (ahead < tol) & (damping[rows] <= 1e-2)
         n_iter[rows] += active
         if not confirm and small.any():
             x[rows] = np.where(small[..., None], trial, here)
@@ -109,12 +113,21 @@ def levenberg_marquardt(
         for kept, values in zip((x, chi2, gradient, normal), (trial, *new)):
             at = better.reshape(better.shape + (1,) * (kept.ndim - 2))
             kept[rows] = np.where(at, values, kept[rows])
+        before[rows] = np.where(better & (damping[rows] <= 1e-2), promised, np.inf)
         damping[rows] = np.where(better, np.maximum(damping[rows] * 0.1, 1e-9), damping[rows] * 10)
         # a step refused although it is far below the tolerance is rounding in chi2
         stuck = active & ~better & ((promised < tol) | (damping[rows] > _MAX_DAMPING))
         converged[rows] |= small | (stuck & (promised < tol))
         running[rows] &= ~(small | stuck)
     return LevenbergMarquardtResult(x, chi2, normal, converged, n_iter)
+
+
+def _still_to_go(length2, before):
+    """Squared distance to the minimum after a step, from its squared length and the last one's."""
+    # nothing known of the pace: as if each step were half the last
+    ratio = np.where(np.isfinite(before), np.sqrt(length2 / np.maximum(before, 1e-300)), 0.5)
+    ratio = np.minimum(ratio, 0.99)
+    return length2 * (ratio / (1 - ratio)) ** 2
 
 
 def solve_normal(normal, gradient, damping=0.0, free=None):

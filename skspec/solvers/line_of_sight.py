@@ -198,6 +198,10 @@ class LineOfSight:
         for a, b in self.segments:
             u = self._u[a:b]
             at = u + np.asarray(shift)[:, None]
-            pixels[:, a:b] = a + np.searchsorted(0.5 * (u[1:] + u[:-1]), at)
+            if self._uniform:
+                nearest = np.rint((at - u[0]) / self.step).astype(int).clip(0, b - a - 1)
+            else:
+                nearest = np.searchsorted(0.5 * (u[1:] + u[:-1]), at)
+            pixels[:, a:b] = a + nearest
             inside[:, a:b] = (at > 1.5 * u[0] - 0.5 * u[1]) & (at < 1.5 * u[-1] - 0.5 * u[-2])
         return pixels, inside

@@ -15,6 +15,7 @@ __all__ = [
     "load_block",
     "pixel_slices",
     "quietly",
+    "thread_count",
 ]
 
 FLOOR = 1e-24  # smallest variance, as a fraction of mean(y^2), where no noise is known
@@ -72,15 +73,20 @@ def quietly(function, item):
         return function(item)
 
 
+def thread_count() -> int:
+    """As many threads as BLAS would use."""
+    return max(
+        (lib["num_threads"] for lib in _blas().info() if lib["user_api"] == "blas"), default=1
+    )
+
+
 def in_threads(function, items):
     """[function(item) for item in items], as many at once as BLAS would use threads.
 
     Small products gain little from a threaded BLAS and lose much on a busy machine: one thread
     each, and the blocks side by side, uses the cores for the element-wise work as well.
     """
-    n_threads = max(
-        (lib["num_threads"] for lib in _blas().info() if lib["user_api"] == "blas"), default=1
-    )
+    n_threads = thread_count()
     with _blas().limit(limits=1, user_api="blas"):
         if min(n_threads, len(items)) < 2:
             return [quietly(function, item) for item in items]
