@@ -59,7 +59,7 @@ class GappyPCA:
         return self.mean + np.linalg.solve(normal, right[:, :, None])[:, :, 0] @ V
 
 
-def fit_gappy_pca(flux, good, n_components=20, n_iter=4) -> GappyPCA:
+def fit_gappy_pca(flux, good, n_components=20, n_iter=4, weight=None) -> GappyPCA:
     """Principal components of spectra with bad pixels.
 
     Parameters
@@ -71,21 +71,25 @@ def fit_gappy_pca(flux, good, n_components=20, n_iter=4) -> GappyPCA:
         At most; never more than a third of the stars.
     n_iter : int
         Rounds of filling, if anything is to be filled.
+    weight : ndarray (n,), optional
+        Of each star in mean and variances; default: all alike.
     """
+    weight = np.ones(len(flux)) if weight is None else weight / np.mean(weight)
     count = good.sum(axis=0)
-    mean = np.where(good, flux, 0).astype(float).sum(axis=0) / np.maximum(count, 1)
+    share = weight @ good
+    mean = weight @ np.where(good, flux, 0).astype(float) / np.where(count > 0, share, 1)
     q = max(1, min(n_components, len(flux) // 3))
     model = GappyPCA(mean, np.zeros((0, len(mean))), np.zeros(0), 0.0)
     rounds = 1 if good.all() else n_iter
     for _ in range(rounds):
         filled = model.fill(flux, good)
-        mean = filled.mean(axis=0)
-        model = _components(filled, mean, q, np.count_nonzero(count))
+        mean = weight @ filled / len(filled)
+        model = _components(filled, mean, weight, q, np.count_nonzero(count))
     return model
 
 
-def _components(flux, mean, q, n_pixels):
-    offset = flux - mean
+def _components(flux, mean, weight, q, n_pixels):
+    offset = np.sqrt(weight)[:, None] * (flux - mean)
     total = np.sum(offset**2) / len(flux)
     small = len(offset) <= offset.shape[1]
     square = offset @ offset.T if small else offset.T @ offset

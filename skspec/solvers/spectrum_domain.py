@@ -100,17 +100,19 @@ def _positive(values):
 
 
 def _fit(flux, good, variance):
-    """Components, and the variance about them of each pixel."""
-    pca = fit_gappy_pca(flux, good)
-    count = np.maximum(good.sum(axis=0), 1)
-    total = np.zeros(flux.shape[1])
+    """Components, and the variance about them of each pixel, both mainly of the better spectra."""
+    photons = np.sum(np.where(good, variance, 0), axis=1) / np.maximum(good.sum(axis=1), 1)
+    usual = np.median(photons)
+    weight = usual / (usual + photons) if usual > 0 else np.ones(len(flux))
+    pca = fit_gappy_pca(flux, good, weight=weight)
+    share, total = weight @ good, np.zeros(flux.shape[1])
     for rows in _batches(len(flux)):
         residual, known = flux[rows] - pca.mean, good[rows]
         residual = np.where(known, residual, 0).astype(float)
         filled = pca.fill(flux[rows], known) - pca.mean
         residual -= np.where(known, (filled @ pca.components.T) @ pca.components, 0)
-        total += np.sum(residual**2 - np.where(known, variance[rows], 0), axis=0)
-    scatter = np.maximum(total / count, 0)
+        total += weight[rows] @ (residual**2 - np.where(known, variance[rows], 0))
+    scatter = np.maximum(total / np.where(share > 0, share, 1), 0)
     least = LEAST_SCATTER * max(scatter[good.any(axis=0)].mean(), pca.noise)
     scatter = np.maximum(scatter, least if least > 0 else 1.0)
     return pca, np.where(good.any(axis=0), scatter, np.inf)
