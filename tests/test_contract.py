@@ -89,6 +89,7 @@ REGRESSORS = {
 }
 FORWARD = [name for name, (model, _) in REGRESSORS.items() if isinstance(model, ForwardModel)]
 PARALLEL = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "n_jobs")]
+DOMAIN = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "domain_score")]
 
 every_regressor = pytest.mark.parametrize("name", REGRESSORS)
 every_forward_model = pytest.mark.parametrize("name", FORWARD)
@@ -337,6 +338,24 @@ def test_jacobian_is_the_finite_difference(name, fitted, test):
         up, down = (model.predict_flux(labels + s * step) for s in (1, -1))
         difference = (up - down) / (2 * step[k])
         assert_allclose(jacobian[..., k], difference, atol=1e-6 * np.abs(difference).max())
+
+
+@pytest.mark.parametrize("name", DOMAIN)
+def test_domain_score_tells_strangers(name, fitted, test):
+    spectra = test[0]
+    ivar = spectra.ivar.copy()
+    ivar[[4, 9]] = 0
+    found = []
+    for garbage in (0.0, 1e20):
+        flux = np.where(ivar > 0, spectra.flux, garbage)
+        found.append(domain_score(fitted[name], spectra.replace(flux=flux, ivar=ivar)))
+    assert_allclose(found[0], found[1], rtol=1e-6)
+    assert_array_equal(np.flatnonzero(np.isnan(found[0])), [4, 9])
+    ordinary = np.nanmedian(found[0])
+    assert 0 < ordinary < 1
+    flux = np.where(spectra.good, spectra.flux, 0)
+    strange = spectra.replace(flux=flux[:, ::-1], ivar=spectra.ivar[:, ::-1])
+    assert np.median(domain_score(fitted[name], strange)) > max(1, 1.5 * ordinary)
 
 
 # -- reproducible, portable, harmless --------------------------------------------------------------
