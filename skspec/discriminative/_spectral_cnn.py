@@ -290,29 +290,46 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         order = np.lexsort(y.T)  # whatever the order in which the stars came
         spectra, y = spectra[order], y[order]
         train, valid = split_stars(spectra, self.validation_fraction, rng)
+        observed = self._observed(spectra, rng)
         if not goes_on:
-            self._prepare(spectra, y, train, rng)
+            self._prepare(spectra[train], observed[train], y, rng)
         target = ((y - self.label_mean_) / self.label_scale_)[:, self._varies]
-        seed = int(rng.randint(2**31 - 1))
-        parts = [self._inputs(spectra[rows], rows is train, seed) for rows in (train, valid)]
+        parts = [self._training_inputs(spectra[train]), self._known(observed[valid])]
         state = self.net_.module_.state_dict() if goes_on else None
-        self._train(parts, [target[train], target[valid]], n_epochs, schedule, state, seed, epochs)
-        self._measure(spectra, y, train, valid)
+        self._seed = int(rng.randint(2**31 - 1))
+        self._train(parts, [target[train], target[valid]], n_epochs, schedule, state, epochs)
+        self._measure(observed, y, train, valid)
 
-    def _prepare(self, spectra, y, train, rng):
-        """Standardisation of flux and labels; the denoiser."""
+    def _observed(self, spectra, rng):
+        """The spectra with noise, where they are without."""
+        if self.augment_snr != "ivar":
+            return spectra
+        error = np.where(spectra.good, spectra.flux_err, 0.0)
+        return spectra.replace(flux=spectra.flux + error * rng.normal(size=spectra.shape))
+
+    def _prepare(self, spectra, observed, y, rng):
+        """Standardisation of labels and of the flux as it is observed; the denoiser."""
         self._varies = np.ptp(y, axis=0) > 0
         self._varies[0] |= not self._varies.any()
         spread = y.std(axis=0)
         self.label_mean_ = np.where(self._varies, y.mean(axis=0), y[0])
         self.label_scale_ = np.where(self._varies & (spread > 0), spread, 1.0)
         if self.denoiser is None:
-            self.scaler_ = FluxScaler(spectra[train], rng)
+            self.scaler_ = FluxScaler(observed, rng)
         else:
-            self.denoiser_ = clone(self.denoiser).fit(spectra[train], y[train])
+            self.denoiser_ = clone(self.denoiser).fit(spectra, None)
             self.scaler_ = copy(self._denoiser_scaler(spectra))
-            self.scaler_.learn_noise(spectra[train])
+            self.scaler_.learn_noise(observed)
         self._knows_noise = self.uses_ivar_ and self.flux_errors == "head"
+        self._noise_unit = self._typical_noise(observed)
+
+    def _typical_noise(self, spectra):
+        """Noise level of most batches: of the stars, with the noise that is added to them."""
+        level = self.scaler_.noise_level(spectra)
+        if self.augment_snr not in (None, "ivar") and spectra.has_errors:
+            snr = spectra.snr / np.exp(np.mean(np.log(self.augment_snr)))
+            level = level * np.fmax(snr, 1.0)
+        return float(np.median(level))
 
     def _denoiser_scaler(self, spectra):
         scaler = getattr(self.denoiser_, "scaler_", None)
@@ -328,18 +345,16 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             )
         return scaler
 
-    def _inputs(self, spectra, training, seed):
-        """Named inputs of the network, and in training of what redraws their noise."""
+    def _training_inputs(self, spectra):
+        """Named inputs of the network, and what redraws their noise."""
         from skspec.networks import FreshNoise
 
         inputs = self._known(spectra)
-        if self.augment_snr is None or not (training or self.augment_snr == "ivar"):
-            return inputs
-        fresh = FreshNoise(self.augment_snr)
-        inputs |= fresh.inputs(self.scaler_, spectra)
-        return inputs if training else fresh.once(inputs, seed)  # one draw for all epochs
+        if self.augment_snr is not None:
+            inputs |= FreshNoise(self.augment_snr).inputs(self.scaler_, spectra)
+        return inputs
 
-    def _train(self, parts, targets, n_epochs, schedule, state, seed, epochs):
+    def _train(self, parts, targets, n_epochs, schedule, state, epochs):
         from torch.optim import AdamW
 
         from skspec.networks import FreshNoise, GaussianLoss, SpectralNetwork, fit_network
@@ -347,7 +362,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         self.net_ = fit_network(
             SpectralNetwork, GaussianLoss, (parts[0], targets[0]), (parts[1], targets[1]),
             n_epochs=n_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate_init,
-            patience=self.n_iter_no_change, device=self.device_, seed=seed, optimizer=AdamW,
+            patience=self.n_iter_no_change, device=self.device_, seed=self._seed, optimizer=AdamW,
             n_threads=1 if parts[0]["x"][0].size * self.batch_size < THREADS_FROM / 100 else None,
             schedule=schedule, clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
@@ -358,7 +373,6 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         keys = ("train_loss", "valid_loss", "dur")
         self.history_ = {key: np.array(self.net_.history[:, key]) for key in keys}
         self.n_iter_ = len(self.history_["dur"])
-        self._seed = seed
         if not np.isfinite(self.history_["valid_loss"]).any():
             raise ValueError(
                 "The training of the network diverged: lower learning_rate_init="
@@ -455,7 +469,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         """Named inputs of the network."""
         inputs = {"x": self.scaler_.tensor(spectra)}
         if self._knows_noise:
-            inputs["noise"] = self.scaler_.noise_level(spectra)
+            inputs["noise"] = self.scaler_.noise_level(spectra) / self._noise_unit
         return inputs
 
     def _dropout_moments(self, module, inputs):

@@ -109,7 +109,7 @@ def fit_network(
     """
     train, valid = (part and _Rows(part, device) for part in (train, valid))
     n_steps = n_epochs * _n_batches(len(train), batch_size)
-    net = (_MixedPrecision if amp else NeuralNetRegressor)(
+    net = (_MixedPrecision if amp else _Net)(
         module, criterion=criterion, optimizer=optimizer, lr=learning_rate, device=device,
         train_split=valid and predefined_split(valid), iterator_train=_Batches,
         iterator_valid=_Batches, iterator_train__generator=np.random.default_rng(seed),
@@ -177,7 +177,14 @@ def _at_rest(net):
     return net
 
 
-class _MixedPrecision(NeuralNetRegressor):
+class _Net(NeuralNetRegressor):
+    """Compiles the module, if at all, and not the loss."""
+
+    def torch_compile(self, module, name):
+        return super().torch_compile(module, name) if name == "module" else module
+
+
+class _MixedPrecision(_Net):
     """Products of the module in bfloat16, its output and the loss in single precision."""
 
     def infer(self, x, **fit_params):
