@@ -3,7 +3,7 @@
     python -m benchmarks accuracy [--parts emulator giants emulated miles raw]
 
 - emulator: n = 200, 500, 1000 emulator spectra at S/N 100, 3 labels, 7214 pixels; 200 test stars
-  from the inner 90 % of the box, and the coverage of 400 stars from the whole box, like those of
+  from the inner 90 % of the box, and the coverage of 2000 stars from the whole box, like those of
   the training. The public codes' figures were measured once, on other draws of the same
   distribution.
 - giants: 503 real APOGEE giants, 100 pixels, in 5 folds.
@@ -74,7 +74,7 @@ HEADER = ["method", "RMSE", "bias (median)", "robust scatter", "1-sigma coverage
 def emulator(args):
     for n in args.n:
         data = apogee_like(n)
-        *_, spectra, labels = apogee_like(1, n_test=400, inner=1.0)
+        *_, spectra, labels = apogee_like(1, n_test=2000, inner=1.0)
         rows = [measure(name, *data, args.jobs, (spectra, labels)) for name in args.methods]
         for name, (*error, covered) in PUBLISHED.get(n, {}).items():
             rows.append([f"{name}, published", slashed(error), "", "", "", covered, "", "", ""])
