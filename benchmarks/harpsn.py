@@ -77,36 +77,38 @@ class Size:
     n_pixels: int  # of an order
     n_grid: int  # pixels of the 1-D spectrum
     resolution: float
+    spectrum: tuple  # [Angstrom]
+    orders: tuple  # the ends of the first and last are empty; Mg b lies in the middle of one
     network: dict = field(default_factory=dict)  # of all networks
     residual: dict = field(default_factory=dict)
     attention: dict = field(default_factory=dict)
     denoiser: dict = field(default_factory=dict)
 
 
-#: [Angstrom]; the ends of the first and last order are empty, Mg b lies in the middle of one
-SPECTRUM, ORDERS = (4985, 5325), (4973, 5344)
 SIZES = {
     "quick": Size(  # does everything run?
-        300, 100, 100, 32, 700, 3000,
+        300, 100, 100, 32, 700, 3000, (5082, 5252), (5073, 5258),
         network={"max_iter": 2, "batch_size": 64, "learning_rate_init": 2e-3},
         residual={"architecture_params": {"width": 8, "hidden": (32,)}},
         attention={"architecture_params": {"width": 4}},
         denoiser={"n_latent": 10, "width": 4, "max_iter": 2},
     ),
     "small": Size(
-        6000, 1000, 1000, 128, 2500, 9000,
+        4000, 3000, 3000, 64, 1200, 9000, (5082, 5252), (5073, 5258),
         network={"max_iter": 40, "batch_size": 64, "learning_rate_init": 2e-3},
         residual={"architecture_params": {"width": 32, "hidden": (256, 128), "dropout": 0.1}},
-        attention={"architecture_params": {"width": 8}},
-        denoiser={"n_latent": 40, "width": 8, "max_iter": 30, "learning_rate_init": 2e-3},
+        attention={
+            "architecture_params": {"width": 8}, "max_iter": 20, "batch_size": 32,
+            "learning_rate_init": 3e-3,
+        },
+        denoiser={"n_latent": 40, "width": 8, "max_iter": 40, "learning_rate_init": 2e-3},
     ),
     "full": Size(
-        22976, 2553, 2837, 4096, 30000, 115_000,
+        22976, 2553, 2837, 4096, 30000, 115_000, (4985, 5325), (4973, 5344),
         network={"max_iter": 500, "batch_size": 128, "learning_rate_init": 1e-4, "amp": True},
         denoiser={"max_iter": 750, "batch_size": 256, "learning_rate_init": 3e-4},
     ),
 }  # fmt: skip
-SETTINGS = [RANGES, SPECTRUM, ORDERS]
 
 
 # -- spectra ---------------------------------------------------------------------------------------
@@ -131,8 +133,8 @@ class Stars:
 
     def __init__(self, size, folder, seed):
         self.size, self.folder, self.seed = size, folder, seed
-        self.grid = np.linspace(*SPECTRUM, size.n_grid)
-        self.layout = EchelleLayout(8, size.n_pixels, method="cubic", wavelength_range=ORDERS)
+        self.grid = np.linspace(*size.spectrum, size.n_grid)
+        self.layout = EchelleLayout(8, size.n_pixels, method="cubic", wavelength_range=size.orders)
         self.layout.fit(Spectra(np.ones((1, size.n_grid), np.float32), wavelength=self.grid))
         self.gradients = EchelleGradients(self.layout, self.grid, resolution=size.resolution)
 
@@ -187,7 +189,7 @@ class Bench:
 
     def _keep_settings(self):
         """Refuse a folder of other settings: its spectra and rows would not fit."""
-        path, now = self.folder / "settings.json", json.dumps([asdict(self.size), SETTINGS])
+        path, now = self.folder / "settings.json", json.dumps([asdict(self.size), RANGES])
         if not path.exists():
             path.write_text(now)
         elif path.read_text() != now:
