@@ -59,8 +59,7 @@ def test_information_below(cannon, stars):
 
 def test_from_estimator_asks_the_network(stars, monkeypatch):
     few = stars[0][:5]
-    monkeypatch.setattr("skspec.diagnostics.attention_map", lambda model, X: model(X.wavelength),
-                        raising=False)  # fmt: skip
+    monkeypatch.setattr("skspec.diagnostics.attention_map", lambda model, X: model(X.wavelength))
     display = AttentionMapDisplay.from_estimator(peak, few)
     assert display.wavelength[display.attention.argmax()] == pytest.approx(5175, abs=3)
 
