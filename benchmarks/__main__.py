@@ -23,6 +23,7 @@ QUICK = {
     "accuracy": "--n 200 --parts emulator giants",
     "velocity": "--n 100 --n-train 200 --stars 16 --scipy 2 --repeats 1",
     "harpsn": "--size quick",
+    "networks": "--networks strided --epochs 2 --n 200 --pixels 300 --time-epochs 2 --repeats 1",
     "calibration": "--n-train 200 --n-test 200 --pixels 100 --epochs 5 --methods ridge strided",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip

@@ -367,6 +367,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             schedule=schedule, clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
             state=state, on_epoch=lambda: next(epochs, None), criterion__beta=self.beta_nll,
+            criterion__rescale=True,
             optimizer__weight_decay=self.weight_decay,
             **{f"module__{key}": value for key, value in self._module(self._varies.sum()).items()},
         )  # fmt: skip

@@ -93,7 +93,7 @@ class FluxScaler:
             rows = slice(start, start + BATCH)
             part = spectra[rows, self.pixels]
             good = part.good
-            flux = self.filler.fill(part.flux, good)
+            flux = part.flux if good.all() else self.filler.fill(part.flux, good)
             out[rows, 0] = self.image((flux - self.mean) / self.scale)
             if maps == 2:
                 out[rows, 1] = self.image(good)
@@ -101,6 +101,8 @@ class FluxScaler:
 
     def image(self, values):
         """Values (n, pixels used) as images (n, orders, L) in float32, padded with zeros."""
+        if self._layout[0] == 1:
+            return np.asarray(values, dtype=np.float32)[:, None]
         out = np.zeros((len(values), int(np.prod(self._layout))), dtype=np.float32)
         out[:, self._place] = values
         return out.reshape(-1, *self._layout)

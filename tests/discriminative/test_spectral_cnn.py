@@ -114,7 +114,9 @@ def test_fresh_noise_helps_noisy_stars(snr, draw_stars):
     clean, labels = draw_stars(200, noise=1e-4)
     spectra = Spectra(clean.flux, flux_err=1e-4)
     noisy = draw_stars(200, noise=0.03, seed=3)
-    plain, augmented = (network(augment_snr=a).fit(spectra, labels) for a in (None, snr))
+    plain, augmented = (
+        network(augment_snr=a, max_iter=40).fit(spectra, labels) for a in (None, snr)
+    )
     assert np.all(median_error(augmented, noisy) < median_error(plain, noisy))
     assumed = network(augment_snr="ivar").fit(Spectra(clean.flux, flux_err=0.03), labels)
     dist = assumed.predict_dist(noisy[0])

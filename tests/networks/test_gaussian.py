@@ -30,6 +30,21 @@ def test_likelihood_is_that_of_scipy(n_labels, seed, full):
         assert_allclose(GaussianLoss()((*tensors[:2], None), torch.tensor(y)), wanted)
 
 
+def test_validation_with_rescaled_variance():
+    y, mean, variance, factor = (torch.tensor(a) for a in draw(5000, 2, 1))
+    losses = [
+        float(GaussianLoss(rescale=r).eval()((mean, variance * v, factor), y))
+        for r in (False, True)
+        for v in (1.0, 9.0)
+    ]
+    assert losses[1] != pytest.approx(losses[0], rel=0.01)
+    assert losses[3] == pytest.approx(losses[2], rel=1e-3)
+    assert losses[2] < min(losses[:2])
+    assert float(GaussianLoss(rescale=True)((mean, variance, factor), y)) == losses[0]  # training
+    one = GaussianLoss(rescale=True).eval()((y[:1], variance[:1], factor[:1]), y[:1])
+    assert np.isfinite(float(one))
+
+
 def test_beta_weighs_the_terms_by_the_variance():
     y, mean, variance, _ = (torch.tensor(a) for a in draw(9, 2, 0, full=False))
     mean.requires_grad_()
