@@ -313,6 +313,18 @@ def test_rescaling_label_units_changes_only_units(name, fitted, train, test):
         )  # fmt: skip
 
 
+@every_forward_model
+def test_the_unit_of_the_flux_does_not_matter(name, fitted, train, test):
+    """Of 1e-19, as in erg/s/cm2/A: single precision must not overflow on the way."""
+    unit = 2.0**-63
+    first, second = (
+        stars.replace(flux=unit * stars.flux, ivar=stars.ivar / unit**2)
+        for stars in (train[0], test[0])
+    )
+    dist = new(name).fit(first, train[1]).predict_dist(second)
+    assert_same(fitted[name].predict_dist(test[0]), dist)
+
+
 @every_regressor
 def test_one_label_as_vector_series_or_column(name, train, test):
     spectra, teff = train[0], train[1]["teff"]

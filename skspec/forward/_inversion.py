@@ -32,6 +32,7 @@ __all__ = [
     "compress",
     "influence",
     "minimise",
+    "one_product",
     "spread_rows",
 ]
 
@@ -80,9 +81,7 @@ class FluxBasis:
         shifted = features if is_derivative else features - self.origin
         if self.mix is None:
             return shifted
-        # one product instead of many thin ones
-        flat = shifted.reshape(-1, shifted.shape[-1]) @ self.mix
-        return flat.reshape(*shifted.shape[:-1], -1)
+        return one_product(shifted, self.mix)
 
 
 @dataclass(frozen=True)
@@ -165,6 +164,12 @@ def batch_rows(n_columns: int) -> int:
     return max(16, BATCH_BYTES // (8 * max(n_columns, 1)))
 
 
+def one_product(stack, matrix) -> np.ndarray:
+    """``stack (..., r) @ matrix (r, P)`` as one large product instead of many thin ones."""
+    flat = stack.reshape(-1, stack.shape[-1]) @ matrix
+    return flat.reshape(*stack.shape[:-1], -1)
+
+
 def spread_rows(x, n_rows) -> np.ndarray:
     """Numbers of `n_rows` rows of `x`, evenly taken along its first principal direction."""
     _, _, direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
@@ -192,7 +197,12 @@ class _Objective:
         if self.is_shared:
             self.gram, self.gram_scale = ((basis.flux * pattern) @ basis.flux.T)[None], level
         else:
-            self.gram, self.gram_scale = _gram_matrices(basis.flux, weight), np.ones(len(flux))
+            # single precision will do where the last steps are taken with all pixels
+            real = float if self.is_complete else np.float32
+            self.gram, self.gram_scale = (
+                _gram_matrices(basis.flux, weight, real),
+                np.ones(len(flux)),
+            )
 
     def coarse(self, points):
         """chi2 (n, m) of all stars at the same `m` points."""
@@ -225,10 +235,13 @@ class _Objective:
         return chi2, quadratic[..., 1:, 0] - linear[..., 1:], quadratic[..., 1:, 1:]
 
 
-def _gram_matrices(flux, weight):
-    """``V diag(w) V^T`` of every star, (n, r, r)."""
+def _gram_matrices(flux, weight, real=float):
+    """``V diag(w) V^T`` of every star, (n, r, r), with products in the precision `real`."""
     n, n_pixels = weight.shape
     rank = len(flux)
+    # powers of two: single precision does not overflow, and no digit changes
+    unit, most = (2.0 ** np.frexp(values.max())[1] for values in (np.abs(flux), weight))
+    flux, weight = (flux / unit).astype(real), (weight / most).astype(real)
     first, second = np.tril_indices(rank)
     packed = np.zeros((n, len(first)))
     step = max(64, BATCH_BYTES // (8 * len(first)))
@@ -236,6 +249,7 @@ def _gram_matrices(flux, weight):
         block = flux[:, start : start + step]
         packed += weight[:, start : start + step] @ (block[first] * block[second]).T
     gram = np.empty((n, rank, rank))
+    packed *= unit**2 * most
     gram[:, first, second] = packed
     gram[:, second, first] = packed
     return gram
@@ -397,12 +411,18 @@ def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-4, max_steps
 
 
 def _normal_equations(model, x, flux, weight):
-    """chi2 (m,), half gradient (m, K) and ``J^T W J`` (m, K, K) from every pixel."""
+    """chi2 (m,), half gradient (m, K) and ``J^T W J`` (m, K, K) from every pixel.
+
+    Derivatives are in single precision.
+    """
     basis = model.basis
     phi, slope = model.features(x, derivative=True)
     residual = basis.reference + basis.reduce(phi) @ basis.flux - flux
-    jacobian = basis.reduce(slope, is_derivative=True) @ basis.flux
-    weighted = residual * weight
-    gradient = (jacobian @ weighted[:, :, None])[..., 0]
-    normal = (jacobian * weight[:, None, :]) @ np.swapaxes(jacobian, 1, 2)
-    return np.einsum("np,np->n", weighted, residual), gradient, normal
+    slope = basis.reduce(slope, is_derivative=True).astype(np.float32)
+    jacobian = one_product(slope, basis.flux.astype(np.float32))
+    root = np.sqrt(weight)
+    residual *= root
+    jacobian *= root.astype(np.float32)[:, None]  # in units of the noise: no overflow
+    gradient = (jacobian @ residual.astype(np.float32)[:, :, None])[..., 0].astype(float)
+    normal = (jacobian @ np.swapaxes(jacobian, 1, 2)).astype(float)
+    return np.einsum("np,np->n", residual, residual), gradient, normal

@@ -109,12 +109,13 @@ class LabelErrorSum:
         curvature : callable ``(m, B) -> (m, K, K)``
             Sum over pixels of weighted residuals times second derivatives of the flux.
         """
+        pull = weight * residual
+        self.curvature[rows] += curvature(pull)
         weighted = jacobian * weight[:, None, :]
-        self.curvature[rows] += curvature(weight * residual)
         self.information[rows] += weighted @ np.swapaxes(jacobian, 1, 2)
-        self.score[rows] += (weighted @ residual[:, :, None])[..., 0]
-        self.chi2[rows] += np.einsum("nb,nb,nb->n", weight, residual, residual)
-        self.n_good[rows] += np.sum(weight > 0, axis=1)
+        self.score[rows] += np.einsum("nkb,nb->nk", jacobian, pull)
+        self.chi2[rows] += np.einsum("nb,nb->n", pull, residual)
+        self.n_good[rows] += np.count_nonzero(weight, axis=1)
 
     def __iadd__(self, other: LabelErrorSum):
         self.put(slice(None), other)

@@ -27,6 +27,7 @@ from skspec.forward._inversion import (
     LabelFit,
     influence,
     minimise,
+    one_product,
 )
 from skspec.forward._polynomial import Monomials
 from skspec.solvers.correlated_noise import correlated_information
@@ -226,7 +227,7 @@ class NuisanceModel:
             psi = whole[:, None, :n_lead]
         rest = whole[:, n_lead:]
         if self.sight is None:
-            rows = _product(psi, self.flux[:n_lead])
+            rows = one_product(psi, self.flux[:n_lead])
             rows[:, 0] += rest @ self.flux[n_lead : whole.shape[1]] + basis.reference
             return rows
         n_made = psi.shape[1]
@@ -234,7 +235,7 @@ class NuisanceModel:
         hat = np.empty((n, n_rows, self.hat.shape[1]), dtype=np.complex64)
         # a real matrix times a complex one, as a real product
         parts = self.hat[1 : 1 + whole.shape[1]].view(np.float32)
-        hat[:, :n_made] = _product(psi, parts[:n_lead]).view(np.complex64)
+        hat[:, :n_made] = one_product(psi, parts[:n_lead]).view(np.complex64)
         hat[:, 0] += (rest @ parts[n_lead:]).view(np.complex64) + self.hat[0]
         k = self.sight.frequency
         if nuisance.kernel is not None:
@@ -262,18 +263,18 @@ class NuisanceModel:
         if self.continuum is not None:
             coef, inner = self.continuum.solve(flux, y, weight)
             curve = coef @ self.continuum.polynomials
-        residual = y - curve * flux
-        pull = weight * residual
-        chi2 = np.einsum("np,np->n", pull, residual)
-        gradient = -(jacobian @ (curve * pull).astype(real)[..., None])[..., 0]
-        inverse = weight * curve
-        across = np.swapaxes(jacobian, 1, 2)
-        normal = (jacobian * (inverse * curve).astype(real)[:, None]) @ across
+        root = np.sqrt(weight)
+        residual = root * (y - curve * flux)
+        chi2 = np.einsum("np,np->n", residual, residual)
+        # in units of the noise: neither flux nor weights need fit into single precision
+        white = jacobian * (root * curve).astype(real)[:, None]
+        gradient = -(white @ residual.astype(real)[..., None])[..., 0].astype(float)
+        normal = (white @ np.swapaxes(white, 1, 2)).astype(float)
         if self.continuum is not None:
-            part = jacobian * (inverse * flux).astype(real)[:, None]
-            cross = (part @ self.continuum.polynomials.T.astype(real)).astype(float)
+            white *= (root * flux).astype(real)[:, None]
+            cross = (white @ self.continuum.polynomials.T.astype(real)).astype(float)
             tilt = -np.linalg.solve(inner, np.swapaxes(cross, 1, 2))
-            normal = normal + cross @ tilt
+            normal += cross @ tilt
         return chi2, gradient, normal, coef, tilt
 
     def best_fit(self, x, rv, width2, continuum):
@@ -543,11 +544,6 @@ class NuisanceModel:
         return NuisanceFit(
             p[:, :n_labels], fisher, chi2, converged, n_iter, n_good, continuum, rv, width2
         )
-
-
-def _product(stack, matrix):
-    """``stack (n, m, r) @ matrix (r, P)`` as one large product instead of many thin ones."""
-    return (stack.reshape(-1, stack.shape[2]) @ matrix).reshape(*stack.shape[:2], -1)
 
 
 def _weight(photon, relative):
