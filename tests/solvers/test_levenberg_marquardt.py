@@ -126,3 +126,21 @@ def test_solve_normal_holds_what_is_not_free():
     keep = [0, 2]
     assert_allclose(z[0, keep], np.linalg.solve(A[0][np.ix_(keep, keep)], g[0, keep]), rtol=1e-9)
     assert_allclose(z[1], np.linalg.solve(A[1], g[1]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8, 0.9])
+def test_without_confirmation_slow_progress_is_not_taken_for_arrival(rate):
+    """Residuals x + 1 and rate x^2 + x - 1 (Dennis & Schnabel 1983): steps shrink by `rate`."""
+
+    def evaluate(x, rows):
+        residual = np.stack([x + 1, rate * x**2 + x - 1])
+        slope = np.stack([np.ones_like(x), 2 * rate * x + 1])
+        gradient = np.sum(slope * residual, axis=0)
+        return np.sum(residual**2, axis=0)[..., 0], gradient, np.sum(slope**2, axis=0)[..., None]
+
+    start, tol = np.array([[[0.1]], [[0.4]]]), 1e-4
+    found = levenberg_marquardt(
+        evaluate, start, np.array([-5.0]), np.array([5.0]), tol=tol, max_iter=500, confirm=False
+    )
+    assert found.converged.all()
+    assert np.all(2 * found.x**2 < 2 * tol)  # squared distance in sigma: J^T J = 2 at the minimum
