@@ -60,6 +60,11 @@ def available_methods() -> dict[str, Method]:
         ),
         Method("consensus", "Consensus", "Lee et al. 2008", "discriminative", _consensus),
     )  # fmt: skip
+    if can_train():
+        network = Method(
+            "spectral_cnn", "Network", "after Fabbro et al. 2018", "discriminative", _spectral_cnn
+        )
+        baselines = (*baselines, network)
     return methods | {method.name: method for method in baselines}
 
 
@@ -112,6 +117,12 @@ def _kernel_pca(n_train, *, n_jobs=None, **_):
     from skspec.discriminative import KernelPCARegressor
 
     return KernelPCARegressor(n_jobs=n_jobs)
+
+
+def _spectral_cnn(n_train, *, random_state=None, **_):
+    from skspec.discriminative import SpectralCNN
+
+    return SpectralCNN("strided", random_state=random_state)
 
 
 def _consensus(n_train, *, n_jobs=None, random_state=0, **_):

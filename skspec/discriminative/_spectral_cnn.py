@@ -437,11 +437,11 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         blind = ~spectra.good.any(axis=1)
         mean[blind] = np.nan
         cov[blind] = np.diag(np.full(mean.shape[1], np.inf))
-        if self.covariance == "diagonal" and not self.n_dropout_passes:
+        names = self.label_names_in_
+        if np.count_nonzero(cov) == np.count_nonzero(np.diagonal(cov, axis1=1, axis2=2)):
             scale = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
-            if self.flux_errors != "jacobian":
-                return MultivariateNormal(mean, scale=scale, label_names=self.label_names_in_)
-        return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+            return MultivariateNormal(mean, scale=scale, label_names=names)
+        return MultivariateNormal(mean, cov=cov, label_names=names)
 
     def _moments(self, spectra):
         """Means (n, K) and covariances (n, K, K) of standardised labels."""

@@ -123,7 +123,14 @@ class FluxScaler:
         Where the noise is not known, it is the median flux, the same for all pixels, and the S/N is
         infinite. Bad pixels have none.
         """
-        spectra = spectra[:, self.pixels]
+        unit = np.empty((len(spectra), *self._layout), dtype=np.float32)
+        snr = np.empty(len(spectra), dtype=np.float32)
+        for start in range(0, len(spectra), BATCH):
+            rows = slice(start, start + BATCH)
+            unit[rows], snr[rows] = self._unit_noise(spectra[rows, self.pixels])
+        return unit, snr
+
+    def _unit_noise(self, spectra):
         good, snr = spectra.good, spectra.snr
         middle, seen = np.ones(len(spectra)), good.any(axis=1)
         flux = np.where(good[seen], np.abs(spectra.flux[seen]), np.nan)
@@ -133,7 +140,7 @@ class FluxScaler:
         with np.errstate(invalid="ignore"):
             error = np.sqrt(variance) * snr[:, None]
         error = np.where(variance > 0, error, np.where(good, middle[:, None], 0.0))
-        return self.image(error / self.scale), snr.astype(np.float32)
+        return self.image(error / self.scale), snr
 
     def noise_level(self, spectra, *, cut=True):
         r"""Noise of each star in units of that typical in training, shape (n,).

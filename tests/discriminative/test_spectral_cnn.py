@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
 
 from skspec import Spectra
+from skspec._progress import StepCounter
 from skspec.datasets import make_spectra
 from skspec.discriminative import SpectralCNN
 from skspec.latent import DenoisingAutoencoder
@@ -42,7 +43,7 @@ def test(draw_stars):
 
 @pytest.fixture(scope="module")
 def full(train):
-    return network(covariance="full", max_iter=60).fit(*train)
+    return network(covariance="full", augment_snr=(15.0, 150.0), max_iter=60).fit(*train)
 
 
 def median_error(model, stars):
@@ -201,6 +202,15 @@ def test_options_of_training(options, train, test):
     assert model.score(*test) > 0.7
     again = pickle.loads(pickle.dumps(model))
     assert_array_equal(again.predict(test[0]), model.predict(test[0]))
+
+
+def test_every_epoch_is_told(train):
+    told = []
+    model = network(max_iter=40, n_iter_no_change=1, learning_rate_init=0.05)
+    model.set_callbacks(StepCounter(lambda done, total: told.append((done, total))))
+    model.fit(*train)
+    assert told == [(k, 40) for k in range(1, 41)]
+    assert model.n_iter_ < 40
 
 
 def test_the_net_holds_no_data(full, draw_stars):
