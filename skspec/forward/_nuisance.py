@@ -28,6 +28,7 @@ from skspec.forward._inversion import (
     influence,
     minimise,
     one_product,
+    spread_rows,
 )
 from skspec.forward._polynomial import Monomials
 from skspec.solvers.correlated_noise import correlated_information
@@ -199,9 +200,8 @@ class NuisanceModel:
             hat = self.sight.transform(np.vstack([basis.reference, basis.flux]))
             self.hat = hat.astype(np.complex64)
         self.flux = basis.flux.astype(np.float32)
-        rows = np.linspace(0, len(candidates) - 1, min(N_TEMPLATES, len(candidates))).astype(int)
-        self.template_labels = candidates[rows]
-        psi = basis.reduce(model.features(self.template_labels))
+        chosen = candidates[spread_rows(candidates, min(N_TEMPLATES, len(candidates)))]
+        psi = basis.reduce(model.features(chosen))
         self.templates = basis.reference + psi @ basis.flux
         self.thin = slice(None, None, max(1, len(basis.reference) // ROUGH_PIXELS))
         self.rough = _rough_model(model, candidates, self.thin)
