@@ -145,9 +145,12 @@ def raw(args):
         return
     spectra, labels = load_spectra(path, flux="flux", wavelength_range=(3900, 7000))
     keep = labels["teff"].between(4000, 7000).to_numpy()
-    args = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"])
-    in_folds(args, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds",
-             spectra[keep], labels[keep].reset_index(drop=True))  # fmt: skip
+    for clean in args.clean:
+        how = f"clean_training={clean:g}" if clean else "all training stars"
+        only = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"])
+        in_folds(only, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
+                 spectra[keep], labels[keep].reset_index(drop=True),
+                 clean_training=clean or None)  # fmt: skip
 
 
 def miles(args):

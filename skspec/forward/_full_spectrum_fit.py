@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import comb
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -47,6 +47,9 @@ class FullSpectrumFit(LabelRegressor):
         Fit a broadening beyond that of the training spectra; True is "gaussian".
     rounds : int, default=3
         Turns of model and training continua.
+    clean_training : float or None, default=None
+        Of the model, where it is not None: remove training stars whose labels do not suit their
+        spectra; see :class:`~skspec.forward.ForwardModel`.
     guesses : array-like of shape (g, K), optional
         Labels to start from, in label units; each leads to a minimum and the lowest one counts. By
         default the best of the training labels.
@@ -86,6 +89,7 @@ class FullSpectrumFit(LabelRegressor):
         "rv_range": ["array-like"],
         "fit_broadening": ["boolean", StrOptions({"gaussian", "rotation"})],
         "rounds": [Interval(Integral, 1, None, closed="left")],
+        "clean_training": [Interval(Real, 0, None, closed="neither"), None],
         "guesses": ["array-like", None],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
@@ -99,6 +103,7 @@ class FullSpectrumFit(LabelRegressor):
         rv_range=(-500.0, 500.0),
         fit_broadening=False,
         rounds=3,
+        clean_training=None,
         guesses=None,
         ivar="auto",
     ):
@@ -108,6 +113,7 @@ class FullSpectrumFit(LabelRegressor):
         self.rv_range = rv_range
         self.fit_broadening = fit_broadening
         self.rounds = rounds
+        self.clean_training = clean_training
         self.guesses = guesses
         self.ivar = ivar
 
@@ -145,6 +151,8 @@ class FullSpectrumFit(LabelRegressor):
             continuum_degree=degree, fit_rv=fit_rv, rv_range=self.rv_range,
             fit_broadening=self.fit_broadening, ivar=self.ivar,
         )  # fmt: skip
+        if self.clean_training is not None:
+            final.set_params(clean_training=self.clean_training)
         turn = clone(final).set_params(
             continuum_degree=None, fit_rv=False, fit_broadening=False,
             label_covariance=False, clean_training=None,

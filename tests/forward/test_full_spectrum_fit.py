@@ -114,3 +114,17 @@ def test_callers_model_and_spectra_are_left_alone(stars):
     FullSpectrumFit(inner, continuum_degree=2, fit_rv=False).fit(spectra[:60], labels[:60])
     assert not hasattr(inner, "theta_") and inner.continuum_degree is None
     assert np.array_equal(spectra.flux[:60], before)
+
+
+def test_clean_training_is_that_of_the_model(stars):
+    spectra, labels = stars
+    rng = np.random.default_rng(3)
+    counts, wrong = raw(spectra[:300], rng), labels[:300].copy()
+    wrong.iloc[:6, 0] += 1200
+    model = FullSpectrumFit(continuum_degree=6, fit_rv=False, clean_training=4.0)
+    model.fit(counts, wrong)
+    assert set(range(6)) <= set(model.model_.training_outliers_)
+    assert len(model.model_.training_outliers_) < 30
+    own = FullSpectrumFit(TheCannon(clean_training=4.0), continuum_degree=6, fit_rv=False)
+    own.fit(counts, wrong)
+    assert own.model_.clean_training == 4.0
