@@ -21,8 +21,7 @@ from skspec.solvers.mahalanobis import fit_distance, held_out_quantile
 __all__ = ["SpectralCNN"]
 
 BATCH = 256  # stars predicted at once
-#: products of a batch with the weights, below which one thread is faster than several
-THREADS_FROM = 2e7
+THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 LEVEL = 0.6827  # of the intervals that are scaled to hold what they should
 FEW = 10  # stars, of which the scale counts half
 
@@ -363,7 +362,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             SpectralNetwork, GaussianLoss, (parts[0], targets[0]), (parts[1], targets[1]),
             n_epochs=n_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate_init,
             patience=self.n_iter_no_change, device=self.device_, seed=self._seed, optimizer=AdamW,
-            n_threads=1 if parts[0]["x"][0].size * self.batch_size < THREADS_FROM / 100 else None,
+            n_threads=1 if parts[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
             schedule=schedule, clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
             state=state, on_epoch=lambda: next(epochs, None), criterion__beta=self.beta_nll,

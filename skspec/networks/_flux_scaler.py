@@ -85,16 +85,22 @@ class FluxScaler:
     def _is_masked(self, spectra):
         return bool(np.prod(self._layout) > spectra.shape[1] or not spectra.good.all())
 
+    def _used(self, spectra):
+        return spectra if self.pixels.all() else spectra[:, self.pixels]
+
     def tensor(self, spectra):
         """Input (n, maps * orders, L) in float32."""
         n, (maps, orders, length) = len(spectra), self.shape
         out = np.zeros((n, maps, orders, length), dtype=np.float32)
         for start in range(0, n, BATCH):
             rows = slice(start, start + BATCH)
-            part = spectra[rows, self.pixels]
+            part = self._used(spectra[rows])
             good = part.good
             flux = part.flux if good.all() else self.filler.fill(part.flux, good)
-            out[rows, 0] = self.image((flux - self.mean) / self.scale)
+            x = np.empty(flux.shape, dtype=np.float32)
+            np.subtract(flux, self.mean, out=x, casting="same_kind")  # in double precision
+            x /= self.scale.astype(np.float32)
+            out[rows, 0] = self.image(x)
             if maps == 2:
                 out[rows, 1] = self.image(good)
         return out.reshape(n, maps * orders, length)
@@ -127,7 +133,7 @@ class FluxScaler:
         snr = np.empty(len(spectra), dtype=np.float32)
         for start in range(0, len(spectra), BATCH):
             rows = slice(start, start + BATCH)
-            unit[rows], snr[rows] = self._unit_noise(spectra[rows, self.pixels])
+            unit[rows], snr[rows] = self._unit_noise(self._used(spectra[rows]))
         return unit, snr
 
     def _unit_noise(self, spectra):
@@ -151,18 +157,24 @@ class FluxScaler:
         what is typical.
         """
         if cut:
-            spectra = spectra[:, self.pixels]
-        n = len(spectra)
-        if self.photon_variance is None or not spectra.has_errors:
-            return np.full(n, self.typical_noise, dtype=np.float32)
-        share = np.asarray(spectra.ivar, dtype=float) * self.photon_variance
+            spectra = self._used(spectra)
+        if self.photon_variance is None or spectra.ivar is None:
+            return np.full(len(spectra), self.typical_noise, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            information = spectra.ivar @ self.photon_variance / spectra.shape[1]
+        unknown = ~np.isfinite(information)
+        information[unknown] = self._information(spectra.ivar[unknown])
+        with np.errstate(divide="ignore"):
+            level = 1.0 / np.sqrt(information)
+        return np.clip(level, *NOISE_LIMITS).astype(np.float32)
+
+    def _information(self, ivar):
+        """Mean of ivar in units of what is typical, where some of it is not known."""
+        share = ivar * self.photon_variance
         known = np.isfinite(share) & (share > 0)
         mean = np.sum(share, axis=1, where=known) / np.maximum(known.sum(axis=1), 1)
         mean = np.where(known.any(axis=1), mean, self.typical_noise**-2)
-        share = np.where(np.isinf(share), mean[:, None], share)
-        with np.errstate(divide="ignore"):
-            level = 1.0 / np.sqrt(share.mean(axis=1))
-        return np.clip(level, *NOISE_LIMITS).astype(np.float32)
+        return np.where(np.isinf(share), mean[:, None], share).mean(axis=1)
 
 
 def _typical_variance(spectra):

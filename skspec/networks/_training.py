@@ -145,7 +145,7 @@ def _callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm):
     elif schedule == "one_cycle":
         cycle = LRScheduler(
             torch.optim.lr_scheduler.OneCycleLR, max_lr=learning_rate, total_steps=n_steps + 1,
-            pct_start=0.1, step_every="batch",
+            pct_start=max(0.1, 2 / (n_steps + 1)), step_every="batch",
         )  # fmt: skip
         out.append(("schedule", cycle))
     elif schedule == "plateau":

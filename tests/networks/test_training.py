@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -87,6 +88,55 @@ def test_any_batch_size(batch_size, waves):
     assert sum(sizes) == 40
     assert len(sizes) == -(-40 // batch_size)
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", "plateau", None])
+def test_schedules(schedule, waves):
+    for n_epochs in (1, 2, 3, 8, 9, 10, 40):
+        net = train(waves, schedule=schedule, n_epochs=n_epochs, batch_size=40)
+        assert len(net.history) == n_epochs
+        rate = net.optimizer_.param_groups[0]["lr"]
+        assert rate < (0.02 if schedule == "cosine" else 0.020001)
+        if n_epochs == 40 and schedule in ("cosine", "one_cycle"):
+            assert rate < 1e-4
+
+
+def test_without_a_validation_set_the_last_state_stays(waves):
+    data = tuple(a[:40] for a in waves)
+    settings = {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
+    sizes = {f"module__{k}": v for k, v in {"n_in": 2, "n_out": 7, "hidden": (5,)}.items()}
+    nets = [
+        fit_network(
+            DenseNetwork,
+            WeightedLoss,
+            data,
+            None,
+            **settings,
+            **sizes,
+            module__activation="silu",
+            state=state,
+        )  # fmt: skip
+        for state in (None, train(waves, width=5).module_.state_dict())
+    ]
+    assert nets[1].history[0, "train_loss"] < nets[0].history[0, "train_loss"]
+
+
+def test_named_inputs_and_augmentation(waves):
+    x, y, w = waves
+    seen = []
+
+    def augment(inputs):
+        seen.append(inputs["x"].shape)
+        return {"x": inputs["x"] + 1.0}
+
+    named = tuple(({"x": x[rows]}, y[rows], w[rows]) for rows in (slice(40), slice(40, None)))
+    net = fit_network(
+        DenseNetwork, WeightedLoss, *named, n_epochs=2, batch_size=16, learning_rate=0.02,
+        patience=40, augment=augment, module__n_in=2, module__n_out=7, module__hidden=(5,),
+        module__activation="silu",
+    )  # fmt: skip
+    assert len(seen) == 6  # the batches of training alone
+    assert len(pickle.dumps(net)) < 60_000
 
 
 def test_the_generators_and_the_data_are_left_alone(waves):
