@@ -21,6 +21,9 @@ from skspec.solvers.conformal import conformal_quantile
 __all__ = ["CalibratedRegressor"]
 
 LEAST_SCALE = 1e-6  # of an error bar
+MOST_COMPARED = 2000  # stars of the training whose scores are compared between models
+TINY_SPREAD = 1e-6  # of the logarithms of scores, squared: folds that all claim the same
+LEAST_SEEN = 0.1  # of the scores of new stars, for those of the training to say anything
 LEAST_IN_BIN = 40  # stars that may have a calibration of their own: enough for 95 % of them
 
 
@@ -43,8 +46,10 @@ class CalibratedRegressor(LabelRegressor):
     As many spectra as possible are used: the predictions come from models of the folds, then the
     method is fitted once more to all (``ensemble=False`` of
     :class:`~sklearn.calibration.CalibratedClassifierCV`). The final model has seen more stars than
-    those of the folds, so its error bars are, if anything, too wide. A method that has been fitted
-    before, on other stars, is given as ``FrozenEstimator(model)``, and all stars calibrate it.
+    those of the folds, so its error bars are, if anything, too wide. Networks that differ by their
+    seed also claim error bars that differ by several per cent; the scores of training stars tell how
+    much, and the folds are put on the scale of the final model. A method that has been fitted before,
+    on other stars, is given as ``FrozenEstimator(model)``, and all stars calibrate it.
 
     Parameters
     ----------
@@ -65,7 +70,7 @@ class CalibratedRegressor(LabelRegressor):
     ensemble : bool
         Keep the models of the folds, and predict with their mixture, instead of fitting one to all
         stars. The mixture errs less than its members, from which the scores come: its error bars
-        are too wide.
+        may be too wide.
     n_jobs : int, optional
         Folds fitted in parallel.
 
@@ -165,13 +170,13 @@ class CalibratedRegressor(LabelRegressor):
         if isinstance(estimator, FrozenEstimator):
             self.estimators_, dist = [estimator], predict_dist(estimator, spectra)
         else:
-            self.estimators_, dist = self._cross_fit(estimator, spectra, y, groups)
+            dist = self._cross_fit(estimator, spectra, y, groups)
         self._check_labels(dist)
         self._calibrate(dist, y, spectra)
         return self
 
     def _cross_fit(self, estimator, spectra, y, groups):
-        """Fitted estimators, and the predictions of all stars by models that have not seen them."""
+        """Predictions of all stars by models that have not seen them, claiming what the final does."""
         targets = pd.Series(y[:, 0], name=self.label_names_in_[0]) if self._y_is_vector else (
             pd.DataFrame(y, columns=self.label_names_in_)
         )  # fmt: skip
@@ -184,12 +189,18 @@ class CalibratedRegressor(LabelRegressor):
             delayed(_fitted)(estimator, spectra, targets, fit_rows, test_rows, self.ensemble)
             for fit_rows, test_rows in tasks
         )
+        self.estimators_ = [model for model, *_ in done if model is not None]
         mean, cov = np.full(y.shape, np.nan), np.full((*y.shape, y.shape[1]), np.nan)
-        for (_, rows), (_, dist) in zip(tasks, done):
-            if dist is not None:
-                mean[rows], cov[rows] = dist.mean(), dist.cov()
-        models = [model for model, _ in done if model is not None]
-        return models, MultivariateNormal(mean, cov=cov)
+        parts = [(rows, *rest) for (_, rows), (_, *rest) in zip(tasks, done) if len(rows)]
+        units = np.ones((len(parts), y.shape[1]))
+        if min(len(rows) for rows, *_ in parts) >= LEAST_IN_BIN:
+            some = _sample(np.arange(len(y)))
+            final = _typical(_scores(self._uncalibrated(spectra[some]), y[some]))
+            unseen = np.array([_typical(_scores(dist, y[rows])) for rows, dist, _ in parts])
+            units = _relative_claims(np.array([seen for *_, seen in parts]), final, unseen)
+        for (rows, dist, _), unit in zip(parts, units):
+            mean[rows], cov[rows] = dist.mean(), dist.cov() * np.outer(unit, unit)
+        return MultivariateNormal(mean, cov=cov)
 
     def _check_labels(self, dist):
         names, own = dist.label_names, self.label_names_in_
@@ -204,9 +215,7 @@ class CalibratedRegressor(LabelRegressor):
     # -- calibration -------------------------------------------------------------------------------
 
     def _calibrate(self, dist, y, spectra):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scores = np.abs(y - dist.mean()) / dist.std()
-        scores[y == dist.mean()] = 0
+        scores = _scores(dist, y)
         known = np.isfinite(scores).all(axis=1)
         if not known.any():
             raise ValueError("No star has a finite prediction with finite errors to calibrate by.")
@@ -382,10 +391,61 @@ class CalibratedRegressor(LabelRegressor):
 
 
 def _fitted(estimator, spectra, targets, fit_rows, test_rows, keep):
-    """Estimator fitted to some stars, if it is to be kept, and what it predicts of others."""
+    """Estimator fitted to some stars, if it is kept; what it predicts of others; scores of these."""
     model = clone(estimator).fit(spectra[fit_rows], targets.iloc[fit_rows])
-    dist = predict_dist(model, spectra[test_rows]) if len(test_rows) else None
-    return (model if keep or dist is None else None), dist
+    if not len(test_rows):
+        return model, None, None
+    some = _sample(fit_rows)
+    y = targets.to_numpy()[some].reshape(len(some), -1)
+    seen = _typical(_scores(predict_dist(model, spectra[some]), y))
+    return (model if keep else None), predict_dist(model, spectra[test_rows]), seen
+
+
+def _sample(rows):
+    """Some of the stars, evenly."""
+    return rows[:: -(-len(rows) // MOST_COMPARED)]
+
+
+def _scores(dist, y):
+    """Errors (n, K) in units of their error bars."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = np.abs(y - dist.mean()) / dist.std()
+    scores[y == dist.mean()] = 0
+    return scores
+
+
+def _typical(scores):
+    """The 68.27 % quantile of the scores of each label; NaN where there are none."""
+    known = np.isfinite(scores).all(axis=1)
+    if not known.any():
+        return np.full(scores.shape[1], np.nan)
+    return np.quantile(scores[known], ONE_SIGMA, axis=0)
+
+
+def _relative_claims(seen, final, unseen):
+    r"""Factors (F, K) that make the error bars of the folds those that the final model claims.
+
+    Networks of other seeds claim other error bars, which shows in their scores of training stars:
+    a control variate, with the slope :math:`\beta` (0 to 1) of the scores of new stars on these. It
+    is 0 for a method whose scores of training stars tell how closely it was fitted, not what it
+    claims. Where the final model differs from the folds by more than these differ from each other,
+    it is for it has seen more stars, and nothing can be said.
+
+    Parameters
+    ----------
+    seen, unseen : ndarray of shape (F, K)
+        Typical scores of each fold, of stars of the training and of others.
+    final : ndarray of shape (K,)
+        Of the final model, of stars of the training.
+    """
+    told = (seen > LEAST_SEEN * unseen).all(axis=0) & (unseen > 0).all(axis=0) & (final > 0)
+    if len(seen) < 2 or not told.any():  # not told: stars of the training are reproduced
+        return np.ones(seen.shape)
+    claim, new, own = (np.log(np.where(told, part, 1)) for part in (seen, unseen, final))
+    centre, spread = claim.mean(axis=0), claim.std(axis=0, ddof=1)
+    offset = claim - centre
+    beta = np.clip(np.sum(offset * new) / max(np.sum(offset**2), TINY_SPREAD), 0, 1)
+    return np.exp(beta * (offset - np.clip(own - centre, -2 * spread, 2 * spread)))
 
 
 def _gaussian_quantile(level):
