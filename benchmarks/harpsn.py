@@ -40,6 +40,7 @@ LEVELS = (0.6827, 0.9545)
 CHUNK = 256  # stars synthesized at once
 N_BOUND = 200  # test stars whose bound is averaged
 N_SUN = 50  # draws of the noise of the Sun
+SUN_RV = 100.0  # km/s, that no network has learned of
 
 
 class Row(NamedTuple):
@@ -96,7 +97,7 @@ SIZES = {
     "small": Size(
         4000, 3000, 3000, 64, 1200, 9000, (5082, 5252), (5073, 5258),
         network={"max_iter": 40, "batch_size": 64, "learning_rate_init": 2e-3},
-        residual={"architecture_params": {"width": 32, "hidden": (256, 128), "dropout": 0.1}},
+        residual={"architecture_params": {"width": 32, "hidden": (256, 128), "dropout": 0.0}},
         attention={
             "architecture_params": {"width": 8}, "max_iter": 20, "batch_size": 32,
             "learning_rate_init": 3e-3,
@@ -154,9 +155,9 @@ class Stars:
         flux = np.load(path)
         return one.replace(flux=flux, ivar=ivar, meta={}), labels
 
-    def layout_of(self, labels, resolution=None):
+    def layout_of(self, labels):
         """Orders of stars with these labels."""
-        flux = synthesize(labels, self.grid, resolution=resolution or self.size.resolution)
+        flux = synthesize(labels, self.grid, resolution=self.size.resolution)
         return self.layout.transform(Spectra(flux.astype(np.float32), wavelength=self.grid))
 
 
@@ -262,10 +263,10 @@ class Bench:
         }
 
     def sun(self, model, snr):
-        """The Sun as in training and at half the resolution: labels, errors, domain score."""
+        """The Sun at rest, as all training stars, and moving: labels, errors, domain score."""
         out = {}
-        for name, resolution in (("same", None), ("other", self.size.resolution / 2)):
-            one = self.stars.layout_of(SUN, resolution)
+        for name, rv in (("rest", 0.0), ("moving", SUN_RV)):
+            one = self.stars.layout_of(SUN | {"rv": rv})
             X = observed(one[np.zeros(N_SUN, int)].replace(meta={}), snr, [self.seed, snr, 9])
             dist = predict_dist(model, X)
             out[name] = {
@@ -359,12 +360,12 @@ def print_tables(found):
           [[row.snr, row.covariance, title(row).split(maxsplit=2)[2],
             *(_covered(one[key]) for key in ("raw", "scaled", "conformal")),
             _slashed(row.poster_coverage or (), [1, 1]) or "-"] for row, one in done])  # fmt: skip
-    table("Table 3: the Sun (5772, 4.44, 0, 2), and at half the resolution; domain score (1: farther "
-          "than 99 % of stars held out)",
-          ["S/N", "covariance", "model", "Sun: Teff / log g / Z / vsini", "score",
-           "half the resolution", "score"],
+    table(f"Table 3: the Sun (5772, 4.44, 0, 2), at rest like the training stars, at {SUN_RV:.0f} km/s; "
+          "domain score (1: farther than 99 % of stars held out)",
+          ["S/N", "covariance", "model", "at rest: Teff / log g / Z / vsini", "score", "moving",
+           "score"],
           [[row.snr, row.covariance, title(row).split(maxsplit=2)[2], *(
-              text for key in ("same", "other") for text in (
+              text for key in ("rest", "moving") for text in (
                   _slashed(one["sun"][key]["labels"], (0, 2, 2, 1)),
                   f"{one['sun'][key]['domain_score']:.2f}"))] for row, one in done])  # fmt: skip
 
