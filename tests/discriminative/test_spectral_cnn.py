@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra
 from skspec._progress import StepCounter
@@ -29,6 +30,12 @@ def network(architecture="strided", **options):
         "learning_rate_init": 0.01, "random_state": 0,
     }  # fmt: skip
     return SpectralCNN(architecture, **(settings | options))
+
+
+@pytest.mark.slow
+@parametrize_with_checks([network(a, max_iter=15) for a in SMALL if a != "strided"])
+def test_sklearn_checks(estimator, check):
+    check(estimator)
 
 
 @pytest.fixture(scope="module")
