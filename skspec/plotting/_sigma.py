@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.base import predict_dist
-from skspec.metrics import ONE_SIGMA
 from skspec.plotting._residual_snr import _binned
 from skspec.plotting._style import INK, colour, label_text, panels, styled
 
@@ -15,8 +14,8 @@ __all__ = ["SigmaDisplay"]
 class SigmaDisplay:
     """Estimated standard deviation and spread of the residuals against the true label.
 
-    A panel per label. Honest errors follow the spread everywhere, not only on average. The spread is
-    that within which 68 % of the absolute errors lie, bias included.
+    A panel per label. Honest errors follow the spread everywhere, not only on average. Both are root
+    mean squares over stars of similar labels; that of the residuals has the bias in it.
 
     Parameters
     ----------
@@ -97,7 +96,7 @@ class SigmaDisplay:
             look = {"ms": 4, "alpha": 0.45, "mew": 0, "rasterized": len(truth) > 2000}
             axes.plot(truth, std, ".", color=color, **look)
         where, stated = _binned(truth, std, _root_mean_square)
-        _, spread = _binned(truth, error, _half_width)
+        _, spread = _binned(truth, error, _root_mean_square)
         axes.plot(where, stated, marker="o", ms=4.5, color=color, label="estimated σ")
         axes.plot(
             where, spread, marker="s", ms=4.5, color=INK, ls="--", label="spread of residuals"
@@ -108,9 +107,5 @@ class SigmaDisplay:
         axes.set_ylabel(f"σ of {label_text(self.label_names[k], unit=True)}")
 
 
-def _root_mean_square(std):
-    return np.sqrt(np.mean(std**2))
-
-
-def _half_width(error):
-    return np.quantile(np.abs(error), ONE_SIGMA)
+def _root_mean_square(values):
+    return np.sqrt(np.mean(values**2))
