@@ -1,9 +1,10 @@
 """Are error bars calibrated, and does the domain score know strangers? Coverage, domain, speed.
 
-    python -m benchmarks calibration [--parts coverage domain speed] [--methods ridge strided ...]
+    python -m benchmarks calibration [--parts coverage ensemble ...] [--methods ridge strided ...]
 
 - coverage: synthetic stars of S/N 20 to 300; coverage of every method as it comes, scaled, and
   conformal, per label and jointly, on many test stars.
+- ensemble: one network and a deep ensemble of five, calibrated by stars held out.
 - domain: share of spectra with a domain score above 1: other stars of the same kind, the Sun at
   other resolutions, shifted spectra; MILES against LAMOST, two grids of APOGEE spectra.
 - speed: calibration and conformal intervals of 100 000 stars.
@@ -12,6 +13,7 @@
 import argparse
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 
 from benchmarks.common import clocked, data_file, load, print_machine, table
 from skspec import MultivariateNormal, Spectra, domain_score
@@ -68,15 +70,39 @@ def coverage(args):
     )  # fmt: skip
 
 
+def ensemble(args):
+    """One network and five, calibrated by stars held out."""
+    stars = make_spectra(args.n_train + 1000 + args.n_test, n_pixels=args.pixels, snr=(20, 300),
+                         random_state=0)  # fmt: skip
+    ends = np.cumsum([args.n_train, 1000, args.n_test])
+    train, held, test = ([part[end - n : end] for part in stars]
+                         for n, end in zip((args.n_train, 1000, args.n_test), ends))  # fmt: skip
+    five = method("ensemble", args.n_train, args.epochs).fit(*train)
+    rows = []
+    for name, model in (("one network", five.estimators_[0]), ("five", five)):
+        fitted = CalibratedRegressor(FrozenEstimator(model), method="conformal").fit(*held)
+        before = calibration_report(model, *test, levels=LEVELS).table
+        after = calibration_report(fitted, *test, levels=LEVELS).intervals
+        error = np.abs(model.predict(test[0]) - test[1].to_numpy()).mean(axis=0)
+        for kind, frame in (("as it comes", before), ("conformal", after)):
+            rows.append([
+                name, kind, *(percent(frame[level]) for level in LEVELS),
+                f"{error[0]:.1f} / {error[1]:.3f} / {error[2]:.4f}",
+            ])  # fmt: skip
+    table(f"strided networks, {args.n_train} training stars, 1000 to calibrate, {args.n_test} test "
+          f"stars; load {load():.1f}", ["", "error bars", "68.27", "95.45", "MAE"], rows)  # fmt: skip
+
+
 def domain(args):
     common = {"n_pixels": args.pixels, "snr": (20, 300)}
     train = make_spectra(args.n_train, random_state=0, **common)
     test, _ = make_spectra(1000, random_state=1, **common)
     sun = {name: (value, value) for name, value in (("teff", 5772), ("logg", 4.44), ("feh", 0))}
+    seen = {"n_pixels": args.pixels, "snr": 100, "label_ranges": sun, "random_state": 2}
     suns = {
-        f"Sun, R = {R}": make_spectra(100, n_pixels=args.pixels, snr=100, resolution=R, label_ranges=sun, random_state=2)[0]
+        f"Sun, R = {R}": make_spectra(100, resolution=R, **seen)[0]
         for R in (5000, 4000, 3000, 7000)
-    }  # fmt: skip
+    }
     sets = {"other stars": test, **suns,
             "by one pixel": test.replace(flux=np.roll(test.flux, 1, axis=1)),
             "flux x 1.1": test.replace(flux=1.1 * test.flux, ivar=test.ivar / 1.21)}  # fmt: skip
@@ -156,7 +182,7 @@ def speed(args):
     table(f"100 000 stars, 3 labels; load {load():.1f}", ["", "", "wall ms"], rows)
 
 
-PARTS = {"coverage": coverage, "domain": domain, "speed": speed}
+PARTS = {"coverage": coverage, "ensemble": ensemble, "domain": domain, "speed": speed}
 
 
 def main(arguments=None):
