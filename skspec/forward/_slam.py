@@ -9,7 +9,6 @@ import numpy as np
 from sklearn.model_selection import KFold
 from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from skspec._progress import track
 from skspec._validation import Interval, StrOptions
@@ -22,6 +21,7 @@ from skspec.forward._slam_pixels import (
     rbf_curvature,
     rbf_kernel,
 )
+from skspec.solvers.pixel_blocks import one_blas_thread
 from skspec.solvers.svr import admm_operator
 
 __all__ = ["SLAM"]
@@ -185,7 +185,7 @@ class SLAM(ForwardModel):
             for pixels in chunks
         )
         # one thread per worker: threaded BLAS on such small blocks only fights itself
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
         self._assemble(done, job, x)

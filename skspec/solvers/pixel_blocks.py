@@ -1,7 +1,9 @@
 """Blocks of pixels, copied, cleaned and worked through side by side: shared by the linear solvers."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ __all__ = [
     "column_dot",
     "in_threads",
     "load_block",
+    "one_blas_thread",
     "pixel_slices",
     "quietly",
     "thread_count",
@@ -73,6 +76,44 @@ def quietly(function, item):
         return function(item)
 
 
+class _OneBlasThread:
+    """A limit that several threads may enter and leave in any order.
+
+    Limits of threadpoolctl that overlap would leave the process with one thread for good: the second
+    finds the limit of the first, and restores that.
+    """
+
+    def __init__(self):
+        self._lock, self._depth, self._limit = Lock(), 0, None
+
+    @contextmanager
+    def __call__(self):
+        with self._lock:
+            if self._depth == 0:
+                _release()
+                self._limit = _blas().limit(limits=1, user_api="blas")
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0:
+                    _release()
+                    self._limit.restore_original_limits()
+
+
+def _release():
+    """Let this thread set the limits of OpenBLAS, whichever did last."""
+    for library in _blas().lib_controllers:
+        if hasattr(library, "clear_controlling_thread"):
+            library.clear_controlling_thread(force=True)
+
+
+#: ``with one_blas_thread():`` BLAS uses a single thread, in the whole process
+one_blas_thread = _OneBlasThread()
+
+
 def thread_count() -> int:
     """As many threads as BLAS would use."""
     return max(
@@ -87,7 +128,7 @@ def in_threads(function, items):
     each, and the blocks side by side, uses the cores for the element-wise work as well.
     """
     n_threads = thread_count()
-    with _blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         if min(n_threads, len(items)) < 2:
             return [quietly(function, item) for item in items]
         with ThreadPoolExecutor(n_threads) as pool:
