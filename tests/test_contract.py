@@ -71,14 +71,19 @@ REGRESSORS = {
     ),
     "SpectralCNN": (
         SpectralCNN(
-            "strided", architecture_params={"n_filters": (), "hidden": (24, 16)}, max_iter=30,
-            batch_size=16, learning_rate_init=0.01, random_state=0,
+            "strided",
+            architecture_params={"n_filters": (), "hidden": (24, 16)},
+            max_iter=30,
+            batch_size=16,
+            learning_rate_init=0.01,
+            random_state=0,
         ),
         {"covariance": ["diagonal", "full"]},
     ),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
     "CalibratedRegressor": (
-        CalibratedRegressor(TheCannon(1), cv=3), {"method": ["scale", "conformal"]}
+        CalibratedRegressor(TheCannon(1), cv=3),
+        {"method": ["scale", "conformal"]},
     ),
     "DeepEnsembleRegressor": (
         DeepEnsembleRegressor(
