@@ -47,7 +47,7 @@ MAX_WIDTH = 500.0  # of the broadening [km/s]
 WIDTH2_UNIT = 1e4  # of squared widths in matrices [(km/s)^2], so that all entries are alike
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
 BATCH, CHUNK = 256, 32  # stars whose steps are taken together, whose spectra are made together
-GOOD_ENOUGH = 1e-3  # squared distance to the minimum in sigma; one more step follows
+GOOD_ENOUGH = 1e-3  # squared distance to the minimum in sigma; one more step follows, in float64
 LEAST_CURVE = 0.02  # of the level: where a continuum is lower, first guesses leave the pixel aside
 ROUGH_PIXELS = 2000  # so many are enough for first labels
 POINTS_PER_TERM = 3  # of the polynomial that gives first labels of models with many features
@@ -251,14 +251,14 @@ class NuisanceModel:
             hat *= self.sight.phase(shift, np.complex64)[:, None]
         return self.sight.spectra(hat)
 
-    def evaluate(self, p, shift, y, weight, leading=False):
+    def evaluate(self, p, shift, y, weight, real=np.float32, leading=False):
         """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
 
         And their continuum (n, Q) with its derivatives (n, Q, M). Products of derivatives are summed
-        in single precision; with the `leading` components of the model alone, where asked for.
+        in the precision `real`; with the `leading` components of the model alone, where asked for.
         """
         rows = self._rows(p, shift, leading=leading)
-        flux, jacobian = rows[:, 0].astype(float), rows[:, 1:]
+        flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
         coef, tilt, curve = np.ones((len(p), 0)), np.ones((len(p), 0, p.shape[1])), 1.0
         if self.continuum is not None:
             coef, inner = self.continuum.solve(flux, y, weight)
@@ -267,12 +267,12 @@ class NuisanceModel:
         residual = root * (y - curve * flux)
         chi2 = np.einsum("np,np->n", residual, residual)
         # in units of the noise: neither flux nor weights need fit into single precision
-        white = jacobian * (root * curve).astype(np.float32)[:, None]
-        gradient = -(white @ residual.astype(np.float32)[..., None])[..., 0].astype(float)
+        white = jacobian * (root * curve).astype(real)[:, None]
+        gradient = -(white @ residual.astype(real)[..., None])[..., 0].astype(float)
         normal = (white @ np.swapaxes(white, 1, 2)).astype(float)
         if self.continuum is not None:
-            white *= (root * flux).astype(np.float32)[:, None]
-            cross = (white @ self.continuum.polynomials.T.astype(np.float32)).astype(float)
+            white *= (root * flux).astype(real)[:, None]
+            cross = (white @ self.continuum.polynomials.T.astype(real)).astype(float)
             tilt = -np.linalg.solve(inner, np.swapaxes(cross, 1, 2))
             normal += cross @ tilt
         return chi2, gradient, normal, coef, tilt
@@ -367,7 +367,7 @@ class NuisanceModel:
         return self._result(p, shift, fisher, chi2, converged, n_iter, n_good, continuum)
 
     def _descend(self, p, shift, flux, weight, max_iter, tol, leading=True):
-        """Levenberg-Marquardt, near to the minimum."""
+        """Levenberg-Marquardt, with sums in single precision."""
         lower, upper = self._box()
 
         def evaluate(p, rows):
@@ -386,7 +386,7 @@ class NuisanceModel:
         )  # fmt: skip
 
     def _finish(self, p, shift, flux, weight):
-        """The last step, with all components.
+        """The last step, with all components and sums in double precision.
 
         Returns parameters, chi2, the normal matrix just before, the continuum, and whether the step
         was short.
@@ -397,7 +397,7 @@ class NuisanceModel:
         for start in range(0, len(p), CHUNK):
             at = slice(start, start + CHUNK)
             chi2[at], slope, fisher[at], coef, tilt = self.evaluate(
-                p[at], shift[at], flux[at], weight[at]
+                p[at], shift[at], flux[at], weight[at], real=np.float64
             )
             here = p[at]
             free = ~(((here <= lower) & (slope > 0)) | ((here >= upper) & (slope < 0)))
