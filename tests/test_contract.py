@@ -96,8 +96,16 @@ FORWARD = [name for name, (model, _) in REGRESSORS.items() if isinstance(model, 
 PARALLEL = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "n_jobs")]
 DOMAIN = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "domain_score")]
 
-every_regressor = pytest.mark.parametrize("name", REGRESSORS)
-every_forward_model = pytest.mark.parametrize("name", FORWARD)
+#: their laws take longest, and hardly differ from those of others: with the slow tests
+SLOW = ("SpectralGP quadratic", "ThePayne folds", "ConsensusRegressor")
+
+
+def each(names):
+    marked = (pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in names)
+    return pytest.mark.parametrize("name", list(marked))
+
+
+every_regressor, every_forward_model = each(REGRESSORS), each(FORWARD)
 
 
 def new(name, **parameters):
@@ -128,8 +136,14 @@ def test(draw_stars):
 
 @pytest.fixture(scope="module")
 def fitted(train):
-    """Every regressor, fitted once on `train`; tests must not refit them."""
-    return {name: new(name).fit(*train) for name in REGRESSORS}
+    """Every regressor, fitted once on `train` when first asked for; tests must not refit them."""
+
+    class Fitted(dict):
+        def __missing__(self, name):
+            self[name] = new(name).fit(*train)
+            return self[name]
+
+    return Fitted()
 
 
 # -- scikit-learn's own checks, no excuse ----------------------------------------------------------
@@ -138,8 +152,16 @@ def fitted(train):
 # one of the checks has 11 stars and 5 labels: too few for the default degree, which is said
 @pytest.mark.filterwarnings("ignore::skspec.forward.FewStarsWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([model for model, _ in REGRESSORS.values()])
+@parametrize_with_checks([model for name, (model, _) in REGRESSORS.items() if name not in SLOW])
 def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::skspec.forward.FewStarsWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([REGRESSORS[name][0] for name in SLOW])
+def test_sklearn_checks_that_take_long(estimator, check):
     check(estimator)
 
 
@@ -378,7 +400,7 @@ def test_domain_score_tells_strangers(name, fitted, test):
 # -- reproducible, portable, harmless --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PARALLEL)
+@each(PARALLEL)
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_workers_and_backend_change_nothing(name, backend, fitted, train, test, monkeypatch):
     monkeypatch.setattr("skspec.forward._slam.CHUNK", 16)  # several tasks
