@@ -117,6 +117,14 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
             mean, std = mean[:, 0], std[:, 0]
         return (mean, std) if return_std else mean
 
+    def _named_labels(self, y):
+        """Checked labels (n, K) in the form in which they came, for the fit of another estimator."""
+        import pandas as pd
+
+        if self._y_is_vector:
+            return pd.Series(y[:, 0], name=self.label_names_in_[0])
+        return pd.DataFrame(y, columns=self.label_names_in_)
+
     def _validate_fit(self, X, y):
         """Spectra and labels (n, K) in float64; sets the attributes documented above."""
         names = _label_names(y)

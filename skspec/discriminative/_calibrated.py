@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from scipy.special import chdtri, ndtri
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -177,9 +176,7 @@ class CalibratedRegressor(LabelRegressor):
 
     def _cross_fit(self, estimator, spectra, y, groups):
         """Predictions of all stars by models that have not seen them, claiming what the final does."""
-        targets = pd.Series(y[:, 0], name=self.label_names_in_[0]) if self._y_is_vector else (
-            pd.DataFrame(y, columns=self.label_names_in_)
-        )  # fmt: skip
+        targets = self._named_labels(y)
         folds = splitter(self.cv, len(y) // 2, groups, shuffle=True)
         tasks = list(folds.split(spectra.flux, groups=groups))
         if not self.ensemble:

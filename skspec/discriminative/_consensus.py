@@ -187,9 +187,7 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
         named = self._checked_estimators()
         spread = y.std(axis=0)
         self._label_floor = LEAST_SIGMA * np.where(spread > 0, spread, 1.0)
-        targets = pd.Series(y[:, 0], name=self.label_names_in_[0]) if self._y_is_vector else (
-            pd.DataFrame(y, columns=self.label_names_in_)
-        )  # fmt: skip
+        targets = self._named_labels(y)
         groups = star_groups(spectra)
         folds = list(splitter(self.cv, len(y), groups).split(spectra.flux, groups=groups))
         every = np.arange(len(y))

@@ -6,7 +6,6 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
@@ -133,9 +132,7 @@ class DeepEnsembleRegressor(LabelRegressor):
             raise ValueError("DeepEnsembleRegressor needs at least 2 stars, got 1 sample.")
         random = check_random_state(self.random_state)
         estimator = ResidualCovarianceRegressor() if self.estimator is None else self.estimator
-        targets = pd.Series(y[:, 0], name=self.label_names_in_[0]) if self._y_is_vector else (
-            pd.DataFrame(y, columns=self.label_names_in_)
-        )  # fmt: skip
+        targets = self._named_labels(y)
         seeds = random.randint(MOST_SEEDS, size=self.n_members)
         rows = self._samples(estimator, star_groups(X), len(y), random)
         members = Parallel(n_jobs=self.n_jobs)(

@@ -356,7 +356,13 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     def _train(self, parts, targets, n_epochs, schedule, state, epochs):
         from torch.optim import AdamW
 
-        from skspec.networks import FreshNoise, GaussianLoss, SpectralNetwork, fit_network
+        from skspec.networks import (
+            FreshNoise,
+            GaussianLoss,
+            SpectralNetwork,
+            fit_network,
+            training_history,
+        )
 
         self.net_ = fit_network(
             SpectralNetwork, GaussianLoss, (parts[0], targets[0]), (parts[1], targets[1]),
@@ -370,14 +376,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             optimizer__weight_decay=self.weight_decay,
             **{f"module__{key}": value for key, value in self._module(self._varies.sum()).items()},
         )  # fmt: skip
-        keys = ("train_loss", "valid_loss", "dur")
-        self.history_ = {key: np.array(self.net_.history[:, key]) for key in keys}
+        self.history_ = training_history(self.net_, self.learning_rate_init)
         self.n_iter_ = len(self.history_["dur"])
-        if not np.isfinite(self.history_["valid_loss"]).any():
-            raise ValueError(
-                "The training of the network diverged: lower learning_rate_init="
-                f"{self.learning_rate_init}."
-            )
 
     def _module(self, n_labels):
         """Arguments of the SpectralNetwork."""

@@ -262,7 +262,7 @@ class NuisanceModel:
         coef, tilt, curve = np.ones((len(p), 0)), np.ones((len(p), 0, p.shape[1])), 1.0
         if self.continuum is not None:
             coef, inner = self.continuum.solve(flux, y, weight)
-            curve = coef @ self.continuum.polynomials
+            curve = self._curve(coef)
         root = np.sqrt(weight)
         residual = root * (y - curve * flux)
         chi2 = np.einsum("np,np->n", residual, residual)
@@ -333,7 +333,7 @@ class NuisanceModel:
             made, relative = self._moved(shift, made, relative)
         if self.continuum is not None:
             weight = _weight(photon, relative)
-            curve = self.continuum.solve(made, flux, weight)[0] @ self.continuum.polynomials
+            curve = self._curve(self.continuum.solve(made, flux, weight)[0])
         weight = _weight(photon, curve**2 * relative)
         x = self._first_labels(flux, weight, shift, curve, n_starts)
         p = self._start(x, shift, flux, weight)
@@ -418,8 +418,7 @@ class NuisanceModel:
             rows, root = self._rows(p[at], shift[at]).astype(float), np.sqrt(weight[at])
             made, jacobian, curve = rows[:, 0], rows[:, 1:] * root[:, None], 1.0
             if self.continuum is not None:
-                coef, _ = self.continuum.solve(made, flux[at], weight[at])
-                curve = coef @ self.continuum.polynomials
+                curve = self._curve(self.continuum.solve(made, flux[at], weight[at])[0])
                 jacobian = self.continuum.project_out(jacobian * curve[:, None], made * root)
             residual = (flux[at] - curve * made) * root
             fisher[at] = correlated_information(jacobian, residual, length, self.order)

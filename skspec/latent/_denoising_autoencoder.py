@@ -178,7 +178,12 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     def _train(self, train, valid, fresh, seed, epochs):
         from torch.optim import AdamW
 
-        from skspec.networks import ConvolutionalAutoencoder, WeightedLoss, fit_network
+        from skspec.networks import (
+            ConvolutionalAutoencoder,
+            WeightedLoss,
+            fit_network,
+            training_history,
+        )
 
         self.net_ = fit_network(
             ConvolutionalAutoencoder, WeightedLoss, train, valid,
@@ -188,14 +193,8 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
             optimizer__weight_decay=self.weight_decay, module__shape=self.scaler_.shape,
             module__n_latent=self.n_latent, module__width=self.width,
         )  # fmt: skip
-        keys = ("train_loss", "valid_loss", "dur")
-        self.history_ = {key: np.array(self.net_.history[:, key]) for key in keys}
+        self.history_ = training_history(self.net_, self.learning_rate_init)
         self.n_iter_ = len(self.history_["dur"])
-        if not np.isfinite(self.history_["valid_loss"]).any():
-            raise ValueError(
-                "The training of the network diverged: lower learning_rate_init="
-                f"{self.learning_rate_init}."
-            )
 
     def _transform(self, spectra):
         used = self.scaler_.pixels

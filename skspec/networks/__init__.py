@@ -23,13 +23,14 @@ _LAZY = {
     "fit_network": "_training",
     "in_batches": "_evaluation",
     "resolve_device": "_training",
+    "training_history": "_training",
 }
 
 __all__ = [
     "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
     "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron", "ResidualNetwork",
     "SpectralNetwork", "StarNet", "StridedNetwork", "WeightedLoss", "can_train", "fit_network",
-    "in_batches", "resolve_device", "split_stars",
+    "in_batches", "resolve_device", "split_stars", "training_history",
 ]  # fmt: skip
 
 

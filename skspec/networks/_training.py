@@ -12,7 +12,7 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["fit_network", "resolve_device"]
+__all__ = ["fit_network", "resolve_device", "training_history"]
 
 #: of the "plateau" schedule: epochs without a better validation loss, then the factor of the rate
 PLATEAU = {"patience": 5, "factor": 0.3}
@@ -155,6 +155,22 @@ def _callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm):
     if clip_norm is not None:
         out.append(("clip", GradientNormClipping(clip_norm)))
     return out
+
+
+def training_history(net, learning_rate) -> dict:
+    """``train_loss``, ``valid_loss`` and ``dur`` [s] of every epoch, as arrays.
+
+    Raises
+    ------
+    ValueError
+        When no epoch had a finite validation loss.
+    """
+    history = {key: np.array(net.history[:, key]) for key in ("train_loss", "valid_loss", "dur")}
+    if not np.isfinite(history["valid_loss"]).any():
+        raise ValueError(
+            f"The training of the network diverged: lower learning_rate_init={learning_rate}."
+        )
+    return history
 
 
 def _backend(compile):
