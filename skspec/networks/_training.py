@@ -64,10 +64,10 @@ def fit_network(
     Parameters
     ----------
     module, criterion : torch module classes
-    train, valid : tuple of (inputs, target, ...)
-        Arrays with a row per star. Inputs may be a dict of such arrays, which are then named arguments
-        of the module. One target goes to the criterion as it is, several as a tuple. Without a
-        validation set (None) training ends in its last state.
+    train, valid : tuple of (inputs, target, ...) or StarStream
+        Arrays with a row per star, or a stream of such. Inputs may be a dict of such arrays, which are
+        then named arguments of the module. One target goes to the criterion as it is, several as a
+        tuple. Without a validation set (None) training ends in its last state.
     n_epochs : int
         The learning rate falls to zero over so many, along a cosine.
     batch_size : int
@@ -107,7 +107,8 @@ def fit_network(
     NeuralNetRegressor
         With the trained `module_` in evaluation mode and `history`; it holds none of the data.
     """
-    train, valid = (part and _Rows(part, device) for part in (train, valid))
+    train, valid = (_Rows(part, device) if isinstance(part, tuple) else part
+                    for part in (train, valid))  # fmt: skip
     n_steps = n_epochs * _n_batches(len(train), batch_size)
     net = (_MixedPrecision if amp else _Net)(
         module, criterion=criterion, optimizer=optimizer, lr=learning_rate, device=device,
@@ -242,13 +243,23 @@ class _Rows(Dataset):
         inputs = {k: a[rows] for k, a in inputs.items()} if named else inputs[rows]
         return inputs, _one_or_tuple([target[rows] for target in self.targets])
 
+    def batches(self, n_batches, generator=None, skip=0):
+        """All but the first `skip` of so many batches; shuffled if a generator is given."""
+        rows = np.arange(len(self))
+        if generator is not None and n_batches > 1:
+            generator.shuffle(rows)
+        device = self.targets[0].device
+        for part in np.array_split(rows, n_batches)[skip:]:
+            whole = n_batches == 1
+            yield self[slice(None) if whole else torch.from_numpy(part).to(device)]
+
 
 def _n_batches(n, batch_size):
     return -(-n // batch_size)
 
 
 class _Batches:
-    """Batches of data that already lie on the device; shuffled if a generator is given."""
+    """Batches of a dataset, on its device; shuffled if a generator is given."""
 
     def __init__(self, dataset, batch_size, generator=None, augment=None):
         self.dataset, self.generator = dataset, generator
@@ -256,14 +267,7 @@ class _Batches:
         self.n_batches = _n_batches(len(dataset), batch_size)
 
     def __iter__(self):
-        rows = np.arange(len(self.dataset))
-        if self.generator is not None and self.n_batches > 1:
-            self.generator.shuffle(rows)
-        device = self.dataset.targets[0].device
-        for part in np.array_split(rows, self.n_batches):
-            whole = len(part) == len(rows)
-            part = slice(None) if whole else torch.from_numpy(part).to(device)
-            inputs, targets = self.dataset[part]
+        for inputs, targets in self.dataset.batches(self.n_batches, self.generator):
             yield self.augment(inputs), targets
 
 
