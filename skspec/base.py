@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import warnings
 from functools import singledispatch
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GroupKFold, KFold, check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -28,6 +30,7 @@ __all__ = [
     "as_spectra",
     "domain_score",
     "predict_dist",
+    "splitter",
     "star_groups",
 ]
 
@@ -127,7 +130,7 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
 
     def _validate_fit(self, X, y):
         """Spectra and labels (n, K) in float64; sets the attributes documented above."""
-        names = _label_names(y)
+        names = label_names(y)
         spectra, y = self._validate_spectra(X, y, reset=True)
         self._y_is_vector = y.ndim == 1
         y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
@@ -201,7 +204,23 @@ def star_groups(X, groups=None):
     return np.unique(groups, return_inverse=True)[1]
 
 
-def _label_names(y):
+def splitter(cv, most, groups=None, *, shuffle=False):
+    """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds.
+
+    With `groups`, a number means folds that keep each star on one side.
+    """
+    if not isinstance(cv, Integral):
+        return check_cv(cv)
+    order = {"shuffle": True, "random_state": 0} if shuffle else {}
+    if groups is None:
+        return KFold(min(cv, most), **order)
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        raise ValueError("All spectra are of one star (star_id): folds need at least 2 stars.")
+    return GroupKFold(min(cv, most, n_groups), **order)
+
+
+def label_names(y):
     """Column names of a DataFrame, name of a Series; None for anything else."""
     columns = getattr(y, "columns", None)
     if columns is not None:

@@ -11,8 +11,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, domain_score, predict_dist, star_groups
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
+from skspec.base import LabelRegressor, domain_score, predict_dist, splitter, star_groups
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
 from skspec.solvers.conformal import conformal_quantile

@@ -12,9 +12,9 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from skspec._validation import BaseComposition, fit_context
-from skspec.base import LabelRegressor, predict_dist, star_groups
+from skspec.base import LabelRegressor, predict_dist, splitter, star_groups
 from skspec.discriminative._kernel_pca import KernelPCARegressor
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
 from skspec.solvers.biweight import N_SIGMA, best_weights, biweight_location

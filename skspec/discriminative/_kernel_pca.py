@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, star_groups
+from skspec.base import LabelRegressor, splitter, star_groups
 from skspec.discriminative._domain import SpectrumDomainMixin
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor, splitter
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.solvers.gappy_pca import fit_gappy_pca
 

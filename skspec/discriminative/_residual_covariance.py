@@ -8,12 +8,12 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GroupKFold, KFold, check_cv, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skspec._validation import HasMethods, fit_context
-from skspec.base import LabelRegressor, star_groups
+from skspec.base import LabelRegressor, splitter, star_groups
 from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import GAUSSIAN_MAD
@@ -158,22 +158,6 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
     def _shaped(self, targets):
         """A single target as a vector: not every regressor takes a column."""
         return targets[:, 0] if targets.shape[1] == 1 else targets
-
-
-def splitter(cv, most, groups=None, *, shuffle=False):
-    """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds.
-
-    With `groups`, a number means folds that keep each star on one side.
-    """
-    if not isinstance(cv, Integral):
-        return check_cv(cv)
-    order = {"shuffle": True, "random_state": 0} if shuffle else {}
-    if groups is None:
-        return KFold(min(cv, most), **order)
-    n_groups = len(np.unique(groups))
-    if n_groups < 2:
-        raise ValueError("All spectra are of one star (star_id): folds need at least 2 stars.")
-    return GroupKFold(min(cv, most, n_groups), **order)
 
 
 def _default_estimator():

@@ -12,6 +12,7 @@ _LAZY = {
     "ConvolutionalAutoencoder": "_autoencoder",
     "DenseNetwork": "_modules",
     "Dropout": "_architectures",
+    "EvidenceLoss": "_vae",
     "FreshNoise": "_fresh_noise",
     "GaussianHead": "_gaussian",
     "GaussianLoss": "_gaussian",
@@ -19,6 +20,7 @@ _LAZY = {
     "SpectralNetwork": "_spectral_network",
     "StarNet": "_architectures",
     "StridedNetwork": "_architectures",
+    "VariationalAutoencoder": "_vae",
     "WeightedLoss": "_modules",
     "fit_network": "_training",
     "in_batches": "_evaluation",
@@ -28,9 +30,10 @@ _LAZY = {
 
 __all__ = [
     "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
-    "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron", "ResidualNetwork",
-    "SpectralNetwork", "StarNet", "StridedNetwork", "WeightedLoss", "can_train", "fit_network",
-    "in_batches", "resolve_device", "split_stars", "training_history",
+    "EvidenceLoss", "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron",
+    "ResidualNetwork", "SpectralNetwork", "StarNet", "StridedNetwork", "VariationalAutoencoder",
+    "WeightedLoss", "can_train", "fit_network", "in_batches", "resolve_device", "split_stars",
+    "training_history",
 ]  # fmt: skip
 
 

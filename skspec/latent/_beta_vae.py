@@ -1,0 +1,513 @@
+"""BetaVAE: what varies among spectra, found without labels."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, label_names, star_groups
+from skspec.distributions import MultivariateNormal
+from skspec.latent._label_head import LabelHead, default_head
+from skspec.networks import FluxScaler
+
+__all__ = ["BetaVAE"]
+
+N_DRAWS = 8  # of the posterior, to take its mean
+THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
+
+
+class BetaVAE(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, LabelRegressor
+):
+    r"""A few independent numbers that tell spectra apart, learned from spectra alone.
+
+    An encoder turns a standardised spectrum x into a Gaussian :math:`q(z|x) = N(\mu_d, \varsigma_d^2)`
+    of latent numbers, a decoder turns these into a spectrum :math:`\hat x(z)`. They are trained
+    together to minimise
+
+    .. math:: \mathrm{E}_{z \sim q} \sum_j \tfrac12 \left[\frac{(x_j - \hat x_j)^2}{\sigma_j^2 + s_j^2}
+              + \ln(\sigma_j^2 + s_j^2)\right]
+              + \beta \sum_d \tfrac12 \left[\mu_d^2 + \varsigma_d^2 - 1 - \ln \varsigma_d^2\right]
+
+    over good pixels j with photon noise :math:`\sigma_j` (from `ivar`) and a scatter :math:`s_j` per
+    pixel, which is learned. :math:`\beta = 1` bounds the evidence. A larger :math:`\beta` makes every
+    latent number dearer: those that do not pay for themselves collapse to :math:`\mu_d = 0`, and what
+    is left is less entangled. :func:`beta_sweep` chooses it, :func:`informative_nodes` counts what is
+    left, and :func:`latent_mutual_information` tells what it means.
+
+    Parameters
+    ----------
+    n_latent : int
+        Latent numbers ("nodes"), more than are needed.
+    beta : float
+        Weight of the second term; 0 is a deterministic autoencoder: nothing is drawn.
+    reduction : {"sum", "mean"}
+        Of the first term over pixels. With "mean" the same `beta` weighs P times as much.
+    architecture : {"convolutional", "dense", "harps"}
+        Convolutions of stride 2, as many as leave at least 20 pixels; dense layers, faster on a CPU
+        for up to a few thousand pixels; the published network of 14 strides for up to 327 680 pixels
+        (7 046 997 parameters with 128 latent numbers).
+    architecture_params : dict, optional
+        ``{"width": 16, "depth": 6}`` of the convolutions, ``{"hidden": (512, 256)}`` of dense layers.
+    head : regressor, optional
+        From informative latent numbers to labels, where `fit` gets labels; default: ridge regression on
+        the numbers, their squares and products.
+    threshold : float
+        Nodes of a larger median absolute deviation are informative.
+    learning_rate_init : float
+        Of Adam; falls to zero along a cosine.
+    max_iter : int
+        Epochs at most.
+    batch_size : int
+        Stars per step.
+    n_iter_no_change : int
+        Stop after so many epochs without a better validation loss.
+    validation_fraction : float
+        Of the stars, held out to stop in time and to choose the best state.
+    clip_norm : float or None
+        Largest norm of a gradient.
+    amp : bool
+        Products in bfloat16.
+    compile : bool
+        Compile the network.
+    checkpoint : path-like or None
+        File that keeps the state of the training. A fit that was interrupted goes on from there.
+    device : str
+        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
+    random_state : int, RandomState instance or None
+        Of the held-out stars, initial weights, batches and noise.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNetRegressor
+        The trained network.
+    scaler_ : FluxScaler
+        From spectra to the input of the network, and back.
+    scatter_ : ndarray of shape (P,)
+        Scatter of each pixel that the latent numbers do not explain, in the unit of the flux; NaN at
+        pixels that were bad in all training stars.
+    node_dispersion_ : ndarray of shape (n_latent,)
+        Median absolute deviation of each node over the training spectra.
+    informative_ : ndarray of bool of shape (n_latent,)
+        Where that is above `threshold`.
+    head_ : LabelHead
+        After a fit with labels.
+    label_names_in_ : list of str
+        Names of the labels.
+    history_ : dict of ndarray
+        ``train_loss``, ``valid_loss`` and ``dur`` [s] of every epoch.
+    n_iter_ : int
+        Epochs.
+    device_ : str
+    wavelength_ : ndarray of shape (P,) or None
+        Wavelength grid of the training spectra [Angstrom].
+
+    Raises
+    ------
+    ImportError
+        From ``fit``, without PyTorch and skorch (``pip install skspec[nn]``).
+    ValueError
+        With fewer than 3 stars, when every pixel is bad, or when training diverges.
+
+    See Also
+    --------
+    beta_sweep : Choose beta.
+    informative_nodes, latent_mutual_information : Which nodes mean something, and what.
+    latent_traversal : Spectra along a node.
+
+    Notes
+    -----
+    Weights of stars are taken from ``X.meta["weight"]``; see :func:`balancing_weights`.
+
+    Nodes have no order and no sign, and others come out of another seed. Bad pixels are replaced for the
+    encoder by what linear principal components expect from the good ones.
+
+    A star without a good pixel has NaN for latent numbers.
+
+    References
+    ----------
+    Sedaghat, Romaniello, Carrick & Pineau 2021, MNRAS 501, 6026 (arXiv:2009.12872). Higgins et al. 2017,
+    ICLR.
+
+    Examples
+    --------
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.latent import BetaVAE
+    >>> spectra, labels = make_spectra(n_samples=400, n_pixels=100, labels=["teff"], random_state=0)
+    >>> model = BetaVAE(4, architecture="dense", architecture_params={"hidden": (64,)},
+    ...                 learning_rate_init=0.003, max_iter=60, random_state=0).fit(spectra[:300])
+    >>> int(model.informative_.sum())
+    1
+    >>> z = model.transform(spectra[300:])[:, model.informative_]
+    >>> bool(abs(np.corrcoef(z[:, 0], labels["teff"][300:])[0, 1]) > 0.95)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_latent": [Interval(Integral, 1, None, closed="left")],
+        "beta": [Interval(Real, 0, None, closed="left")],
+        "reduction": [StrOptions({"sum", "mean"})],
+        "architecture": [StrOptions({"convolutional", "dense", "harps"})],
+        "architecture_params": [dict, None],
+        "head": [HasMethods(["fit", "predict"]), None],
+        "threshold": [Interval(Real, 0, None, closed="left")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "amp": ["boolean"],
+        "compile": ["boolean", str],
+        "checkpoint": [str, HasMethods(["__fspath__"]), None],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, n_latent=128, *, beta=1.0, reduction="sum", architecture="convolutional",
+        architecture_params=None, head=None, threshold=0.02, learning_rate_init=0.001, max_iter=100,
+        batch_size=64, n_iter_no_change=30, validation_fraction=0.1, clip_norm=1.0, amp=False,
+        compile=False, checkpoint=None, device="auto", random_state=None,
+    ):  # fmt: skip
+        self.n_latent = n_latent
+        self.beta = beta
+        self.reduction = reduction
+        self.architecture = architecture
+        self.architecture_params = architecture_params
+        self.head = head
+        self.threshold = threshold
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.n_iter_no_change = n_iter_no_change
+        self.validation_fraction = validation_fraction
+        self.clip_norm = clip_norm
+        self.amp = amp
+        self.compile = compile
+        self.checkpoint = checkpoint
+        self.device = device
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        tags.regressor_tags.poor_score = True  # score is no R2
+        return tags
+
+    # -- training ----------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Train the network, and with labels also the head.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Spectra, labelled or not.
+        y : array-like of shape (n, K) or (n,), optional
+            Labels, NaN where they are not known. The network does not see them.
+
+        Returns
+        -------
+        self
+        """
+        from skspec.networks import resolve_device, split_stars
+
+        spectra = self._validate_training(X)
+        y = self._validate_labels(y, len(spectra))
+        self.device_ = resolve_device(self.device)
+        rng = check_random_state(self.random_state)
+        train, valid = split_stars(spectra, self.validation_fraction, rng)
+        self.scaler_ = FluxScaler(spectra[train], rng)
+        seed = int(rng.randint(2**31 - 1))
+        with fit_task(self, X, y, 1) as context:
+            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
+            self._train(*(self._arrays(spectra[rows]) for rows in (train, valid)), seed, epochs)
+            for _ in epochs:
+                """Those that early stopping saved."""
+        self._interpret(spectra, y)
+        self._measure(spectra[valid])
+        return self
+
+    def _validate_training(self, X):
+        spectra, _ = self._validate_spectra(X, reset=True)
+        spectra = self._apply_ivar_policy(spectra)
+        self.uses_ivar_ = spectra.has_errors
+        if not spectra.good.any():
+            raise ValueError("Every pixel of every training spectrum is bad (ivar is 0).")
+        return spectra
+
+    def _validate_labels(self, y, n):
+        """Labels (n, K), NaN where unknown; None without any."""
+        for name in ("head_", "label_names_in_"):
+            self.__dict__.pop(name, None)
+        if y is None:
+            return None
+        names = label_names(y)
+        y = check_array(y, ensure_2d=False, dtype=float, ensure_all_finite="allow-nan",
+                        input_name="y")  # fmt: skip
+        self._y_is_vector = y.ndim == 1
+        y = y.reshape(len(y), -1)
+        if len(y) != n:
+            raise ValueError(f"y has {len(y)} rows and X has {n}: one row of labels per spectrum.")
+        self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
+        return y
+
+    def _arrays(self, spectra):
+        """Input of the network; flux wanted, its variance (infinite where bad), weights of stars."""
+        scaler = self.scaler_
+        x = scaler.tensor(spectra)
+        spectra = spectra[:, scaler.pixels]
+        good = scaler.image(spectra.good)
+        variance = scaler.image(np.where(spectra.good, spectra.variance, 0.0) / scaler.scale**2)
+        variance[good == 0] = np.inf
+        weight = np.asarray(spectra.meta.get("weight", np.ones(len(spectra))), dtype=float)
+        return {"x": x}, x[:, : good.shape[1]], variance, weight / weight.mean()
+
+    def _train(self, train, valid, seed, epochs):
+        from skspec.networks import (
+            EvidenceLoss,
+            VariationalAutoencoder,
+            fit_network,
+            training_history,
+        )
+
+        shape = self.scaler_.shape
+        self.net_ = fit_network(
+            VariationalAutoencoder, EvidenceLoss, train, valid,
+            n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
+            learning_rate=self.learning_rate_init, patience=self.n_iter_no_change,
+            n_threads=1 if np.prod(shape) * self.batch_size < THREADS_FROM else None,
+            clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
+            on_epoch=lambda: next(epochs, None),
+            module__shape=shape, module__n_latent=self.n_latent,
+            module__architecture=self.architecture, module__parameters=self.architecture_params,
+            module__sampled=self.beta > 0,
+            criterion__shape=shape[1:], criterion__beta=self.beta,
+            criterion__reduction=self.reduction,
+        )  # fmt: skip
+        self.history_ = training_history(self.net_, self.learning_rate_init)
+        self.n_iter_ = len(self.history_["dur"])
+
+    def _interpret(self, spectra, y):
+        """Which nodes are informative, and what they say of the labels."""
+        scatter = self.net_.criterion_.scatter.detach().double().cpu().numpy()
+        self.scatter_ = np.full(len(self.scaler_.pixels), np.nan)
+        self.scatter_[self.scaler_.pixels] = self.scaler_.flux(scatter[None])[0] - self.scaler_.mean
+        latents = self._posterior(spectra)[0]
+        seen = latents[np.isfinite(latents).all(axis=1)]
+        self.node_dispersion_ = np.median(np.abs(seen - np.median(seen, axis=0)), axis=0)
+        self.informative_ = self.node_dispersion_ > self.threshold
+        if y is None:
+            return
+        head = default_head() if self.head is None else self.head
+        self.head_ = LabelHead(head, latents[:, self._used_nodes()], y, star_groups(spectra))
+
+    def _used_nodes(self):
+        """Informative nodes; all where there is none."""
+        return self.informative_ if self.informative_.any() else ~self.informative_
+
+    def _measure(self, spectra):
+        """The unit of the domain score."""
+        self._domain_unit = float(np.quantile(self._reduced_chi2(spectra), 0.99)) or 1.0
+
+    # -- what it says of spectra -------------------------------------------------------------------
+
+    def transform(self, X, return_std=False):
+        """Latent numbers of each spectrum.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        return_std : bool
+            Also return the standard deviations of the posterior.
+
+        Returns
+        -------
+        mean : ndarray of shape (n, n_latent)
+            NaN for a star without a good pixel.
+        std : ndarray of shape (n, n_latent)
+            Only with ``return_std=True``; 0 for ``beta=0``.
+        """
+        mean, std = self._posterior(self._validate_predict(X))
+        return (mean, std) if return_std else mean
+
+    def inverse_transform(self, X):
+        """Flux of given latent numbers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_latent)
+            Latent numbers.
+
+        Returns
+        -------
+        ndarray of shape (n, P)
+            NaN at pixels that were bad in all training stars.
+        """
+        check_is_fitted(self)
+        z = check_array(X, dtype=float)
+        if z.shape[1] != self.n_latent:
+            raise ValueError(
+                f"X has {z.shape[1]} columns; this model has {self.n_latent} latent numbers."
+            )
+        return self._decoded(z)
+
+    def sample(self, n_samples=1, random_state=None):
+        """Spectra of latent numbers drawn from the prior.
+
+        Parameters
+        ----------
+        n_samples : int
+        random_state : int, RandomState instance or None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, P)
+            Without noise.
+        """
+        rng = check_random_state(random_state)
+        return self.inverse_transform(rng.normal(size=(n_samples, self.n_latent)))
+
+    def score_samples(self, X):
+        """Evidence lower bound of each spectrum [nat], with beta = 1.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Of the flux in its own unit, over good pixels; NaN for a star without any. The expectation
+            is taken over 8 latent draws, the same for all spectra.
+        """
+        spectra = self._validate_predict(X)
+        mean, std = self._posterior(spectra)
+        draws = np.random.default_rng(0).standard_normal((N_DRAWS, self.n_latent))
+        misfit = sum(self._log_likelihood(spectra, mean + std * draw) for draw in draws) / N_DRAWS
+        if self.beta == 0:
+            return misfit
+        return misfit - 0.5 * (mean**2 + std**2 - 1.0 - 2.0 * np.log(std)).sum(axis=1)
+
+    def score(self, X, y=None):
+        """Mean evidence lower bound of the spectra [nat]; larger is better.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        y : ignored
+
+        Returns
+        -------
+        float
+        """
+        return float(np.nanmean(self.score_samples(X)))
+
+    def predict_dist(self, X) -> MultivariateNormal:
+        """Distribution of the labels, after a fit with labels.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        MultivariateNormal
+            With the covariance of the head's held-out errors, the same for all stars; NaN, with
+            infinite errors, for a star without a good pixel.
+
+        Raises
+        ------
+        NotFittedError
+            When `fit` got no labels.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "head_"):
+            raise NotFittedError("This BetaVAE was fitted without labels; call fit(X, y).")
+        latents = self._posterior(self._validate_predict(X))[0][:, self._used_nodes()]
+        blind = np.isnan(latents).any(axis=1)
+        mean = self.head_(np.where(blind[:, None], 0.0, latents))
+        cov = np.repeat(self.head_.covariance[None], len(mean), axis=0)
+        mean[blind] = np.nan
+        cov[blind] = np.diag(np.full(mean.shape[1], np.inf))
+        return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+
+    def domain_score(self, X) -> np.ndarray:
+        """How far each spectrum is from those that the network reconstructs.
+
+        Its reduced chi2 against its reconstruction, in units of the 99th percentile of stars that were
+        not trained on.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            NaN for a star without a good pixel.
+        """
+        return self._reduced_chi2(self._validate_predict(X)) / self._domain_unit
+
+    # -- the network -------------------------------------------------------------------------------
+
+    def _posterior(self, spectra):
+        """Means and standard deviations (n, D) of the latent numbers."""
+        mean = np.full((len(spectra), self.n_latent), np.nan)
+        std = mean.copy()
+        for rows, module, inputs in self._batches(spectra, self._network_input):
+            centre, log_variance = module.encode(**inputs)
+            mean[rows] = centre.cpu().numpy()
+            std[rows] = 0.0 if log_variance is None else (0.5 * log_variance).exp().cpu().numpy()
+            blind = ~spectra[rows].good.any(axis=1)
+            mean[rows][blind], std[rows][blind] = np.nan, np.nan
+        return mean, std
+
+    def _decoded(self, latents):
+        """Flux (n, P) of latent numbers; NaN at pixels that are not used."""
+        out = np.full((len(latents), len(self.scaler_.pixels)), np.nan)
+        for rows, module, inputs in self._batches(latents, lambda z: {"z": z}):
+            image = module.decode(**inputs).cpu().numpy()
+            out[rows, self.scaler_.pixels] = self.scaler_.flux(image)
+        return out
+
+    def _network_input(self, spectra):
+        return {"x": self.scaler_.tensor(spectra)}
+
+    def _batches(self, rows, inputs):
+        import torch
+
+        from skspec.networks import in_batches
+
+        with torch.inference_mode():
+            yield from in_batches(self.net_.module_, rows, inputs)
+
+    def _log_likelihood(self, spectra, latents):
+        """Of each spectrum (n,), given latent numbers."""
+        chi2, variance, good = self._misfit(spectra, latents)
+        terms = -0.5 * (chi2 + np.log(2 * np.pi * variance))
+        blind = ~good.any(axis=1)
+        return np.where(blind, np.nan, np.sum(terms, axis=1, where=good))
+
+    def _reduced_chi2(self, spectra):
+        """Mean squared residual of each reconstruction (n,), in units of its variance."""
+        chi2, _, good = self._misfit(spectra, self._posterior(spectra)[0])
+        number = good.sum(axis=1)
+        total = np.sum(chi2, axis=1, where=good)
+        return np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
+
+    def _misfit(self, spectra, latents):
+        """Squared residuals over their variance, the variance, and pixels that count: all (n, P)."""
+        good = spectra.good & self.scaler_.pixels
+        variance = np.where(good, spectra.variance + self.scatter_**2, 1.0)
+        residual = np.where(good, spectra.flux - self._decoded(latents), 0.0)
+        return residual**2 / variance, variance, good
