@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 from sklearn.base import clone
@@ -89,6 +90,10 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         Compile the network for training (True or the name of a backend of ``torch.compile``).
     warm_start : bool
         Go on from the weights and the standardisation of the last ``fit``.
+    checkpoint : path-like or None
+        File in which ``fit`` keeps the training: interrupted and called again with the same parameters
+        and stars, it goes on from there and ends as it would have. One file for one fit. It needs a
+        `random_state`.
     device : str
         Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None
@@ -164,6 +169,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         "amp": ["boolean"],
         "compile": ["boolean", str],
         "warm_start": ["boolean"],
+        "checkpoint": [str, PathLike, None],
         "device": [str],
         "random_state": ["random_state"],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
@@ -193,6 +199,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         amp=False,
         compile=False,
         warm_start=False,
+        checkpoint=None,
         device="auto",
         random_state=None,
         ivar="auto",
@@ -218,6 +225,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         self.amp = amp
         self.compile = compile
         self.warm_start = warm_start
+        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
         self.ivar = ivar
@@ -244,7 +252,10 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         spectra, y = self._validate_more(X, y) if goes_on else self._validate_fit(X, y)
         with fit_task(self, X, y, 1) as context:
             epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
-            self._learn(spectra, y, self.max_iter, self.schedule, goes_on, epochs)
+            self._learn(
+                spectra, y, goes_on, n_epochs=self.max_iter, schedule=self.schedule,
+                checkpoint=self.checkpoint, on_epoch=lambda: next(epochs, None),
+            )  # fmt: skip
             for _ in epochs:
                 """Those that early stopping saved."""
         return self
@@ -267,7 +278,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         """
         goes_on = hasattr(self, "net_")
         spectra, y = self._validate_more(X, y) if goes_on else self._validate_fit(X, y)
-        self._learn(spectra, y, 1, None, goes_on, iter(()))
+        self._learn(spectra, y, goes_on, n_epochs=1, schedule=None)
         return self
 
     def _validate_more(self, X, y):
@@ -281,9 +292,10 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             )
         return self._apply_ivar_policy(spectra), y
 
-    def _learn(self, spectra, y, n_epochs, schedule, goes_on, epochs):
-        from skspec.networks import resolve_device, split_stars
+    def _learn(self, spectra, y, goes_on, **options):
+        from skspec.networks import check_resumable, resolve_device, split_stars
 
+        check_resumable(options.get("checkpoint"), self.random_state)
         self.device_ = resolve_device(self.device)
         rng = check_random_state(self.random_state)
         order = np.lexsort(y.T)  # whatever the order in which the stars came
@@ -296,7 +308,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         parts = [self._training_inputs(spectra[train]), self._known(observed[valid])]
         state = self.net_.module_.state_dict() if goes_on else None
         self._seed = int(rng.randint(2**31 - 1))
-        self._train(parts, [target[train], target[valid]], n_epochs, schedule, state, epochs)
+        self._train(parts, [target[train], target[valid]], state=state, **options)
         self._measure(observed, y, train, valid)
 
     def _observed(self, spectra, rng):
@@ -353,7 +365,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             inputs |= FreshNoise(self.augment_snr).inputs(self.scaler_, spectra)
         return inputs
 
-    def _train(self, parts, targets, n_epochs, schedule, state, epochs):
+    def _train(self, parts, targets, **options):
         from torch.optim import AdamW
 
         from skspec.networks import (
@@ -366,13 +378,12 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
 
         self.net_ = fit_network(
             SpectralNetwork, GaussianLoss, (parts[0], targets[0]), (parts[1], targets[1]),
-            n_epochs=n_epochs, batch_size=self.batch_size, learning_rate=self.learning_rate_init,
+            **options, batch_size=self.batch_size, learning_rate=self.learning_rate_init,
             patience=self.n_iter_no_change, device=self.device_, seed=self._seed, optimizer=AdamW,
             n_threads=1 if parts[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
-            schedule=schedule, clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
+            clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
-            state=state, on_epoch=lambda: next(epochs, None), criterion__beta=self.beta_nll,
-            criterion__rescale=True,
+            criterion__beta=self.beta_nll, criterion__rescale=True,
             optimizer__weight_decay=self.weight_decay,
             **{f"module__{key}": value for key, value in self._module(self._varies.sum()).items()},
         )  # fmt: skip

@@ -22,6 +22,7 @@ _LAZY = {
     "StridedNetwork": "_architectures",
     "VariationalAutoencoder": "_vae",
     "WeightedLoss": "_modules",
+    "check_resumable": "_checkpoint",
     "fit_network": "_training",
     "in_batches": "_evaluation",
     "resolve_device": "_training",
@@ -32,8 +33,8 @@ __all__ = [
     "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
     "EvidenceLoss", "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron",
     "ResidualNetwork", "SpectralNetwork", "StarNet", "StridedNetwork", "VariationalAutoencoder",
-    "WeightedLoss", "can_train", "fit_network", "in_batches", "resolve_device", "split_stars",
-    "training_history",
+    "WeightedLoss", "can_train", "check_resumable", "fit_network", "in_batches", "resolve_device",
+    "split_stars", "training_history",
 ]  # fmt: skip
 
 
@@ -48,9 +49,10 @@ def __getattr__(name):
     try:
         return getattr(import_module(f"skspec.networks.{_LAZY[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "skorch"):
+        missing = (error.name or "").split(".")[0]
+        if missing not in ("torch", "skorch"):
             raise
         raise ImportError(
-            f"Training a network needs PyTorch and skorch, and {error.name} is not installed: "
+            f"Training a network needs PyTorch and skorch, and {missing} is not installed: "
             "python -m pip install 'skspec[nn]'."
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -12,10 +13,16 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch.utils.data import DataLoader, Dataset
 
+from skspec.networks._checkpoint import Checkpoint
+
 __all__ = ["fit_network", "resolve_device", "training_history"]
 
 #: of the "plateau" schedule: epochs without a better validation loss, then the factor of the rate
 PLATEAU = {"patience": 5, "factor": 0.3}
+#: arguments that leave the result of a training as it is, but for rounding; the last is told in parts
+FREE = {"device", "n_threads", "on_epoch", "checkpoint", "checkpoint_every", "parameters"}
+
+FEW = 16  # stars, by which data are known again
 
 
 def resolve_device(device: str) -> str:
@@ -57,6 +64,8 @@ def fit_network(
     compile=False,
     state=None,
     on_epoch: Callable = lambda: None,
+    checkpoint=None,
+    checkpoint_every=60.0,
     **parameters,
 ):
     """Train a module, and leave it in the state that was best on the validation set.
@@ -95,10 +104,18 @@ def fit_network(
         Products in bfloat16.
     compile : bool or str
         Compile the module, by torch's default or the backend named.
-    state : dict or None
-        State of a module to start from.
+    state : dict, (dict, dict) or None
+        State of a module to start from; with that of the criterion, a pair.
     on_epoch : callable
         Called after each epoch.
+    checkpoint : path-like or None
+        File in which the training is kept. Where it exists, the training goes on from there, and the
+        result is the same, to the last bit, as without the interruption; what was finished is returned
+        at once. `on_epoch` is called for the epochs of before, too. The batches that were done are not
+        drawn again: `augment` must take its random numbers from torch.
+    checkpoint_every : float
+        Seconds between two writings within an epoch. After each epoch the file is written anyhow,
+        unless that would take a tenth of the time.
     **parameters
         For skorch: ``module__width=...``, ``optimizer__weight_decay=...``
 
@@ -106,7 +123,13 @@ def fit_network(
     -------
     NeuralNetRegressor
         With the trained `module_` in evaluation mode and `history`; it holds none of the data.
+
+    Raises
+    ------
+    ValueError
+        When the checkpoint cannot be read, or is of a training with other settings or data.
     """
+    settings = {key: value for key, value in (locals() | parameters).items() if key not in FREE}
     train, valid = (_Rows(part, device) if isinstance(part, tuple) else part
                     for part in (train, valid))  # fmt: skip
     n_steps = n_epochs * _n_batches(len(train), batch_size)
@@ -124,13 +147,17 @@ def fit_network(
         torch.manual_seed(seed)
         net.initialize()
         if state is not None:
-            _plain(net.module_).load_state_dict(state)
+            _start_from(net, state)
         net.notify("on_train_begin", X=train, y=None)
-        for _ in range(n_epochs):  # skorch's own loop would take Ctrl-C for the end of training
+        if checkpoint is not None:
+            settings |= _described(train, valid)
+            Checkpoint(checkpoint, checkpoint_every, settings).resume(net)
+        for _ in net.history:
+            on_epoch()
+        # skorch's own loop would take Ctrl-C for the end of training
+        while len(net.history) < n_epochs and not (valid and dict(net.callbacks_)["stop"].stopped_):
             net.fit_loop(train, epochs=1)
             on_epoch()
-            if valid and dict(net.callbacks_)["stop"].stopped:
-                break
         net.notify("on_train_end", X=train, y=None)
     return _at_rest(net)
 
@@ -139,7 +166,7 @@ def _callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm):
     """skorch callbacks, by name."""
     out = []
     if valid:
-        out.append(("stop", _Stop(patience=patience, load_best=True, threshold=0.0)))
+        out.append(("stop", _Stop(patience=patience, threshold=0.0)))
     if schedule == "cosine":
         falling = LRScheduler("CosineAnnealingLR", T_max=n_steps, step_every="batch")
         out.append(("schedule", falling))
@@ -155,6 +182,25 @@ def _callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm):
         out.append(("schedule", plateau))
     if clip_norm is not None:
         out.append(("clip", GradientNormClipping(clip_norm)))
+    return out
+
+
+def _start_from(net, state):
+    """Give module and perhaps criterion a state."""
+    states = (state,) if isinstance(state, Mapping) else state
+    for part, given in zip((_plain(net.module_), net.criterion_), states):
+        part.load_state_dict(given)
+
+
+def _described(train, valid):
+    """What tells data apart: their numbers, and the first few stars."""
+    out = {}
+    for name, part in (("train", train), ("valid", valid)):
+        out |= {name: part, f"n_{name}": len(part) if part else 0}
+        if part:
+            batches = part.batches(_n_batches(len(part), FEW))
+            out[name] = next(batches)
+            batches.close()
     return out
 
 
@@ -186,6 +232,8 @@ def _plain(module):
 def _at_rest(net):
     """The net without data, moments of the optimizer and compiled code: small, and it pickles."""
     net.module_ = _plain(net.module_).eval()
+    net.criterion_.eval()
+    net.callbacks_ = [(k, each) for k, each in net.callbacks_ if not isinstance(each, Checkpoint)]
     net.compile, net.train_split = False, None
     net.optimizer_.state.clear()
     net.optimizer_.zero_grad()
@@ -259,15 +307,15 @@ def _n_batches(n, batch_size):
 
 
 class _Batches:
-    """Batches of a dataset, on its device; shuffled if a generator is given."""
+    """Batches of a dataset, on its device, but the first `skip`; shuffled if a generator is given."""
 
-    def __init__(self, dataset, batch_size, generator=None, augment=None):
-        self.dataset, self.generator = dataset, generator
+    def __init__(self, dataset, batch_size, generator=None, augment=None, skip=0):
+        self.dataset, self.generator, self.skip = dataset, generator, skip
         self.augment = augment or (lambda inputs: inputs)
         self.n_batches = _n_batches(len(dataset), batch_size)
 
     def __iter__(self):
-        for inputs, targets in self.dataset.batches(self.n_batches, self.generator):
+        for inputs, targets in self.dataset.batches(self.n_batches, self.generator, self.skip):
             yield self.augment(inputs), targets
 
 
@@ -276,15 +324,23 @@ def _one_or_tuple(targets):
 
 
 class _Stop(EarlyStopping):
-    """Says that training should stop instead of interrupting it."""
+    """Says that training should stop instead of interrupting it; the criterion has a best state, too."""
 
-    stopped = False
+    stopped_ = False
 
     def on_epoch_end(self, net, **kwargs):
         try:
             super().on_epoch_end(net, **kwargs)
         except KeyboardInterrupt:
-            self.stopped = True
+            self.stopped_ = True
+        if self.best_epoch_ == len(net.history):
+            parts = (net.module_, net.criterion_)
+            self.best_model_weights_ = [deepcopy(part.state_dict()) for part in parts]
+
+    def on_train_end(self, net, **kwargs):
+        if self.best_model_weights_ is not None and self.best_epoch_ != len(net.history):
+            for part, best in zip((net.module_, net.criterion_), self.best_model_weights_):
+                part.load_state_dict(best)
 
     def _sink(self, text, verbose):
         """Silent."""

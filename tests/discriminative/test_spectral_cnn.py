@@ -192,6 +192,30 @@ def test_warm_start_and_partial_fit(train, test):
         stream.partial_fit(train[0], train[1]["teff"])
 
 
+def test_an_interrupted_fit_goes_on(train, test, tmp_path):
+    path = tmp_path / "net.pt"
+    model = network(max_iter=6, augment_snr=(15.0, 150.0), checkpoint=path)
+
+    def interrupt(done, total):
+        if (done, total) == (3, 6):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).set_callbacks(StepCounter(interrupt)).fit(*train)
+    steps = []
+    model.set_callbacks(StepCounter(lambda *step: steps.append(step))).fit(*train)
+    assert steps == [(k, 6) for k in range(1, 7)]
+    whole = clone(model).set_params(checkpoint=None).fit(*train)
+    assert_array_equal(model.predict(test[0]), whole.predict(test[0]))
+    written = path.read_bytes()
+    model.partial_fit(*train)
+    assert path.read_bytes() == written
+    with pytest.raises(ValueError, match="of another training: seed was"):
+        clone(model).set_params(random_state=1).fit(*train)
+    with pytest.raises(ValueError, match="give a random_state, such as random_state=0"):
+        clone(model).set_params(random_state=None).fit(*train)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch's own compiler
 @pytest.mark.parametrize(
     "options",
