@@ -29,6 +29,7 @@ __all__ = [
     "SpectraEstimator",
     "as_spectra",
     "domain_score",
+    "in_memory",
     "predict_dist",
     "splitter",
     "star_groups",
@@ -44,6 +45,7 @@ class SpectraEstimator(BaseEstimator):
 
     def _validate_spectra(self, X, y="no_validation", *, reset):
         """`X` as :class:`Spectra` (and `y` as scikit-learn wants it), checked against the fit."""
+        X = in_memory(X)
         flux = X.flux if isinstance(X, Spectra) else X
         checks = {"dtype": (np.float64, np.float32), "reset": reset}
         try:
@@ -168,8 +170,14 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         return spectra
 
 
+def in_memory(X):
+    """`X`, or the :class:`Spectra` that its method ``__spectra__`` reads (as that of a store)."""
+    return X.__spectra__() if hasattr(X, "__spectra__") else X
+
+
 def as_spectra(X) -> Spectra:
-    """`X` itself when it is a :class:`Spectra`, else a `Spectra` of its values."""
+    """`X` itself when it is a :class:`Spectra`, what it reads if a store, else a `Spectra` of values."""
+    X = in_memory(X)
     return X if isinstance(X, Spectra) else Spectra(X)
 
 

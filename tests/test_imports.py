@@ -105,7 +105,7 @@ def test_solvers_know_no_classes_of_ours(path):
     assert set(rooms_used(path)) <= {"solvers"}
 
 
-HEAVY = ("torch", "skorch", "matplotlib", "astropy", "rich", "emcee")
+HEAVY = ("torch", "skorch", "matplotlib", "astropy", "rich", "emcee", "zarr")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

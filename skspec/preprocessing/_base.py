@@ -7,7 +7,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
-from skspec.base import SpectraEstimator
+from skspec.base import SpectraEstimator, in_memory
 from skspec.spectra import Spectra
 
 
@@ -31,6 +31,7 @@ class SpectraTransformer(TransformerMixin, SpectraEstimator):
             A `Spectra` for a `Spectra`, an array of fluxes for an array.
         """
         check_is_fitted(self)
+        X = in_memory(X)
         if isinstance(X, Spectra):
             self._refuse_frames()
         spectra = self._validate_transform(X)
