@@ -216,7 +216,7 @@ class SpectraStore:
         """What was committed last: the number of stars, and the names of the arrays."""
         state = _metadata(self.path).get("attributes", {}).get("skspec", {})
         self._n, self._names = state.get("n_stars", 0), state.get("arrays", [])
-        self._arrays, self._grids = {}, {}
+        self._arrays, self._columns = {}, {}
 
     def _array(self, name):
         """A zarr array, opened once per process; it may hold more stars than count."""
@@ -228,10 +228,9 @@ class SpectraStore:
 
     def _read(self, name, rows):
         """Rows (not negative) of an array."""
-        array = self._array(name)
         if name not in ("flux", "ivar"):
-            values = array[:][rows]
-            return np.array(values.tolist(), dtype=str) if _is_text(values) else values
+            return self._whole(name)[rows]
+        array = self._array(name)
         out = np.empty((len(rows), array.shape[1]), array.dtype.newbyteorder("<"))
         if len(rows):
             ends = np.flatnonzero(np.diff(rows // array.chunks[0])) + 1
@@ -241,10 +240,15 @@ class SpectraStore:
                 _read_chunk(file, rows[start:stop] - rows[start] + first, out[start:stop], name)
         return out
 
+    def _whole(self, name):
+        """An array of all stars or pixels, read once per process."""
+        if name not in self._columns:
+            values = self._array(name)[:]
+            self._columns[name] = np.array(values.tolist(), str) if _is_text(values) else values
+        return self._columns[name]
+
     def _grid(self, name):
-        if name in self._names and name not in self._grids:
-            self._grids[name] = self._array(name)[:]
-        return self._grids.get(name)
+        return self._whole(name) if name in self._names else None
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ _LAZY = {
     "ResidualNetwork": "_architectures",
     "SpectralNetwork": "_spectral_network",
     "StarNet": "_architectures",
+    "StarStream": "_stream",
     "StridedNetwork": "_architectures",
     "VariationalAutoencoder": "_vae",
     "WeightedLoss": "_modules",
@@ -32,9 +33,9 @@ _LAZY = {
 __all__ = [
     "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
     "EvidenceLoss", "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron",
-    "ResidualNetwork", "SpectralNetwork", "StarNet", "StridedNetwork", "VariationalAutoencoder",
-    "WeightedLoss", "can_train", "check_resumable", "fit_network", "in_batches", "resolve_device",
-    "split_stars", "training_history",
+    "ResidualNetwork", "SpectralNetwork", "StarNet", "StarStream", "StridedNetwork",
+    "VariationalAutoencoder", "WeightedLoss", "can_train", "check_resumable", "fit_network",
+    "in_batches", "resolve_device", "split_stars", "training_history",
 ]  # fmt: skip
 
 
