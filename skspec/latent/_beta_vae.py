@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -16,10 +17,13 @@ from skspec.base import LabelRegressor, label_names, star_groups
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, default_head
 from skspec.networks import FluxScaler
+from skspec.spectra import Spectra
 
 __all__ = ["BetaVAE"]
 
 N_DRAWS = 8  # of the posterior, to take its mean
+BLOCK = 2**22  # numbers of the spectra that are judged at once
+MOST_STARS, FEWEST_STARS = 1000, 50  # that are standardised by, of those that are streamed
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 
 
@@ -166,7 +170,7 @@ class BetaVAE(
         "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
         "amp": ["boolean"],
         "compile": ["boolean", str],
-        "checkpoint": [str, HasMethods(["__fspath__"]), None],
+        "checkpoint": [str, PathLike, None],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -219,31 +223,43 @@ class BetaVAE(
         -------
         self
         """
-        from skspec.networks import resolve_device, split_stars
+        from skspec.networks import check_resumable, resolve_device, split_stars
 
+        check_resumable(self.checkpoint, self.random_state)
         spectra = self._validate_training(X)
         y = self._validate_labels(y, len(spectra))
         self.device_ = resolve_device(self.device)
         rng = check_random_state(self.random_state)
         train, valid = split_stars(spectra, self.validation_fraction, rng)
-        self.scaler_ = FluxScaler(spectra[train], rng)
+        self._weight_unit = _mean_weight(spectra, train)
+        self.scaler_ = FluxScaler(_some(spectra, train, rng), rng)
         seed = int(rng.randint(2**31 - 1))
         with fit_task(self, X, y, 1) as context:
             epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
-            self._train(*(self._arrays(spectra[rows]) for rows in (train, valid)), seed, epochs)
+            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, epochs)
             for _ in epochs:
                 """Those that early stopping saved."""
         self._interpret(spectra, y)
-        self._measure(spectra[valid])
+        self._domain_unit = 1.0
+        unit = np.nanquantile(self._by_block(self._reduced_chi2, _some(spectra, valid, rng)), 0.99)
+        self._domain_unit = float(unit) or 1.0
         return self
 
     def _validate_training(self, X):
-        spectra, _ = self._validate_spectra(X, reset=True)
-        spectra = self._apply_ivar_policy(spectra)
+        """Checked spectra; what is streamed is checked by its first spectrum."""
+        spectra, _ = self._validate_spectra(X[:1] if is_streamed(X) else X, reset=True)
         self.uses_ivar_ = spectra.has_errors
+        if is_streamed(X):
+            return X
         if not spectra.good.any():
             raise ValueError("Every pixel of every training spectrum is bad (ivar is 0).")
         return spectra
+
+    def _validate_predict(self, X):
+        if not is_streamed(X):
+            return super()._validate_predict(X)
+        super()._validate_predict(X[:1])
+        return X
 
     def _validate_labels(self, y, n):
         """Labels (n, K), NaN where unknown; None without any."""
@@ -270,7 +286,15 @@ class BetaVAE(
         variance = scaler.image(np.where(spectra.good, spectra.variance, 0.0) / scaler.scale**2)
         variance[good == 0] = np.inf
         weight = np.asarray(spectra.meta.get("weight", np.ones(len(spectra))), dtype=float)
-        return {"x": x}, x[:, : good.shape[1]], variance, weight / weight.mean()
+        return {"x": x}, x[:, : good.shape[1]], variance, weight / self._weight_unit
+
+    def _rows(self, spectra, rows):
+        """What the network is trained or validated on: arrays, or a stream of them."""
+        from skspec.networks import StarStream
+
+        if is_streamed(spectra):
+            return StarStream(spectra, rows, self._arrays, self.device_)
+        return self._arrays(spectra[rows])
 
     def _train(self, train, valid, seed, epochs):
         from skspec.networks import (
@@ -287,7 +311,7 @@ class BetaVAE(
             learning_rate=self.learning_rate_init, patience=self.n_iter_no_change,
             n_threads=1 if np.prod(shape) * self.batch_size < THREADS_FROM else None,
             clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
-            on_epoch=lambda: next(epochs, None),
+            checkpoint=self.checkpoint, on_epoch=lambda: next(epochs, None),
             module__shape=shape, module__n_latent=self.n_latent,
             module__architecture=self.architecture, module__parameters=self.architecture_params,
             module__sampled=self.beta > 0,
@@ -314,10 +338,6 @@ class BetaVAE(
     def _used_nodes(self):
         """Informative nodes; all where there is none."""
         return self.informative_ if self.informative_.any() else ~self.informative_
-
-    def _measure(self, spectra):
-        """The unit of the domain score."""
-        self._domain_unit = float(np.quantile(self._reduced_chi2(spectra), 0.99)) or 1.0
 
     # -- what it says of spectra -------------------------------------------------------------------
 
@@ -390,7 +410,9 @@ class BetaVAE(
             Of the flux in its own unit, over good pixels; NaN for a star without any. The expectation
             is taken over 8 latent draws, the same for all spectra.
         """
-        spectra = self._validate_predict(X)
+        return self._by_block(self._evidence, self._validate_predict(X))
+
+    def _evidence(self, spectra):
         mean, std = self._posterior(spectra)
         draws = np.random.default_rng(0).standard_normal((N_DRAWS, self.n_latent))
         misfit = sum(self._log_likelihood(spectra, mean + std * draw) for draw in draws) / N_DRAWS
@@ -456,7 +478,7 @@ class BetaVAE(
         ndarray of shape (n,)
             NaN for a star without a good pixel.
         """
-        return self._reduced_chi2(self._validate_predict(X)) / self._domain_unit
+        return self._by_block(self._reduced_chi2, self._validate_predict(X)) / self._domain_unit
 
     # -- the network -------------------------------------------------------------------------------
 
@@ -464,12 +486,18 @@ class BetaVAE(
         """Means and standard deviations (n, D) of the latent numbers."""
         mean = np.full((len(spectra), self.n_latent), np.nan)
         std = mean.copy()
-        for rows, module, inputs in self._batches(spectra, self._network_input):
-            centre, log_variance = module.encode(**inputs)
+        blind = []
+
+        def inputs(part):
+            blind.append(~part.good.any(axis=1))
+            return {"x": self.scaler_.tensor(part)}
+
+        for rows, module, batch in self._batches(spectra, inputs):
+            centre, log_variance = module.encode(**batch)
             mean[rows] = centre.cpu().numpy()
             std[rows] = 0.0 if log_variance is None else (0.5 * log_variance).exp().cpu().numpy()
-            blind = ~spectra[rows].good.any(axis=1)
-            mean[rows][blind], std[rows][blind] = np.nan, np.nan
+        blind = np.concatenate(blind)
+        mean[blind], std[blind] = np.nan, np.nan
         return mean, std
 
     def _decoded(self, latents):
@@ -480,9 +508,6 @@ class BetaVAE(
             out[rows, self.scaler_.pixels] = self.scaler_.flux(image)
         return out
 
-    def _network_input(self, spectra):
-        return {"x": self.scaler_.tensor(spectra)}
-
     def _batches(self, rows, inputs):
         import torch
 
@@ -490,6 +515,12 @@ class BetaVAE(
 
         with torch.inference_mode():
             yield from in_batches(self.net_.module_, rows, inputs)
+
+    def _by_block(self, function, spectra):
+        """Values (n,) of a function of spectra, of a bounded number at a time."""
+        step = max(1, BLOCK // spectra.shape[1])
+        starts = range(0, len(spectra), step)
+        return np.concatenate([function(spectra[start : start + step]) for start in starts])
 
     def _log_likelihood(self, spectra, latents):
         """Of each spectrum (n,), given latent numbers."""
@@ -511,3 +542,34 @@ class BetaVAE(
         variance = np.where(good, spectra.variance + self.scatter_**2, 1.0)
         residual = np.where(good, spectra.flux - self._decoded(latents), 0.0)
         return residual**2 / variance, variance, good
+
+
+def is_streamed(X):
+    """Whether spectra stay on disk: a store, or flux on a memory map."""
+    if isinstance(X, Spectra):
+        return isinstance(X.flux, np.memmap)
+    return hasattr(X, "__spectra__")
+
+
+def _some(spectra, rows, rng):
+    """These rows, but of spectra that are streamed not more than fit well into memory."""
+    if is_streamed(spectra):
+        n = min(MOST_STARS, max(FEWEST_STARS, 4 * BLOCK // spectra.shape[1]))
+        rows = np.sort(rng.permutation(rows)[:n])
+    return spectra[rows]
+
+
+def _mean_weight(spectra, rows):
+    """Mean weight of the stars that are trained on."""
+    if "weight" not in spectra.meta:
+        return 1.0
+    weight = np.asarray(spectra.meta["weight"], dtype=float)
+    if weight.shape != (len(spectra),) or not (np.isfinite(weight) & (weight >= 0)).all():
+        raise ValueError(
+            "meta['weight'] must hold one finite weight of at least 0 for each spectrum; see "
+            "skspec.latent.balancing_weights."
+        )
+    mean = weight[rows].mean()
+    if mean == 0:
+        raise ValueError("meta['weight'] is 0 for every spectrum to train on.")
+    return mean

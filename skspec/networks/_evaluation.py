@@ -9,6 +9,7 @@ import torch
 __all__ = ["in_batches"]
 
 BATCH = 256
+LARGEST = 2**24  # numbers in a batch
 FEW = 64  # stars
 
 
@@ -36,8 +37,9 @@ def in_batches(module, spectra, inputs):
     device, dtype = next(module.parameters()).device, torch.float32
     if len(spectra) <= FEW and device.type == "cpu":
         module, dtype = deepcopy(module).double(), torch.float64
-    for start in range(0, len(spectra), BATCH):
-        rows = slice(start, start + BATCH)
+    size = min(BATCH, max(1, LARGEST // spectra.shape[1]))
+    for start in range(0, len(spectra), size):
+        rows = slice(start, start + size)
         arrays = inputs(spectra[rows])
         yield (
             rows,

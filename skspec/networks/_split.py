@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.base import star_groups
+from skspec.spectra import Spectra
 
 __all__ = ["split_stars"]
 
@@ -16,8 +17,9 @@ def split_stars(spectra, fraction, random_state):
 
     Parameters
     ----------
-    spectra : Spectra
-        Several spectra of one star (``star_id`` or ``group_id`` in ``meta``) stay together.
+    spectra : Spectra or SpectraStore
+        Several spectra of one star (``star_id`` or ``group_id`` in ``meta``) stay together. Of a store
+        every star counts.
     fraction : float
         Held out, but at least 20 stars or a quarter of them, whichever is less.
     random_state : RandomState
@@ -27,7 +29,9 @@ def split_stars(spectra, fraction, random_state):
     ValueError
         When there are fewer than 3 stars.
     """
-    seen = spectra.good.any(axis=1)
+    seen = np.ones(len(spectra), dtype=bool)
+    if isinstance(spectra, Spectra) and spectra.ivar is not None:
+        seen = spectra.good.any(axis=1)
     star = star_groups(spectra)
     star = np.arange(len(spectra)) if star is None else star
     stars = random_state.permutation(np.unique(star[seen]))
