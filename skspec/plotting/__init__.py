@@ -9,6 +9,11 @@ from skspec.plotting._coverage import CoverageDisplay
 from skspec.plotting._echelle import EchelleDisplay
 from skspec.plotting._flux_trend import FluxTrendDisplay
 from skspec.plotting._information import InformationMapDisplay
+from skspec.plotting._latent_dispersion import NodeDispersionDisplay
+from skspec.plotting._latent_information import MutualInformationDisplay
+from skspec.plotting._latent_reconstruction import ReconstructionDisplay
+from skspec.plotting._latent_scatter import LatentScatterDisplay
+from skspec.plotting._latent_traversal import TraversalDisplay
 from skspec.plotting._methods import MethodsDisplay
 from skspec.plotting._one_to_one import OneToOneDisplay
 from skspec.plotting._pixel_error import PixelErrorDisplay
@@ -23,11 +28,16 @@ __all__ = [
     "EchelleDisplay",
     "FluxTrendDisplay",
     "InformationMapDisplay",
+    "LatentScatterDisplay",
     "MethodsDisplay",
+    "MutualInformationDisplay",
+    "NodeDispersionDisplay",
     "OneToOneDisplay",
     "PixelErrorDisplay",
+    "ReconstructionDisplay",
     "ResidualSNRDisplay",
     "SigmaDisplay",
     "SpectrumFitDisplay",
+    "TraversalDisplay",
     "write_report",
 ]
