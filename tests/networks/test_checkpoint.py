@@ -184,6 +184,7 @@ def test_the_criterion_goes_back_to_its_best_state():
         x, y = (torch.tensor(part[24:], dtype=torch.float32) for part in (x, y))
         assert float(net.criterion_(net.module_(x), y)) == pytest.approx(best, abs=1e-6)
     assert not net.criterion_.training
+    assert not train(valid=False, n_epochs=1).criterion_.training
 
 
 def test_a_criterion_to_start_from():
@@ -195,9 +196,11 @@ def test_a_criterion_to_start_from():
     assert torch.allclose(train(state=states[0], **still).criterion_.log_scatter, torch.zeros(2))
 
 
-def test_what_is_finished_is_returned_at_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_what_is_finished_is_returned_at_once(every, tmp_path, monkeypatch):
+    monkeypatch.setattr("skspec.networks._checkpoint.SHARE", 1e-9)  # too little for every epoch
     path, told = tmp_path / "net.pt", []
-    whole = train(path)
+    whole = train(path, checkpoint_every=every)
     written = path.stat().st_mtime_ns
     monkeypatch.setattr(Net, "forward", None)
     again = train(path, on_epoch=lambda: told.append(1))
