@@ -1,4 +1,5 @@
-"""The command line: ``skspec compare`` holds methods against each other on the same stars.
+"""The command line: ``skspec compare`` holds methods against each other on the same stars, ``skspec
+explore`` opens a page on the latent space of a model.
 
 Everything heavy is imported when it is needed, so that ``skspec --help`` answers at once.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
 import time
 from dataclasses import replace
@@ -48,7 +50,8 @@ def main(argv=None) -> int:
         print(f"skspec: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nskspec: interrupted; finished methods are in {args.out}.", file=sys.stderr)
+        done = f"; finished methods are in {args.out}" if args.command == "compare" else ""
+        print(f"\nskspec: interrupted{done}.", file=sys.stderr)
         return 130
 
 
@@ -61,6 +64,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"skspec {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     _add_compare(commands)
+    _add_explore(commands)
     return parser
 
 
@@ -94,6 +98,39 @@ def _add_compare(commands):
         help="default: %(default)s",
     )
     add("--no-report", action="store_true", help="leave out report.html (and matplotlib)")
+
+
+def _add_explore(commands):
+    text = "open a page on the latent space of a model: move its nodes, see the spectrum change"
+    add = commands.add_parser(
+        "explore", help=text, description=text.capitalize() + ".",
+        epilog="MODEL is a pickle: opening one runs whatever code is in it. Open only models from "
+        "people you trust. The page is served to this machine only, unless --host says otherwise.",
+    )  # fmt: skip
+    add.set_defaults(run=_explore)
+    add = add.add_argument
+    add(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="joblib file of a fitted BetaVAE, PCA, or the like",
+    )
+    add("--data", type=Path, metavar="FILE", help="spectra: an .npz file or a SpectraStore folder")
+    add("--latents", type=Path, metavar="FILE.npy",
+        help="keep the latent numbers of the spectra here; read when it exists")  # fmt: skip
+    add(
+        "--static",
+        type=Path,
+        metavar="OUT.html",
+        help="write one file instead, which needs no server",
+    )
+    add("--port", type=int, metavar="N", help="default: the first free one from 5006; 0: any")
+    add("--host", default="127.0.0.1", metavar="ADDRESS",
+        help="listen on this address; with any but the default, others on the network can use the "
+        "page (default %(default)s)")  # fmt: skip
+    add("--max-points", type=int, default=20_000, metavar="N",
+        help="stars drawn in the scatter (default %(default)s)")  # fmt: skip
+    add("--no-browser", action="store_true", help="do not open a browser")
 
 
 def _folds(text):
@@ -280,6 +317,127 @@ def _report(comparison, args, data):
 
 def _one_line(error):
     return " ".join(str(error).split())
+
+
+# -- explore ---------------------------------------------------------------------------------------
+
+
+def _explore(args):
+    if not _has("bokeh"):
+        raise UserError('the page needs bokeh: pip install "skspec[explore]"')
+    with _progress() as progress:
+        progress.say(f"reading {args.model.name}")
+        model = _load_model(args.model)
+        space = _latent_space(model, args, progress)
+    inner = getattr(model, "steps", [(None, model)])[-1][1]
+    title = " · ".join([type(inner).__name__, *([args.data.name] if args.data else [])])
+    if args.static:
+        return _write_page(space, args.static, title, args.max_points)
+    return _serve(space, args, title)
+
+
+def _load_model(path):
+    import joblib
+
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        return joblib.load(path)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path.name} needs {error.name}, which is not installed") from error
+    except Exception as error:  # noqa: BLE001  (unpickling raises whatever it meets)
+        raise UserError(
+            f"{path.name} is no model written with joblib.dump ({_one_line(error)})"
+        ) from error
+
+
+def _latent_space(model, args, progress):
+    """The model and the stars of --data in it."""
+    from skspec.explore import LatentSpace
+
+    spectra, labels = _read_stars(args.data) if args.data else (None, None)
+    n = 0 if spectra is None else len(spectra)
+    known = args.latents is not None and args.latents.exists()
+    if args.latents is not None and spectra is None:
+        raise UserError("--latents are those of spectra: give --data too")
+    if n and not known:
+        progress.say(f"finding the latent numbers of {n} stars")
+    try:
+        latents = _read_latents(args.latents) if known else None
+        space = LatentSpace(model, spectra, labels, latents=latents)
+        if known:
+            space.check_latents()
+    except (TypeError, ValueError, OSError) as error:
+        raise UserError(_one_line(error)) from error
+    if args.latents is not None and not known:
+        _write_latents(args.latents, space.latents)
+    return space
+
+
+def _read_stars(path):
+    from skspec.datasets import load_spectra
+
+    try:
+        if path.is_dir():
+            from skspec.datasets import SpectraStore
+
+            store = SpectraStore(path)
+            return store, store.labels
+        return load_spectra(path, labelled_only=False)
+    except (ValueError, OSError, ImportError) as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _read_latents(path):
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)
+
+
+def _write_latents(path, latents):
+    import numpy as np
+
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        np.save(file, latents)
+    part.replace(path)
+
+
+def _write_page(space, path, title, n_points):
+    from skspec.explore import write_static
+
+    try:
+        write_static(space, path, title=title, n_points=n_points)
+    except OSError as error:
+        raise UserError(_one_line(error)) from error
+    print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _serve(space, args, title):
+    from skspec.explore import serve
+
+    if args.host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"skspec: warning: on {args.host}, everybody on the network can use this page.",
+              file=sys.stderr)  # fmt: skip
+
+    def announce(address):
+        print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
+
+    try:
+        serve(space, port=args.port, host=args.host, title=title, n_points=args.max_points,
+              show=not args.no_browser and _has_screen(), announce=announce)  # fmt: skip
+    except OSError as error:
+        raise UserError(f"cannot listen on {args.host}, port {args.port}: {error.strerror}; "
+                        "choose another, or --port 0 for any that is free") from error  # fmt: skip
+    return 0
+
+
+def _has_screen():
+    """Whether a browser could open a window."""
+    return sys.platform in ("win32", "darwin") or any(
+        name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
 
 
 # -- what is printed -------------------------------------------------------------------------------

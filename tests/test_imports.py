@@ -23,6 +23,7 @@ STOREYS = [
     {"forward", "discriminative", "latent", "transfer"},
     {"diagnostics"},
     {"plotting"},
+    {"explore"},
     {"cli", "__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
@@ -105,12 +106,12 @@ def test_solvers_know_no_classes_of_ours(path):
     assert set(rooms_used(path)) <= {"solvers"}
 
 
-HEAVY = ("torch", "skorch", "matplotlib", "astropy", "rich", "emcee", "zarr")
+HEAVY = ("torch", "skorch", "matplotlib", "astropy", "rich", "emcee", "bokeh", "zarr")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_heavy_packages_are_imported_late(path):
-    if room_of(path) in ("networks",):
+    if room_of(path) in ("networks", "explore"):
         pytest.skip("behind a lazy import of its package")
     for module in imported_modules(path, top_level_only=True):
         assert module.split(".")[0] not in HEAVY, f"import {module} inside the function using it"
