@@ -42,7 +42,7 @@ class Column(NamedTuple):
 class Neighbours:
     """The estimator of nearest neighbours, on normal scores."""
 
-    n_parts = 4  # for the errors: small ones are quick, and have the scatter expected of them
+    n_parts, n_splits = 4, 3  # for the errors: small parts are quick
 
     def __init__(self, n_neighbors, rng):
         self.n_neighbors, self.rng, self._null = n_neighbors, rng, {}
@@ -83,7 +83,7 @@ class Neighbours:
 class Histogram:
     """The estimator of counts in cells."""
 
-    n_parts = 2  # for the errors: in small ones cells are empty
+    n_parts, n_splits = 2, 10  # for the errors: in small parts too many cells are empty
 
     def __init__(self, n_bins, correction, rng):
         self.n_bins, self.correction, self.rng = n_bins, correction, rng
@@ -129,6 +129,7 @@ def measure(estimator, x, sample, n_permutations, n_splits, rng):
 
 def _error(estimator, x, sample, n_splits, rng):
     """Standard error (D,) from the differences between parts of the sample."""
+    n_splits = estimator.n_splits if n_splits is None else n_splits
     if n_splits == 0:
         return np.nan
     m, size = estimator.n_parts, len(x) // estimator.n_parts

@@ -69,7 +69,7 @@ class MutualInformation:
 
 def latent_mutual_information(
     latents, labels, *, method="ksg", n_neighbors=3, bins=(5, 10, 20, 40, 80, 160),
-    correction="grassberger", sigma_clip=5.0, groups=None, n_permutations=99, n_splits=3,
+    correction="grassberger", sigma_clip=5.0, groups=None, n_permutations=99, n_splits=None,
     random_state=None,
 ) -> MutualInformation:  # fmt: skip
     r"""What each node tells about each label,
@@ -108,8 +108,8 @@ def latent_mutual_information(
         among those that know the label, stands for the star.
     n_permutations : int
         For `null` and `p_value`: 0, or at least 99.
-    n_splits : int
-        Splits of the sample, for `std`; 0 leaves it out.
+    n_splits : int, optional
+        Splits of the sample, for `std`; 0 leaves it out. Default: 3 for "ksg", 10 for "histogram".
     random_state : int, RandomState instance or None
         Of ties, draws, permutations and splits.
 
@@ -270,8 +270,8 @@ def _check_counts(n_permutations, n_splits, sigma_clip):
             f"n_permutations must be 0 or at least 99, the least that has a 99 % level; got "
             f"{n_permutations!r}."
         )
-    if not (isinstance(n_splits, Integral) and n_splits >= 0):
-        raise ValueError(f"n_splits must be an integer >= 0, got {n_splits!r}.")
+    if not (n_splits is None or (isinstance(n_splits, Integral) and n_splits >= 0)):
+        raise ValueError(f"n_splits must be an integer >= 0 or None, got {n_splits!r}.")
     if sigma_clip is not None and not sigma_clip > 0:
         raise ValueError(f"sigma_clip must be positive or None, got {sigma_clip!r}.")
 

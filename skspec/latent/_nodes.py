@@ -86,8 +86,8 @@ def node_dispersion(latents, std=None, *, weight=None) -> pd.DataFrame:
             Standard deviation over the stars.
         ``kl``
             Only with `std`: mean over stars of the Kullback-Leibler divergence from the prior,
-            :math:`\frac{1}{2}(\mu^2 + \sigma^2 - 1 - \ln \sigma^2)` [nat]. It is also the most that a
-            node can tell about anything, on average.
+            :math:`\frac{1}{2}(\mu^2 + \sigma^2 - 1 - \ln \sigma^2)` [nat], what the node costs in the
+            loss of a variational autoencoder.
 
     Raises
     ------
