@@ -274,9 +274,10 @@ def _stamp(model, X, threshold):
         for name, value in sorted(model.get_params().items())
         if name not in ("beta", "n_latent", "checkpoint", "device")
     }
-    first = joblib.hash(np.asarray(X[:1]))
+    weight = getattr(X, "meta", {}).get("weight")
     return {"model": type(model).__name__, "parameters": parameters, "shape": list(X.shape),
-            "first_star": first, "threshold": threshold}  # fmt: skip
+            "first_star": joblib.hash(np.asarray(X[:1])), "threshold": threshold,
+            "weight": None if weight is None else joblib.hash(np.asarray(weight))}  # fmt: skip
 
 
 def _table(betas, n_latents, value):

@@ -174,7 +174,12 @@ class LatentScatterDisplay:
                 )
                 bar.set_label(text or "")
             else:
-                at = corner.inset_axes([0.0, 0.86, 1.0, 0.09])
+                columns = corner.get_subplotspec().colspan
+                width, height = (
+                    corner.figure.get_size_inches() * len(columns) / (len(self.nodes) - 1)
+                )
+                share = min(1.0, 2.4 / width)
+                at = corner.inset_axes([1 - share, 1 - 0.45 / height, share, 0.16 / height])
                 bar = corner.figure.colorbar(
                     paint.scale, cax=at, orientation="horizontal", extend="both"
                 )

@@ -132,6 +132,7 @@ def test_results_of_something_else_are_refused(spectra, tmp_path):
         (LinearVAE(sigma=0.2), spectra, {}),
         (LinearVAE(), spectra[:-1], {}),
         (LinearVAE(), spectra[::-1], {}),
+        (LinearVAE(), spectra.replace(meta={"weight": np.ones(500)}), {}),
         (LinearVAE(), spectra, {"threshold": 0.1}),
     ):
         with pytest.raises(ValueError, match="another folder in `out`"):
