@@ -89,11 +89,11 @@ class Checkpoint(Callback):
             else:
                 differences[name] = f"was {was} and is {is_}"
         if differences:
-            told = ", ".join(f"{name} {what}" for name, what in list(differences.items())[:5])
+            told = [f"{name} {what}" for name, what in differences.items()]
+            told.sort(key=lambda text: text.endswith("differs"))  # first what can be named
             raise ValueError(
-                f"The checkpoint {self.path} is of another training: {told}"
-                f"{', and more' * (len(differences) > 5)}. Delete the file to begin anew, or give "
-                "another path."
+                f"The checkpoint {self.path} is of another training: {', '.join(told[:5])}"
+                f"{', and more' * (len(told) > 5)}. Delete the file to begin anew, or give another path."
             )
 
     # -- writing -----------------------------------------------------------------------------------
@@ -205,7 +205,6 @@ def _leaves(name, value):
     if isinstance(value, np.ndarray):
         value = torch.as_tensor(value) if value.dtype.kind in "biuf" else value.tolist()
     if torch.is_tensor(value):
-        yield f"{name}.shape", str(tuple(value.shape))
         flat = value.detach().flatten()
         yield name, flat[:: max(1, len(flat) // SAMPLE)].double().cpu()
     elif isinstance(value, (Mapping, list, tuple)):
