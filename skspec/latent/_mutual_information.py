@@ -105,7 +105,8 @@ def latent_mutual_information(
         left out.
     groups : array-like of shape (n,), optional
         Star of each spectrum. Spectra of one star are not independent: one of them, drawn at random
-        among those that know the label, stands for the star.
+        among those that know the label, stands for the star. One whose star is missing (None, NaN or an
+        empty string) is a star of its own.
     n_permutations : int
         For `null` and `p_value`: 0, or at least 99.
     n_splits : int, optional
@@ -200,7 +201,7 @@ class _Draw:
 
     def __call__(self, label):
         """Rows, and the label there."""
-        is_class = not pd.api.types.is_numeric_dtype(label) or label.dtype == bool
+        is_class = not pd.api.types.is_numeric_dtype(label) or pd.api.types.is_bool_dtype(label)
         if is_class:
             y = codes(label)
             rows = self._one_per_star(np.flatnonzero(self.usable & (y >= 0)))
@@ -312,10 +313,13 @@ def _as_table(labels, n):
 
 
 def _as_groups(groups, n):
-    groups = np.asarray(groups)
-    if groups.shape != (n,):
-        raise ValueError(f"groups of shape {groups.shape} for {n} spectra; give the star of each.")
-    return groups
+    """Number of the star of each spectrum; one whose star is missing is a star of its own."""
+    if np.shape(groups) != (n,):
+        raise ValueError(
+            f"groups of shape {np.shape(groups)} for {n} spectra; give the star of each."
+        )
+    groups = codes(groups)
+    return np.where(groups < 0, n + np.arange(n), groups)
 
 
 def partial_rank_correlation(latents, labels) -> pd.DataFrame:

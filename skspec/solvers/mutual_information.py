@@ -184,14 +184,15 @@ def neighbour_information(x, y, n_neighbors=3):
     n_neighbors : int
         k, less than n.
     """
-    psi, sorted_y = digamma(np.arange(1, len(y) + 2)), np.sort(y)
+    psi, order = digamma(np.arange(1, len(y) + 2)), np.argsort(y)
+    x, y = x[order], y[order]  # neighbours lie near each other in memory, too
 
     def one(column):
         points = np.stack([column, y], axis=1)
         tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
         radius = tree.query(points, [n_neighbors + 1], p=np.inf)[0][:, 0] * _INSIDE
         near_x = _count(np.sort(column), column, radius)
-        return np.mean(psi[near_x - 1] + psi[_count(sorted_y, y, radius) - 1])
+        return np.mean(psi[near_x - 1] + psi[_count(y, y, radius) - 1])
 
     own = np.array(in_threads(one, list(x.T)))
     return digamma(n_neighbors) + digamma(len(y)) - own

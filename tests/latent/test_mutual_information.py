@@ -63,7 +63,8 @@ class TestValue:
         found = measured(latents, survey, method).mi["survey"]
         assert found[0] == pytest.approx(np.log(2), abs=0.05)
         assert abs(found[1]) < 0.03
-        for same in (survey.astype("category"), survey == "MILES"):
+        miles = survey == "MILES"
+        for same in (survey.astype("category"), miles, miles.astype("boolean")):
             assert np.allclose(measured(latents, same, method).mi, found.to_frame(), atol=1e-9)
 
     def test_pairs_of_nodes(self):
@@ -240,6 +241,11 @@ class TestGroups:
             measured(latents, labels, groups=g) for g in (names, np.arange(100) // 2)
         )
         assert by_name.n_stars.equals(by_number.n_stars)
+
+    def test_missing_stars_are_stars_of_their_own(self):
+        latents, labels = gaussian(0.7, 100)
+        names = np.array(["HD 1"] * 50 + [None, "", np.nan] * 10 + ["HD 2"] * 20, dtype=object)
+        assert measured(latents, labels, groups=names).n_stars["teff"] == 32
 
 
 @pytest.fixture(scope="module")
