@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 
 from skspec import Spectra
+from skspec.datasets import SpectraStore
 from skspec.latent import BetaSweep, BetaVAE, beta_sweep, node_dispersion
 from skspec.networks import can_train
 
@@ -98,6 +99,16 @@ def test_blocks_change_nothing(spectra, monkeypatch):
     parts = beta_sweep(LinearVAE(), spectra, [4.0], [6])
     assert_allclose(parts.reconstruction, whole.reconstruction, rtol=1e-12)
     assert_allclose(parts.mad[4.0, 6], whole.mad[4.0, 6])
+
+
+def test_a_store_is_read_in_parts(spectra, tmp_path, monkeypatch):
+    pytest.importorskip("zarr")
+    store = SpectraStore.write(tmp_path / "stars", spectra)
+    monkeypatch.setattr("skspec.latent._beta_sweep.BLOCK", 60 * 70)
+    found = beta_sweep(LinearVAE(), store, [4.0], [6])
+    whole = beta_sweep(LinearVAE(), spectra, [4.0], [6])
+    assert_allclose(found.reconstruction, whole.reconstruction, rtol=1e-6)
+    assert_allclose(found.mad[4.0, 6], whole.mad[4.0, 6], rtol=1e-6)
 
 
 def test_jobs_change_nothing(spectra):

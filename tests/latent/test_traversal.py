@@ -7,6 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
 from skspec import Spectra
+from skspec.datasets import SpectraStore
 from skspec.latent import (
     BetaVAE,
     latent_traversal,
@@ -72,6 +73,14 @@ def test_plain_arrays_and_the_callers_data_stay(model, spectra):
     assert_array_equal(flux, spectra.flux)
     found.latents[:] = 0
     assert_array_equal(values, [0, 1])
+
+
+def test_a_store(model, spectra, tmp_path):
+    pytest.importorskip("zarr")
+    store = SpectraStore.write(tmp_path / "stars", spectra)
+    found, whole = (latent_traversal(model, X, 1) for X in (store, spectra))
+    assert_allclose(found.flux, whole.flux, rtol=1e-6)
+    assert_array_equal(found.order, whole.order)
 
 
 def test_stars_without_good_pixels_are_left_out(model, spectra):
