@@ -223,7 +223,9 @@ class SpectraStore:
         if not self._n:
             raise ValueError(f"The store {self.path} is empty: append spectra first.")
         if name not in self._arrays:
-            self._arrays[name] = _zarr().open_array(self.path / _folder(name), mode="r+")
+            zarr = _zarr()
+            with zarr.config.set({"array.write_empty_chunks": True}):  # else zeros have no file
+                self._arrays[name] = zarr.open_array(self.path / _folder(name), mode="r+")
         return self._arrays[name]
 
     def _read(self, name, rows):
@@ -443,8 +445,7 @@ def _new_array(group, name, values, n, chunk):
         _folder(name), shape=(n, *values.shape[1:]), chunks=(chunk, *values.shape[1:]),
         dtype="string" if _is_text(values) else values.dtype,
         fill_value=MISSING.get(_kind(name)), compressors=None, overwrite=True,
-        # a chunk of what is missing needs no file; zeros are written, be they negative
-        config={"write_empty_chunks": _kind(name) not in MISSING},
+        config={"write_empty_chunks": True},
     )  # fmt: skip
 
 

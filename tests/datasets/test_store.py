@@ -73,15 +73,16 @@ def store(tmp_path):
     dtype=st.sampled_from([np.float32, np.float64]),
     ivar=st.sampled_from([None, "same", "each"]),
     n_pixels=st.sampled_from([1, 5, 40, 300]),
+    zeros=st.sampled_from([None, 0.0, -0.0]),
     data=st.data(),
 )
 @settings(max_examples=15, deadline=None)
-def test_every_bit_comes_back(tmp_path_factory, sizes, dtype, ivar, n_pixels, data):
+def test_every_bit_comes_back(tmp_path_factory, sizes, dtype, ivar, n_pixels, zeros, data):
     rng = np.random.default_rng(sum(sizes))
     n = sum(sizes) + 1
     flux = rng.normal(size=(n, n_pixels)).astype(dtype)
     flux[rng.random(flux.shape) < 0.3] = -0.0
-    flux[0] = -0.0
+    flux = flux if zeros is None else np.full_like(flux, zeros)
     errors = rng.choice([0, 1.5, np.inf], n_pixels if ivar == "same" else flux.shape).astype(dtype)
     spectra = Spectra(
         flux,
