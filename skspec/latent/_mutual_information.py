@@ -137,9 +137,9 @@ def latent_mutual_information(
     **The null** is for all nodes together: with 128 nodes, one or two that know nothing exceed the 99 %
     level of their own. The histograms of all nodes are counted again with the same permuted label, and
     the largest of each permutation taken, so that nodes that depend on each other count as they should.
-    On ranks, "ksg" has the same distribution for all nodes of independent labels: its mean and spread
-    come from permutations of one, the level from Student's distribution, as if the nodes were
-    independent, which is on the safe side.
+    On ranks, "ksg" has the same distribution for all nodes if they know nothing: its mean, spread and
+    skewness come from permutations of one, and the level as if the nodes were independent, which is on
+    the safe side.
 
     References
     ----------
