@@ -34,7 +34,7 @@ class Column:
         value = self.values[row]
         if self.classes:
             return self.classes[int(value)] if value >= 0 else "–"
-        return f"{value:.5g}".replace("-", "−") if np.isfinite(value) else "–"
+        return f"{value:.4g}".replace("-", "−") if np.isfinite(value) else "–"
 
 
 def columns_of(labels, meta, n):

@@ -70,7 +70,7 @@ def sheet():
 def slider(title, low, high, value):
     """A slider that takes little room."""
     step = max((high - low) / 400, 1e-12)
-    digits = "0.00" if high - low > 0.5 else "0.0000"
+    digits = "0.00" if high - low > 1 else "0.000"
     return Slider(
         title=title, start=low, end=high, value=value, step=step, format=digits, name=title,
         bar_color=ACCENT, tooltips=False, sizing_mode="stretch_width", stylesheets=[sheet()],
@@ -93,6 +93,7 @@ def plain_figure(**options):
         axis.major_label_text_font = axis.axis_label_text_font = FONT
         axis.axis_label_text_font_style = "normal"
         axis.axis_label_standoff = 4
+    fig.xaxis.formatter.use_scientific = False
     return fig
 
 

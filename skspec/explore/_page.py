@@ -109,7 +109,8 @@ class Page:
         n, shown = len(self.space.nodes), len(self.nodes)
         more = f"<p class=soft>The {shown} most spread of {n}.</p>" if shown < n else ""
         self.notes = _text("", name="notes")
-        parts = [_text(f"<h2>Informative nodes</h2>{more}"), *self.sliders.values(), self.reset]
+        title = "Informative nodes" if len(self.space) else "Nodes"
+        parts = [_text(f"<h2>{title}</h2>{more}"), *self.sliders.values(), self.reset]
         parts.append(self.notes)
         if len(self.space):
             self.find = TextInput(
@@ -146,9 +147,9 @@ class Page:
         self.spectrum.xaxis.visible = False
         names = list(self.space.labels) if self.space.labels is not None else []
         self.label = _select(
-            "compare with", [("", "no label"), *((n, n) for n in names)], "label", width=180
+            "compare with", [("", "no label"), *((n, n) for n in names)], "label", width=142
         )
-        self.node = _select("node", [(str(k), str(k)) for k in self.nodes], "node", width=96)
+        self.node = _select("node", [(str(k), str(k)) for k in self.nodes], "node", width=88)
         self.stars = RadioButtonGroup(
             labels=["all stars", "200 nearest"], active=0, stylesheets=[sheet()], name="stars"
         )
@@ -212,7 +213,7 @@ class Page:
         parts = [self.strip, self.spectrum, self.difference]
         if self.compares:
             controls = (self.label, self.node, self.stars, self.verdict)
-            parts += [row(*controls, sizing_mode="stretch_width", margin=(4, 0, 0, 30)),
+            parts += [row(*controls, sizing_mode="stretch_width", margin=(4, 0, 0, 16)),
                       self.comparison]  # fmt: skip
         return GridPlot(
             children=[(part, k, 0) for k, part in enumerate(parts)], sizing_mode="stretch_both",
@@ -303,7 +304,8 @@ class Page:
             choices, self.scatter, self.legend,
             _text("<h2>Nearest neighbours <span class=soft style='font-weight:400'>· in spreads of "
                   "the informative nodes; click one</span></h2>"),
-            self.table_view, width=430, sizing_mode="stretch_height",
+            self.table_view, sizing_mode="stretch_height",
+            styles={"width": "clamp(430px, 31vw, 700px)", "flex": "none"},
         )  # fmt: skip
 
     def _header(self):

@@ -32,14 +32,16 @@ def pixel_slopes(parts):
     >>> pixel_slopes([(u, 1 + u * [[2.0, -3.0]], np.ones((9, 2), bool))]).round(6)
     array([[ 2., -3.]])
     """
-    normal = right = count = 0
+    sums = right = count = 0
     for variables, flux, good in parts:
         v = np.column_stack([np.ones(len(variables)), variables])
-        pairs = np.einsum("na,nb->abn", v, v)
-        normal = normal + pairs @ good.astype(float)
+        a, b = np.triu_indices(v.shape[1])
+        sums = sums + (v[:, a] * v[:, b]).T @ good.astype(float)
         right = right + v.T @ np.where(good, flux, 0.0)
         count = count + good.sum(axis=0)
-    normal, q = np.moveaxis(normal, -1, 0), len(right)
+    q = len(right)
+    normal = np.empty((sums.shape[1], q, q))
+    normal[:, a, b] = normal[:, b, a] = sums.T
     trace = np.trace(normal, axis1=1, axis2=2) / q
     normal = normal + (RIDGE * trace + (count == 0))[:, None, None] * np.eye(q)
     slopes = np.linalg.solve(normal, right.T[:, :, None])[:, 1:, 0].T
