@@ -52,6 +52,16 @@ class StarStream(Dataset):
     -----
     Without a generator, as in validation, stars come in the order of their rows. With one, the order
     depends on nothing else, so that an epoch can be taken up in the middle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.networks import StarStream
+    >>> spectra, _ = make_spectra(100, n_pixels=50, random_state=0)
+    >>> stream = StarStream(spectra, np.arange(90), lambda part: (part.flux, part.good))
+    >>> [tuple(inputs.shape) for inputs, _ in stream.batches(2, np.random.default_rng(0))]
+    [(45, 50), (45, 50)]
     """
 
     def __init__(
