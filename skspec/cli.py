@@ -124,11 +124,11 @@ def _add_explore(commands):
         metavar="OUT.html",
         help="write one file instead, which needs no server",
     )
-    add("--port", type=int, metavar="N", help="default: the first free one from 5006; 0: any")
+    add("--port", type=_port, metavar="N", help="default: the first free one from 5006; 0: any")
     add("--host", default="127.0.0.1", metavar="ADDRESS",
         help="listen on this address; with any but the default, others on the network can use the "
         "page (default %(default)s)")  # fmt: skip
-    add("--max-points", type=int, default=20_000, metavar="N",
+    add("--max-points", type=_count, default=20_000, metavar="N",
         help="stars drawn in the scatter (default %(default)s)")  # fmt: skip
     add("--no-browser", action="store_true", help="do not open a browser")
 
@@ -136,6 +136,18 @@ def _add_explore(commands):
 def _folds(text):
     if int(text) < 2:
         raise argparse.ArgumentTypeError("at least 2 folds")
+    return int(text)
+
+
+def _port(text):
+    if not 0 <= int(text) < 2**16:
+        raise argparse.ArgumentTypeError("a number from 0 to 65535")
+    return int(text)
+
+
+def _count(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
     return int(text)
 
 
@@ -428,8 +440,10 @@ def _serve(space, args, title):
         serve(space, port=args.port, host=args.host, title=title, n_points=args.max_points,
               show=not args.no_browser and _has_screen(), announce=announce)  # fmt: skip
     except OSError as error:
-        raise UserError(f"cannot listen on {args.host}, port {args.port}: {error.strerror}; "
-                        "choose another, or --port 0 for any that is free") from error  # fmt: skip
+        where = args.host if args.port is None else f"{args.host}, port {args.port}"
+        raise UserError(
+            f"cannot listen on {where}: {error.strerror}; choose another (--port 0: any free port)"
+        ) from error
     return 0
 
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 pytest.importorskip("bokeh")
 
 from skspec.cli import main
-from skspec.datasets import make_spectra, save_spectra
+from skspec.datasets import SpectraStore, load_spectra, make_spectra, save_spectra
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,18 @@ def test_the_address_is_said(files, capsys, monkeypatch):
     assert "everybody on the network can use this page" in capsys.readouterr().err
 
 
+def test_a_store(files, tmp_path, capsys):
+    pytest.importorskip("zarr")
+    spectra, labels = load_spectra(files / "stars.npz", labelled_only=False)
+    SpectraStore.write(tmp_path / "stars", spectra, labels)
+    page = tmp_path / "page.html"
+    assert explore(files, "--data", tmp_path / "stars", "--static", page) == 0
+    text = page.read_text("utf-8")
+    assert "PCA · stars · skspec" in text and "teff" in text
+    assert explore(files, "--data", files) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nothing.joblib"], "there is no file"),
     (["stars.npz"], "no model written with joblib.dump"),
@@ -75,6 +87,12 @@ def test_bad_input(files, capsys, monkeypatch, arguments, message):
     assert main(["explore", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--max-points", "0"]])
+def test_numbers_out_of_range(files, arguments):
+    with pytest.raises(SystemExit):
+        explore(files, *arguments)
 
 
 def test_a_taken_port(files, capsys):
