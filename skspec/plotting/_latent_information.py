@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skspec.latent import informative_nodes, latent_mutual_information
 from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
 __all__ = ["MutualInformationDisplay"]
@@ -48,14 +49,19 @@ class MutualInformationDisplay:
         X : Spectra or array-like of shape (n, P)
         labels : DataFrame of shape (n, K)
             NaN where unknown.
-        nodes, name, ax
+        nodes : sequence of int, optional
+            Default: the informative ones. Collapsed nodes know a little, too, but the decoder does not
+            heed them.
+        name, ax
             See :meth:`from_information`.
         **kwargs
             For :func:`~skspec.latent.latent_mutual_information`.
         """
-        from skspec.latent import latent_mutual_information
-
-        found = latent_mutual_information(estimator.transform(X), labels, **kwargs)
+        latents = estimator.transform(X)
+        if nodes is None:
+            used = informative_nodes(latents)
+            nodes = np.flatnonzero(used) if used.any() else None
+        found = latent_mutual_information(latents, labels, **kwargs)
         return cls.from_information(found, nodes=nodes, name=name, ax=ax)
 
     @classmethod

@@ -15,6 +15,7 @@ from skspec.datasets import make_spectra
 from skspec.latent import (
     MutualInformation,
     beta_sweep,
+    informative_nodes,
     latent_traversal,
     latent_traversals,
     node_dispersion,
@@ -215,8 +216,9 @@ class TestMutualInformation:
 
     def test_from_estimator(self, model, spectra, labels):
         display = MutualInformationDisplay.from_estimator(
-            model, spectra, labels, nodes=[0, 1], random_state=0, n_permutations=0
+            model, spectra, labels, random_state=0, n_permutations=0
         )
+        assert display.nodes == np.flatnonzero(informative_nodes(model.transform(spectra))).tolist()
         assert float(texts(display.axes_[0])[0]) > 0.3  # the first component is temperature
         assert not display.axes_[0].patches and display.axes_[0].images[0].get_array().max() == 1
 
