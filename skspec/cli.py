@@ -372,11 +372,17 @@ def _latent_space(model, args, progress):
     known = args.latents is not None and args.latents.exists()
     if args.latents is not None and spectra is None:
         raise UserError("--latents are those of spectra: give --data too")
+    step = f"latent numbers of {n} stars"
+
+    def tell(done):
+        share = done / n if 0 < done < n else done // n  # whole numbers at either end
+        progress(step, share, 1, "done" if done == n else "encoding")
+
     if n and not known:
-        progress.say(f"finding the latent numbers of {n} stars")
+        tell(0)
     try:
         latents = _read_latents(args.latents) if known else None
-        space = LatentSpace(model, spectra, labels, latents=latents)
+        space = LatentSpace(model, spectra, labels, latents=latents, progress=tell)
         if known:
             space.check_latents()
     except (TypeError, ValueError, OSError) as error:
