@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from html import escape
 
 import numpy as np
 from bokeh.events import Tap
@@ -128,7 +129,7 @@ class Session:
         try:
             slope, n_stars = space.gradient(label, near)
         except ValueError as error:
-            page.verdict.text = f"<span class=soft>{error}</span>"
+            page.verdict.text = f"<span class=soft>{escape(str(error))}</span>"
             return nothing, nothing
         along, slope, r = comparable(space.response(self.latents, node), slope)
         turned = ", sign turned" if r < 0 else ""

@@ -96,12 +96,13 @@ def _shared(page, start):
     """What a moved slider and a chosen star both touch."""
     if not len(page.space):
         page.chosen = page.near = ColumnDataSource({"x": [], "y": []})
+        page.table = None
     return {
         "sliders": list(page.sliders.values()),
         "centre": [s.value for s in page.sliders.values()],
         "beginning": ColumnDataSource({"flux": start}),
         "curves": page.curves, "star": page.star, "chosen": page.chosen, "near": page.near,
-        "difference": page.difference.y_range,
+        "table": page.table, "difference": page.difference.y_range,
         "least": float(steady_limit(np.zeros(1), LEAST_CHANGE * np.nanmedian(np.abs(start)))),
     }  # fmt: skip
 
@@ -139,7 +140,7 @@ def _connect_stars(page, shared, bins):
         data[f"t{j}"] = [column.text(row) for row in page.rows]
     page.points.data.update(data)
     choose = CustomJS(code=CHOOSE, args=shared | {
-        "points": page.points, "table": page.table, "spectrum": page.spectrum.y_range,
+        "points": page.points, "spectrum": page.spectrum.y_range,
         "spread": space.spread[nodes].tolist(), "n_near": N_NEIGHBOURS, "fits": fits,
         "n_columns": len(page.table_columns), "spectra": ColumnDataSource({"flux": spectra}),
         "names": [c.name for c in space.columns[:MAX_COLUMNS]],

@@ -28,6 +28,7 @@ const start = beginning.data.flux;
     + _LIMIT
     + """
 for (const source of [chosen, near]) source.data = {x: [], y: [], k: []};
+if (table) table.data = Object.fromEntries(Object.keys(table.data).map((name) => [name, []]));
 sliders.forEach((s, k) => { if (k !== here) s.value = centre[k]; });
 star.text = about;
 if (value === centre[here]) { show(nothing, start.slice()); return; }

@@ -188,3 +188,6 @@ def test_static(written, visit):
     check_stars(page)
     check_colours(page)
     check_zoom(page)
+    drag(page, 1, -30)  # leaves the star
+    page.wait_for_function(f"{MODEL}('table').data.name.length === 0")
+    assert np.isnan(curve(page, "observed")).all()
