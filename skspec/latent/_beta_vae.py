@@ -15,7 +15,7 @@ from skspec._progress import CallbackSupportMixin, fit_task, track
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, label_names, star_groups
 from skspec.distributions import MultivariateNormal
-from skspec.latent._label_head import LabelHead, default_head
+from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.networks import FluxScaler
 from skspec.spectra import Spectra
 
@@ -206,6 +206,10 @@ class BetaVAE(
         tags.regressor_tags.poor_score = True  # score is no R2
         return tags
 
+    @property
+    def _n_features_out(self):
+        return self.n_latent
+
     # -- training ----------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -228,9 +232,14 @@ class BetaVAE(
         check_resumable(self.checkpoint, self.random_state)
         spectra = self._validate_training(X)
         y = self._validate_labels(y, len(spectra))
+        if not is_streamed(spectra):  # whatever the order in which the stars came
+            order = _order(spectra)
+            spectra, y = spectra[order], y if y is None else y[order]
         self.device_ = resolve_device(self.device)
         rng = check_random_state(self.random_state)
         train, valid = split_stars(spectra, self.validation_fraction, rng)
+        if y is not None:
+            check_labelled(y)
         self._weight_unit = _mean_weight(spectra, train)
         self.scaler_ = FluxScaler(_some(spectra, train, rng), rng)
         seed = int(rng.randint(2**31 - 1))
@@ -273,7 +282,7 @@ class BetaVAE(
         self._y_is_vector = y.ndim == 1
         y = y.reshape(len(y), -1)
         if len(y) != n:
-            raise ValueError(f"y has {len(y)} rows and X has {n}: one row of labels per spectrum.")
+            raise ValueError(f"X and y have inconsistent numbers of samples: [{n}, {len(y)}].")
         self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
         return y
 
@@ -549,6 +558,12 @@ def is_streamed(X):
     if isinstance(X, Spectra):
         return isinstance(X.flux, np.memmap)
     return hasattr(X, "__spectra__")
+
+
+def _order(spectra):
+    """An order of the stars that only depends on their good pixels."""
+    direction = np.random.default_rng(0).standard_normal(spectra.shape[1])
+    return np.argsort(np.where(spectra.good, spectra.flux, 0) @ direction, kind="stable")
 
 
 def _some(spectra, rows, rng):

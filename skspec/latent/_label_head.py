@@ -23,6 +23,22 @@ def default_head():
     )  # fmt: skip
 
 
+def check_labelled(y):
+    """Refuse labels (n, K) of which too few are known to learn from.
+
+    Raises
+    ------
+    ValueError
+        When fewer than 10 rows are complete.
+    """
+    n = int(np.isfinite(y).all(axis=1).sum())
+    if n < FEWEST:
+        raise ValueError(
+            f"Only {n} of {len(y)} stars have all {y.shape[1]} labels; {FEWEST} are needed to learn "
+            "what the latent numbers mean. Without labels call fit(X)."
+        )
+
+
 class LabelHead:
     """A regression from latent numbers to labels, and the covariance of its out-of-fold errors.
 
@@ -48,12 +64,7 @@ class LabelHead:
 
     def __init__(self, estimator, latents, y, groups=None):
         known = np.isfinite(y).all(axis=1) & np.isfinite(latents).all(axis=1)
-        if known.sum() < FEWEST:
-            raise ValueError(
-                f"{known.sum()} sample{'s'[: known.sum() != 1]} with good pixels and all labels; at "
-                f"least {FEWEST} are needed to learn what the latent numbers mean. Without labels "
-                "call fit(X)."
-            )
+        check_labelled(np.where(known[:, None], y, np.nan))
         z, y = latents[known], y[known]
         self.mean, spread = y.mean(axis=0), y.std(axis=0)
         self.scale = np.where(spread > 0, spread, 1.0)
