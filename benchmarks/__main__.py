@@ -25,6 +25,8 @@ QUICK = {
     "harpsn": "--size quick",
     "networks": "--networks strided --epochs 2 --n 200 --pixels 300 --time-epochs 2 --repeats 1",
     "calibration": "--n-train 200 --n-test 200 --pixels 100 --epochs 5 --methods ridge strided",
+    "latent": "--seeds 1 --n 300 --epochs 3 --betas 1 10 --survey-epochs 3 --stars 1000 --pixels 512 "
+              "--out results/latent-quick --parts factors surveys memory",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip
 

@@ -64,7 +64,10 @@ def available_methods() -> dict[str, Method]:
         network = Method(
             "spectral_cnn", "Network", "after Fabbro et al. 2018", "discriminative", _spectral_cnn
         )
-        baselines = (*baselines, network)
+        explorer = Method(
+            "beta_vae", "Beta-VAE", "after Sedaghat et al. 2021", "discriminative", _beta_vae
+        )
+        baselines = (*baselines, network, explorer)
     return methods | {method.name: method for method in baselines}
 
 
@@ -123,6 +126,14 @@ def _spectral_cnn(n_train, *, random_state=None, **_):
     from skspec.discriminative import SpectralCNN
 
     return SpectralCNN("strided", random_state=random_state)
+
+
+def _beta_vae(n_train, *, random_state=None, **_):
+    from skspec.latent import BetaVAE
+
+    return BetaVAE(
+        32, architecture="dense", learning_rate_init=0.002, batch_size=32, random_state=random_state
+    )
 
 
 def _consensus(n_train, *, n_jobs=None, random_state=0, **_):
