@@ -56,7 +56,7 @@ def mark_lines(axes, lines):
 
 
 def name_lines(axes, lines):
-    """Names of lines above the axes: level where all find room, else upright; none over another.
+    """Names of lines above the axes: level where all find room, else upright, and some a little aside.
 
     Returns the height that they take [pt].
     """
@@ -70,10 +70,12 @@ def name_lines(axes, lines):
     level = np.all(np.diff(at) > half[1:] + half[:-1] + 3)
     last, height = -np.inf, 0.0
     for (where, name), x in zip(places, at):
-        if not level and x - last < 1.15 * _NAME:
+        aside = 0.0 if level else max(0.0, last + 1.15 * _NAME - x)
+        if aside > 1.5 * _NAME:
             continue
+        x += aside
         last, height = x, max(height, _NAME * (1.2 if level else 0.5 + 0.52 * len(name)))
-        axes.annotate(name, (where, 1), (0, 2), xycoords=("data", "axes fraction"), fontsize=_NAME,
+        axes.annotate(name, (where, 1), (aside, 2), xycoords=("data", "axes fraction"), fontsize=_NAME,
                       textcoords="offset points", ha="center", va="bottom", color=QUIET,
                       rotation=0 if level else 90)  # fmt: skip
     return height
