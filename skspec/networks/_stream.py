@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 __all__ = ["StarStream"]
 
 CHUNK = 2**22  # bytes of flux read at once, of a source that does not say
-BUFFER = 2**27  # bytes of flux, in float32, of the chunks that are mixed
+BUFFER = 2**26  # bytes of flux, in float32, of the chunks that are mixed
 
 
 class StarStream(Dataset):
@@ -41,7 +41,7 @@ class StarStream(Dataset):
         stars of each chunk, by several threads.
     device : str
     n_mixed : int or None
-        Chunks :math:`m` that are mixed. By default, as many as hold 128 MB of flux in float32; each of
+        Chunks :math:`m` that are mixed. By default, as many as hold 64 MB of flux in float32; each of
         `arrays` takes as much memory.
     n_ahead : int
         Batches that are ready before they are asked for.
