@@ -46,7 +46,7 @@ def factor_stars(n, seed):
     )
 
 
-def preset(seed, epochs=80):
+def preset(seed, epochs=100):
     """A network for two cores: dense layers, many short steps."""
     return BetaVAE(
         architecture="dense", architecture_params={"hidden": (256, 128)}, max_iter=epochs,
@@ -128,12 +128,9 @@ def surveys(args):
     if path is None:
         return
     spectra, labels = load_spectra(path, ["teff", "logg", "feh"])
+    spectra = spectra.replace(meta=spectra.meta | {"medium": "air"})
     survey = np.asarray(spectra.meta["survey"], dtype=str)
-    model = BetaVAE(
-        args.survey_latents, beta=args.survey_beta, architecture="dense",
-        architecture_params={"hidden": (256, 128)}, max_iter=args.survey_epochs,
-        learning_rate_init=1e-3, batch_size=32, random_state=0,
-    ).fit(spectra)  # fmt: skip
+    model = survey_network(args, 0).fit(spectra)
     latents = model.transform(spectra)
     nodes = np.flatnonzero(model.informative_)
     known = labels.notna().all(axis=1).to_numpy()
@@ -167,6 +164,15 @@ def surveys(args):
     })  # fmt: skip
 
 
+def survey_network(args, seed):
+    """A thousand spectra are few: a small network, and much weight decay."""
+    return BetaVAE(
+        args.survey_latents, beta=args.survey_beta, architecture="dense",
+        architecture_params={"hidden": (64,)}, weight_decay=1.0, max_iter=args.survey_epochs,
+        batch_size=32, random_state=seed,
+    )  # fmt: skip
+
+
 def held_out_labels(args, spectra, labels, survey):
     """Labels of MILES stars held out: latent numbers and principal components, the same head."""
     from skspec.latent._label_head import LabelHead, default_head
@@ -183,11 +189,7 @@ def held_out_labels(args, spectra, labels, survey):
     for number, (_, held) in enumerate(folds):
         test = np.flatnonzero(miles)[held]
         train = np.flatnonzero(~np.isin(names, names[test]))
-        model = BetaVAE(
-            args.survey_latents, beta=args.survey_beta, architecture="dense",
-            architecture_params={"hidden": (256, 128)}, max_iter=args.survey_epochs,
-            learning_rate_init=1e-3, batch_size=32, random_state=number,
-        ).fit(spectra[train])  # fmt: skip
+        model = survey_network(args, number).fit(spectra[train])
         use = model.informative_
         flux = np.where(spectra.good, spectra.flux, np.nan)
         flux = np.where(np.isnan(flux), np.nanmedian(flux[train], axis=0), flux)
@@ -330,12 +332,12 @@ def main(argv=None):
     add("--out", type=Path, default=Path("results/latent"), help="folder of figures and sweeps")
     add("--n", type=int, default=5000, help="factors: stars")
     add("--seeds", type=int, default=3)
-    add("--epochs", type=int, default=80)
-    add("--betas", type=float, nargs="+", default=[1.0, 3.0, 10.0, 30.0, 100.0])
+    add("--epochs", type=int, default=100)
+    add("--betas", type=float, nargs="+", default=[3.0, 10.0, 20.0, 40.0])
     add("--n-latents", type=int, nargs="+", default=[8, 32])
-    add("--survey-beta", type=float, default=1.0)
-    add("--survey-latents", type=int, default=32)
-    add("--survey-epochs", type=int, default=200)
+    add("--survey-beta", type=float, default=3.0)
+    add("--survey-latents", type=int, default=8)
+    add("--survey-epochs", type=int, default=250)
     add("--stars", type=int, default=20_000, help="memory: stars of the store")
     add("--pixels", type=int, default=32_768)
     add("--width", type=int, default=8, help="memory: filters of the first convolution")

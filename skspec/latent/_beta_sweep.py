@@ -79,17 +79,16 @@ class BetaSweep:
 
     @property
     def best_beta(self) -> float | None:
-        """The smallest beta from which on the latent sizes agree, up to where one loses its last node.
+        """The smallest beta at which the latent sizes agree, and at the next one, too.
 
-        None when they do not agree there, or when there is only one size.
+        If they never agree at two in a row, it is the first at which they agree at all; None when there
+        is none, or only one size.
         """
         agreed = self.agreement.to_numpy()
         if len(self.n_latents) < 2 or not agreed.any():
             return None
-        alive = np.flatnonzero(self.n_informative.min(axis=1) > 0)[-1] + 1
-        apart = np.flatnonzero(~agreed[:alive])
-        first = apart[-1] + 1 if len(apart) else 0
-        return float(self.betas[first]) if first < alive else None
+        lasting = agreed[:-1] & agreed[1:]
+        return float(self.betas[np.argmax(lasting if lasting.any() else agreed)])
 
 
 def beta_sweep(
@@ -98,7 +97,7 @@ def beta_sweep(
     r"""Fit a model with every `beta` and latent size, and count the informative nodes of each.
 
     With a small :math:`\beta` a larger latent space spreads what it knows over more nodes, which then
-    depend on each other. The chosen :math:`\beta` is the smallest from which on the number of nodes with
+    depend on each other. The chosen :math:`\beta` is the smallest at which the number of nodes with
     :math:`\mathrm{median}_i |\mu_{id} - \mathrm{median}_i\, \mu_{id}| >` `threshold` no longer depends
     on the size.
 
@@ -130,8 +129,7 @@ def beta_sweep(
     Warns
     -----
     UserWarning
-        When the latent sizes agree at no beta (then ``best_beta`` is None), or only at the last before
-        they collapse.
+        When the latent sizes agree at no beta (then ``best_beta`` is None), or not at two in a row.
 
     Raises
     ------
@@ -304,10 +302,10 @@ def _warn_of_weak_choice(sweep):
         text = (
             f"Latent spaces of {sizes} nodes do not agree, so best_beta is None: give more betas."
         )
-    elif len(sweep.betas) > 1 and chosen == alive[-1]:
+    elif len(sweep.betas) > 1 and not sweep.agreement.loc[chosen:].iloc[1:2].any():
         text = (
-            f"Latent spaces of {sizes} nodes agree only at beta={chosen:g}, the largest that leaves "
-            "both any node: they may just collapse together. Give more betas near it."
+            f"Latent spaces of {sizes} nodes agree at beta={chosen:g}, and not at the next: this may be "
+            "chance, or the beginning of their collapse. Give more betas near it."
         )
     else:
         return

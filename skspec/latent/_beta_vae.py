@@ -66,7 +66,9 @@ class BetaVAE(
     threshold : float
         Nodes of a larger median absolute deviation are informative.
     learning_rate_init : float
-        Of Adam; falls to zero along a cosine.
+        Of AdamW; falls to zero along a cosine.
+    weight_decay : float
+        Of AdamW; more of it for a few hundred stars.
     max_iter : int
         Epochs at most.
     batch_size : int
@@ -163,6 +165,7 @@ class BetaVAE(
         "head": [HasMethods(["fit", "predict"]), None],
         "threshold": [Interval(Real, 0, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -177,9 +180,10 @@ class BetaVAE(
 
     def __init__(
         self, n_latent=128, *, beta=1.0, reduction="sum", architecture="convolutional",
-        architecture_params=None, head=None, threshold=0.02, learning_rate_init=0.001, max_iter=100,
-        batch_size=64, n_iter_no_change=30, validation_fraction=0.1, clip_norm=1.0, amp=False,
-        compile=False, checkpoint=None, device="auto", random_state=None,
+        architecture_params=None, head=None, threshold=0.02, learning_rate_init=0.001,
+        weight_decay=0.01, max_iter=100, batch_size=64, n_iter_no_change=30,
+        validation_fraction=0.1, clip_norm=1.0, amp=False, compile=False, checkpoint=None,
+        device="auto", random_state=None,
     ):  # fmt: skip
         self.n_latent = n_latent
         self.beta = beta
@@ -189,6 +193,7 @@ class BetaVAE(
         self.head = head
         self.threshold = threshold
         self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.n_iter_no_change = n_iter_no_change
@@ -290,12 +295,15 @@ class BetaVAE(
         """Input of the network; flux wanted, its variance (infinite where bad), weights of stars."""
         scaler = self.scaler_
         x = scaler.tensor(spectra)
+        weight = np.asarray(spectra.meta.get("weight", np.ones(len(spectra))), dtype=float)
+        weight = weight / self._weight_unit
+        if scaler.shape[0] == 1 and spectra.ivar is None:  # all pixels are good, and alike
+            return {"x": x}, x, np.zeros((len(x), 1, 1), dtype=np.float32), weight
         spectra = spectra[:, scaler.pixels]
         good = scaler.image(spectra.good)
         variance = scaler.image(np.where(spectra.good, spectra.variance, 0.0) / scaler.scale**2)
         variance[good == 0] = np.inf
-        weight = np.asarray(spectra.meta.get("weight", np.ones(len(spectra))), dtype=float)
-        return {"x": x}, x[:, : good.shape[1]], variance, weight / self._weight_unit
+        return {"x": x}, x[:, : good.shape[1]], variance, weight
 
     def _rows(self, spectra, rows):
         """What the network is trained or validated on: arrays, or a stream of them."""
@@ -306,6 +314,8 @@ class BetaVAE(
         return self._arrays(spectra[rows])
 
     def _train(self, train, valid, seed, epochs):
+        from torch.optim import AdamW
+
         from skspec.networks import (
             EvidenceLoss,
             VariationalAutoencoder,
@@ -319,6 +329,7 @@ class BetaVAE(
             n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
             learning_rate=self.learning_rate_init, patience=self.n_iter_no_change,
             n_threads=1 if np.prod(shape) * self.batch_size < THREADS_FROM else None,
+            optimizer=AdamW, optimizer__weight_decay=self.weight_decay,
             clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
             checkpoint=self.checkpoint, on_epoch=lambda: next(epochs, None),
             module__shape=shape, module__n_latent=self.n_latent,

@@ -43,17 +43,30 @@ class VariationalAutoencoder(nn.Module):
         self.mean = nn.Linear(self.coder.n_deep, n_latent)
         self.log_variance = nn.Linear(self.coder.n_deep, n_latent) if sampled else None
         self.start = nn.Linear(n_latent, self.coder.n_deep)
+        self.straight = None
+        if architecture == "dense":
+            n_pixels = shape[1] * shape[2]
+            self.straight = nn.ModuleList(
+                [nn.Linear(shape[0] * n_pixels, n_latent, bias=False),
+                 nn.Linear(n_latent, n_pixels, bias=False)]
+            )  # fmt: skip
 
     def encode(self, x):
         """Means and logarithms of the variances (n, n_latent) of the posterior; None without one."""
         deep = self.coder.down(x)
+        mean = self.mean(deep)
+        if self.straight is not None:
+            mean = mean + self.straight[0](x.flatten(1))
         if self.log_variance is None:
-            return self.mean(deep), None
-        return self.mean(deep), self.log_variance(deep).clamp(*LOG_VARIANCE)
+            return mean, None
+        return mean, self.log_variance(deep).clamp(*LOG_VARIANCE)
 
     def decode(self, z):
         """Spectra (n, orders, L)."""
-        return self.coder.up(self.start(z))
+        flux = self.coder.up(self.start(z))
+        if self.straight is not None:
+            flux = flux + self.straight[1](z).reshape(flux.shape)
+        return flux
 
     def forward(self, x):
         mean, log_variance = self.encode(x)
@@ -183,6 +196,7 @@ class EvidenceLoss(nn.Module):
     def terms(self, predicted, x, variance):
         """Misfit of each star, reduced over good pixels, and its divergence from the prior."""
         flux, mean, log_variance = predicted
+        variance = variance.expand_as(x)
         good = variance.isfinite()
         variance = torch.where(good, variance, 1.0) + self.scatter.square()
         misfit = 0.5 * ((x - flux).square() / variance + variance.log()) * good

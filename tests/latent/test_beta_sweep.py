@@ -176,7 +176,7 @@ def test_each_fit_has_its_own_checkpoint(spectra, tmp_path):
         ({0.1: (8, 20), 1: (6, 6), 3: (3, 3), 10: (1, 0), 30: (0, 0)}, 1),  # up to the collapse
         ({0.1: (8, 9), 1: (8, 8), 3: (7, 7), 10: (7, 6)}, 3),  # a full space says nothing
         ({0.1: (8, 20), 1: (6, 9), 3: (0, 0)}, None),
-        ({0.1: (5, 5), 1: (5, 8)}, None),
+        ({0.1: (5, 5), 1: (5, 8)}, 0.1),
         ({0.1: (0, 0), 1: (0, 0)}, None),
         ({1: (6, 6)}, 1),
     ],
@@ -199,7 +199,7 @@ def test_weak_choices_are_told(spectra):
         assert beta_sweep(LinearVAE(), spectra, [0.0, 0.1], (6, 12)).best_beta is None
     with pytest.warns(UserWarning, match="6, 12 nodes do not agree, so best_beta is None"):
         beta_sweep(LinearVAE(), spectra, [0.1, 1e5], (6, 12))
-    with pytest.warns(UserWarning, match="agree only at beta=4, the largest"):
+    with pytest.warns(UserWarning, match="agree at beta=4, and not at the next"):
         assert beta_sweep(LinearVAE(), spectra, [0.1, 4.0], (6, 12)).best_beta == 4.0
 
 
