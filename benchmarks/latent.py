@@ -127,10 +127,10 @@ def surveys(args):
     path = data_file("optical_common/optical_common.npz")
     if path is None:
         return
-    spectra, labels = load_spectra(path, ["teff", "logg", "feh"])
+    spectra, labels = load_spectra(path, ["teff", "logg", "feh"], labelled_only=False)
     spectra = spectra.replace(meta=spectra.meta | {"medium": "air"})
     survey = np.asarray(spectra.meta["survey"], dtype=str)
-    model = survey_network(args, 0).fit(spectra)
+    model = survey_network(args, 0, labels=False).fit(spectra)
     latents = model.transform(spectra)
     nodes = np.flatnonzero(model.informative_)
     known = labels.notna().all(axis=1).to_numpy()
@@ -164,12 +164,13 @@ def surveys(args):
     })  # fmt: skip
 
 
-def survey_network(args, seed):
-    """A thousand spectra are few: a small network, and much weight decay."""
+def survey_network(args, seed, *, labels):
+    """A thousand spectra are few: a small network, much weight decay; precise numbers for labels."""
+    beta, decay = (args.label_beta, 1.0) if labels else (args.survey_beta, 0.3)
     return BetaVAE(
-        args.survey_latents, beta=args.survey_beta, architecture="dense",
-        architecture_params={"hidden": (64,)}, weight_decay=1.0, max_iter=args.survey_epochs,
-        batch_size=32, random_state=seed,
+        args.survey_latents, beta=beta, architecture="dense",
+        architecture_params={"hidden": (64,), "straight": True}, weight_decay=decay,
+        max_iter=args.survey_epochs, batch_size=32, random_state=seed,
     )  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def held_out_labels(args, spectra, labels, survey):
     for number, (_, held) in enumerate(folds):
         test = np.flatnonzero(miles)[held]
         train = np.flatnonzero(~np.isin(names, names[test]))
-        model = survey_network(args, number).fit(spectra[train])
+        model = survey_network(args, number, labels=True).fit(spectra[train])
         use = model.informative_
         flux = np.where(spectra.good, spectra.flux, np.nan)
         flux = np.where(np.isnan(flux), np.nanmedian(flux[train], axis=0), flux)
@@ -335,7 +336,8 @@ def main(argv=None):
     add("--epochs", type=int, default=100)
     add("--betas", type=float, nargs="+", default=[3.0, 10.0, 20.0, 40.0])
     add("--n-latents", type=int, nargs="+", default=[8, 32])
-    add("--survey-beta", type=float, default=3.0)
+    add("--survey-beta", type=float, default=30.0, help="surveys: to explore")
+    add("--label-beta", type=float, default=3.0, help="surveys: for labels")
     add("--survey-latents", type=int, default=8)
     add("--survey-epochs", type=int, default=250)
     add("--stars", type=int, default=20_000, help="memory: stars of the store")
@@ -348,9 +350,7 @@ def main(argv=None):
     add("--harps-batch", type=int, default=2)
     args = parser.parse_args(argv)
     print_machine()
-    warnings.filterwarnings(
-        "ignore", message="Latent spaces of|.*may just collapse", category=UserWarning
-    )
+    warnings.filterwarnings("ignore", message="Latent spaces of", category=UserWarning)
     for part in args.parts:
         PARTS[part](args)
 

@@ -59,7 +59,8 @@ class BetaVAE(
         for up to a few thousand pixels; the published network of 14 strides for up to 327 680 pixels
         (7 046 997 parameters with 128 latent numbers).
     architecture_params : dict, optional
-        ``{"width": 16, "depth": 6}`` of the convolutions, ``{"hidden": (512, 256)}`` of dense layers.
+        ``{"width": 16, "depth": 6}`` of the convolutions; ``{"hidden": (512, 256)}`` of dense layers,
+        ``"straight": True`` for linear paths beside them, which help with a few hundred stars.
     head : regressor, optional
         From informative latent numbers to labels, where `fit` gets labels; default: ridge regression on
         the numbers, their squares and products.

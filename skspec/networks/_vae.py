@@ -43,13 +43,11 @@ class VariationalAutoencoder(nn.Module):
         self.mean = nn.Linear(self.coder.n_deep, n_latent)
         self.log_variance = nn.Linear(self.coder.n_deep, n_latent) if sampled else None
         self.start = nn.Linear(n_latent, self.coder.n_deep)
+        n_in, n_out = shape[0] * shape[1] * shape[2], shape[1] * shape[2]
         self.straight = None
-        if architecture == "dense":
-            n_pixels = shape[1] * shape[2]
-            self.straight = nn.ModuleList(
-                [nn.Linear(shape[0] * n_pixels, n_latent, bias=False),
-                 nn.Linear(n_latent, n_pixels, bias=False)]
-            )  # fmt: skip
+        if getattr(self.coder, "straight", False):
+            ways = nn.Linear(n_in, n_latent, bias=False), nn.Linear(n_latent, n_out, bias=False)
+            self.straight = nn.ModuleList(ways)
 
     def encode(self, x):
         """Means and logarithms of the variances (n, n_latent) of the posterior; None without one."""
@@ -145,10 +143,14 @@ class DenseCoder(nn.Module):
     shape : tuple (maps, orders, L)
     hidden : sequence of int
         Widths on the way down.
+    straight : bool
+        Linear paths beside the layers: better for a few hundred stars, but what collapses is then slow
+        to do so.
     """
 
-    def __init__(self, shape, hidden=(512, 256)):
+    def __init__(self, shape, hidden=(512, 256), straight=False):
         super().__init__()
+        self.straight = straight
         maps, orders, length = shape
         self.out, self.n_deep = (orders, length), hidden[-1]
         widths = [maps * orders * length, *hidden]

@@ -28,7 +28,7 @@ class TestBalance:
         found = balancing_weights(target, group, cap=None)
         assert np.allclose(found, expected / expected.mean())
 
-    @settings(max_examples=40)
+    @settings(max_examples=40, deadline=None)
     @given(TABLES)
     def test_classes_count_alike_and_targets_within_them(self, table):
         target, group = zip(*table)
@@ -38,14 +38,14 @@ class TestBalance:
         per_target = sums(weight, group, target)
         assert (per_target.groupby(level=0).agg(np.ptp) < 1e-9 * len(table)).all()
 
-    @settings(max_examples=40)
+    @settings(max_examples=40, deadline=None)
     @given(TABLES)
     def test_one_key_alone(self, table):
         target, group = zip(*table)
         assert np.ptp(sums(balancing_weights(target, cap=None), target)) < 1e-9 * len(table)
         assert np.ptp(sums(balancing_weights(None, group, cap=None), group)) < 1e-9 * len(table)
 
-    @settings(max_examples=40)
+    @settings(max_examples=40, deadline=None)
     @given(TABLES, st.floats(1, 20))
     def test_cap(self, table, cap):
         target, group = zip(*table)
@@ -60,7 +60,7 @@ class TestBalance:
         if free.max() <= cap:
             assert np.allclose(capped, free)
 
-    @settings(max_examples=40)
+    @settings(max_examples=40, deadline=None)
     @given(TABLES, st.randoms(use_true_random=False))
     def test_order_and_names_do_not_matter(self, table, random):
         target, group = map(np.array, zip(*table))

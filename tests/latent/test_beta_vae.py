@@ -116,6 +116,25 @@ def test_architectures_take_any_length():
         assert model.fit(spectra).inverse_transform(np.zeros((2, 4))).shape == (2, n_pixels)
 
 
+def test_straight_paths(stars):
+    """With layers that do nothing, latent numbers and flux are linear."""
+    import torch
+
+    params = {"hidden": (8,), "straight": True}
+    model = autoencoder(architecture_params=params, beta=0.0, max_iter=5).fit(stars[0])
+    network = model.net_.module_
+    with torch.no_grad():
+        network.mean.weight.zero_()
+        network.coder.last[-1].weight.zero_()
+    z = model.transform(stars[0][:3].flux)
+    middle = model.transform(stars[0][:2].flux.mean(axis=0, keepdims=True))
+    assert_allclose(middle[0], (z[0] + z[1]) / 2, rtol=1e-6)
+    flux = model.inverse_transform(z)
+    middle = model.inverse_transform((z[:1] + z[1:2]) / 2)
+    assert_allclose(middle[0], (flux[0] + flux[1]) / 2, rtol=1e-6)
+    assert np.abs(flux[0] - flux[1]).max() > 1e-3
+
+
 def test_the_published_network():
     import torch
 
