@@ -121,7 +121,7 @@ def test_straight_paths(stars):
     import torch
 
     params = {"hidden": (8,), "straight": True}
-    model = autoencoder(architecture_params=params, beta=0.0, max_iter=5).fit(stars[0])
+    model = autoencoder(architecture_params=params, beta=0.0, max_iter=5).fit(stars[0].flux)
     network = model.net_.module_
     with torch.no_grad():
         network.mean.weight.zero_()
