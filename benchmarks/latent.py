@@ -30,7 +30,7 @@ from sklearn.model_selection import GroupKFold
 from benchmarks.common import data_file, load, print_machine, table
 from skspec import Spectra, metrics
 from skspec.datasets import SpectraStore, load_spectra, make_spectra, synthesize
-from skspec.latent import BetaVAE, beta_sweep, latent_mutual_information
+from skspec.latent import BetaVAE, balancing_weights, beta_sweep, latent_mutual_information
 
 #: the factors, and their ranges: a velocity may not exceed the width of a line by much, for the
 #: spectra then lie on a curve that takes several numbers to straighten
@@ -107,7 +107,7 @@ def draw_factors(folder, sweep, model, spectra, labels, information):
     best = nodes[int(np.argmax(information.mi["rv"]))]
     pictures = {
         "sweep": NodeDispersionDisplay.from_sweep(sweep),
-        "information": MutualInformationDisplay.from_information(information),
+        "information": MutualInformationDisplay.from_information(information, nodes=nodes),
         "pairs": LatentScatterDisplay.from_estimator(model, spectra, labels["teff"]),
         "traversal-rv": TraversalDisplay.from_estimator(model, spectra, [best]),
     }
@@ -130,7 +130,9 @@ def surveys(args):
     spectra, labels = load_spectra(path, ["teff", "logg", "feh"], labelled_only=False)
     spectra = spectra.replace(meta=spectra.meta | {"medium": "air"})
     survey = np.asarray(spectra.meta["survey"], dtype=str)
-    model = survey_network(args, 0, labels=False).fit(spectra)
+    weight = balancing_weights(spectra.meta["star_id"], survey)
+    balanced = spectra.replace(meta=spectra.meta | {"weight": weight})
+    model = survey_network(args, 0, labels=False).fit(balanced)
     latents = model.transform(spectra)
     nodes = np.flatnonzero(model.informative_)
     known = labels.notna().all(axis=1).to_numpy()
@@ -146,7 +148,6 @@ def surveys(args):
     both = information.mi.round(2).astype(str) + " (" + information.null.round(2).astype(str) + ")"
     table("mutual information [nat] (null)", ["node", *what],
           [[nodes[i], *both.iloc[i]] for i in range(len(nodes))])  # fmt: skip
-    held_out_labels(args, spectra, labels, survey)
     from skspec.plotting import (
         LatentScatterDisplay,
         MutualInformationDisplay,
@@ -155,13 +156,14 @@ def surveys(args):
     )
 
     hot = nodes[int(np.argmax(np.abs(rho)))]
+    apart = nodes[int(np.argmax(information.mi["survey"]))]
     save(args.out, {
         "surveys-information": MutualInformationDisplay.from_information(information, nodes=nodes),
-        "surveys-pairs": LatentScatterDisplay.from_latents(latents, survey, nodes=nodes[:4]),
-        "surveys-teff": LatentScatterDisplay.from_latents(latents, labels["teff"], nodes=nodes[:4]),
+        "surveys-pair": LatentScatterDisplay.from_latents(latents, survey, nodes=[hot, apart]),
         "surveys-traversal": TraversalDisplay.from_estimator(model, spectra, [hot]),
         "surveys-reconstruction": ReconstructionDisplay.from_estimator(model, spectra, star=0),
     })  # fmt: skip
+    held_out_labels(args, spectra, labels, survey)
 
 
 def survey_network(args, seed, *, labels):
@@ -334,10 +336,10 @@ def main(argv=None):
     add("--n", type=int, default=5000, help="factors: stars")
     add("--seeds", type=int, default=3)
     add("--epochs", type=int, default=100)
-    add("--betas", type=float, nargs="+", default=[3.0, 10.0, 20.0, 40.0])
+    add("--betas", type=float, nargs="+", default=[10.0, 20.0, 40.0])
     add("--n-latents", type=int, nargs="+", default=[8, 32])
     add("--survey-beta", type=float, default=30.0, help="surveys: to explore")
-    add("--label-beta", type=float, default=3.0, help="surveys: for labels")
+    add("--label-beta", type=float, default=1.0, help="surveys: for labels")
     add("--survey-latents", type=int, default=8)
     add("--survey-epochs", type=int, default=250)
     add("--stars", type=int, default=20_000, help="memory: stars of the store")

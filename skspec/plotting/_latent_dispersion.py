@@ -162,7 +162,7 @@ class NodeDispersionDisplay:
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("β")
         axes.set_title("informative nodes")
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
 
 
 def _shades(betas, cmap):
