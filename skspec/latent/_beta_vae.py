@@ -300,11 +300,18 @@ class BetaVAE(
         weight = weight / self._weight_unit
         if scaler.shape[0] == 1 and spectra.ivar is None:  # all pixels are good, and alike
             return {"x": x}, x, np.zeros((len(x), 1, 1), dtype=np.float32), weight
-        spectra = spectra[:, scaler.pixels]
-        good = scaler.image(spectra.good)
-        variance = scaler.image(np.where(spectra.good, spectra.variance, 0.0) / scaler.scale**2)
-        variance[good == 0] = np.inf
-        return {"x": x}, x[:, : good.shape[1]], variance, weight
+        variance = np.empty((len(x), *scaler.shape[1:]), dtype=np.float32)
+        step = max(1, BLOCK // spectra.shape[1])
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            variance[rows] = self._variance(spectra[rows, scaler.pixels])
+        return {"x": x}, x[:, : scaler.shape[1]], variance, weight
+
+    def _variance(self, spectra):
+        """Photon variance as images of standardised flux; infinite where there is no good pixel."""
+        good = self.scaler_.image(spectra.good)
+        variance = np.where(spectra.good, spectra.variance, 0.0) / self.scaler_.scale**2
+        return np.where(good > 0, self.scaler_.image(variance), np.float32(np.inf))
 
     def _rows(self, spectra, rows):
         """What the network is trained or validated on: arrays, or a stream of them."""
