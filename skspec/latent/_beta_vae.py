@@ -255,7 +255,6 @@ class BetaVAE(
             for _ in epochs:
                 """Those that early stopping saved."""
         self._interpret(spectra, y)
-        self._domain_unit = 1.0
         unit = np.nanquantile(self._by_block(self._reduced_chi2, _some(spectra, valid, rng)), 0.99)
         self._domain_unit = float(unit) or 1.0
         return self
