@@ -1,5 +1,7 @@
 """Toy spectra whose latent numbers are known, and a model that tells them exactly."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,14 @@ def draw(n=150, noise=0.01, seed=0):
             "star_id": np.array([f"<b>HD {k}" for k in range(n)])}  # fmt: skip
     spectra = Spectra(flux, flux_err=noise, wavelength=model.wavelength_, meta=meta)
     return model, spectra, labels
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C works, as it does for a user; a shell starts background jobs deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
