@@ -84,8 +84,13 @@ REGRESSORS = {
     ),
     "BetaVAE": (
         BetaVAE(
-            6, architecture="dense", architecture_params={"hidden": (24,)}, max_iter=20,
-            batch_size=16, learning_rate_init=0.01, random_state=0,
+            6,
+            architecture="dense",
+            architecture_params={"hidden": (24,)},
+            max_iter=20,
+            batch_size=16,
+            learning_rate_init=0.01,
+            random_state=0,
         ),
         {"beta": [0.5, 1.0]},
     ),
