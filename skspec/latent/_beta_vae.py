@@ -580,8 +580,10 @@ def is_streamed(X):
 
 def _order(spectra):
     """An order of the stars that only depends on their good pixels."""
-    direction = np.random.default_rng(0).standard_normal(spectra.shape[1])
-    return np.argsort(np.where(spectra.good, spectra.flux, 0) @ direction, kind="stable")
+    used = spectra.good.any(axis=0)
+    flux = np.where(spectra.good, spectra.flux, 0)[:, used]
+    direction = np.random.default_rng(0).standard_normal(used.sum())
+    return np.argsort(flux @ direction, kind="stable")
 
 
 def _some(spectra, rows, rng):
