@@ -16,6 +16,7 @@ from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, label_names, star_groups
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
+from skspec.latent._nodes import node_dispersion
 from skspec.networks import FluxScaler
 from skspec.spectra import Spectra
 
@@ -354,8 +355,7 @@ class BetaVAE(
         self.scatter_ = np.full(len(self.scaler_.pixels), np.nan)
         self.scatter_[self.scaler_.pixels] = self.scaler_.flux(scatter[None])[0] - self.scaler_.mean
         latents = self._posterior(spectra)[0]
-        seen = latents[np.isfinite(latents).all(axis=1)]
-        self.node_dispersion_ = np.median(np.abs(seen - np.median(seen, axis=0)), axis=0)
+        self.node_dispersion_ = node_dispersion(latents)["mad"].to_numpy()
         self.informative_ = self.node_dispersion_ > self.threshold
         if y is None:
             return
