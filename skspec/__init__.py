@@ -12,8 +12,8 @@ from skspec.spectra import Spectra, concatenate
 
 _LAZY = {name: "skspec.base" for name in ("LabelRegressor", "domain_score", "predict_dist")}
 _SUBPACKAGES = (
-    "base", "datasets", "diagnostics", "discriminative", "explore", "forward", "latent", "metrics",
-    "networks", "plotting", "preprocessing", "solvers",
+    "augmentation", "base", "datasets", "diagnostics", "discriminative", "explore", "forward",
+    "latent", "metrics", "networks", "plotting", "preprocessing", "solvers", "transfer",
 )  # fmt: skip
 
 __all__ = [

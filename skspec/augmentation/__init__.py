@@ -1,0 +1,3 @@
+"""Spectra made more like those to come: noise, broadening, shifts, bad pixels."""
+
+__all__ = []

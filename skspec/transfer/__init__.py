@@ -1,0 +1,3 @@
+"""What carries models from one domain to another: synthetic to observed, survey to survey."""
+
+__all__ = []
