@@ -1,3 +1,5 @@
 """What carries models from one domain to another: synthetic to observed, survey to survey."""
 
-__all__ = []
+from skspec.transfer._pixel_correction import PixelCorrection
+
+__all__ = ["PixelCorrection"]
