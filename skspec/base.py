@@ -12,12 +12,13 @@ from functools import singledispatch
 from numbers import Integral
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, KFold, check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspec.distributions import MultivariateNormal
@@ -27,6 +28,7 @@ __all__ = [
     "LabelRegressor",
     "MissingUncertaintyWarning",
     "SpectraEstimator",
+    "SpectraTransformer",
     "as_spectra",
     "domain_score",
     "in_memory",
@@ -76,6 +78,50 @@ class SpectraEstimator(BaseEstimator):
             f"spectra are on another grid, {given[0]:.3f}-{given[-1]:.3f} Angstrom. Put "
             "skspec.preprocessing.Resampler before it."
         )
+
+
+class SpectraTransformer(TransformerMixin, SpectraEstimator):
+    """Spectra in, Spectra out; plain array in, plain array out.
+
+    A subclass implements ``fit`` and ``_transform(spectra) -> Spectra``.
+    """
+
+    def transform(self, X):
+        """Transform spectra.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Spectra; never modified.
+
+        Returns
+        -------
+        Spectra or ndarray
+            A `Spectra` for a `Spectra`, an array of fluxes for an array.
+        """
+        check_is_fitted(self)
+        X = in_memory(X)
+        if isinstance(X, Spectra):
+            self._refuse_frames()
+        spectra = self._validate_transform(X)
+        out = self._transform(spectra)
+        return out if isinstance(X, Spectra) else self._plain(out)
+
+    def _validate_transform(self, X):
+        return self._validate_spectra(X, reset=False)[0]
+
+    def _plain(self, out):
+        """What a plain array becomes: it has no place for errors or bad pixels."""
+        return out.flux
+
+    def _refuse_frames(self):
+        container = _get_output_config("transform", self)["dense"]
+        if container != "default":
+            raise ValueError(
+                f"{type(self).__name__} returns Spectra for Spectra, and a {container} frame "
+                "cannot hold their errors. Call set_output(transform='default'), or pass a plain "
+                "array of fluxes."
+            )
 
 
 class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
