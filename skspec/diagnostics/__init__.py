@@ -4,6 +4,7 @@
 :func:`cramer_rao_bound` gives the physical limit and :func:`efficiency` how close a method comes;
 :func:`calibration_report` tells whether error bars hold what they promise;
 :func:`information_map` shows which pixels know a label, :func:`attention_map` where a network looks;
+:func:`synthetic_gap` measures how far synthetic spectra are from observed ones;
 :func:`error_table` and :func:`snr_table` tabulate errors in the layout of the SLAM paper.
 """
 
@@ -31,6 +32,7 @@ from skspec.diagnostics._format import (
 from skspec.diagnostics._information import InformationMap, information_map
 from skspec.diagnostics._methods import Method, available_methods, make_method
 from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
+from skspec.diagnostics._synthetic_gap import SyntheticGap, synthetic_gap
 from skspec.diagnostics._synthetic_gradients import SyntheticGradients
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "InformationMap",
     "Method",
     "MethodResult",
+    "SyntheticGap",
     "SyntheticGradients",
     "TextTable",
     "attention_map",
@@ -61,5 +64,6 @@ __all__ = [
     "snr_table",
     "snr_tables",
     "star_splits",
+    "synthetic_gap",
     "unwrap",
 ]
