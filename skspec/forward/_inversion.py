@@ -23,6 +23,7 @@ import numpy as np
 
 from skspec.solvers.correlated_noise import correlated_information
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt
+from skspec.solvers.weighted_gram import weighted_gram
 
 __all__ = [
     "FluxBasis",
@@ -200,7 +201,7 @@ class _Objective:
             # single precision will do where the last steps are taken with all pixels
             real = float if self.is_complete else np.float32
             self.gram, self.gram_scale = (
-                _gram_matrices(basis.flux, weight, real),
+                weighted_gram(basis.flux, weight, real),
                 np.ones(len(flux)),
             )
 
@@ -233,26 +234,6 @@ class _Objective:
         linear = (stack @ self.projection[rows][:, None, :, None])[..., 0]
         chi2 = self.constant[rows, None] - 2 * linear[..., 0] + quadratic[..., 0, 0]
         return chi2, quadratic[..., 1:, 0] - linear[..., 1:], quadratic[..., 1:, 1:]
-
-
-def _gram_matrices(flux, weight, real=float):
-    """``V diag(w) V^T`` of every star, (n, r, r), with products in the precision `real`."""
-    n, n_pixels = weight.shape
-    rank = len(flux)
-    # powers of two: single precision does not overflow, and no digit changes
-    unit, most = (2.0 ** np.frexp(values.max())[1] for values in (np.abs(flux), weight))
-    flux, weight = (flux / unit).astype(real), (weight / most).astype(real)
-    first, second = np.tril_indices(rank)
-    packed = np.zeros((n, len(first)))
-    step = max(64, BATCH_BYTES // (8 * len(first)))
-    for start in range(0, n_pixels, step):  # products of pairs of basis spectra, block by block
-        block = flux[:, start : start + step]
-        packed += weight[:, start : start + step] @ (block[first] * block[second]).T
-    gram = np.empty((n, rank, rank))
-    packed *= unit**2 * most
-    gram[:, first, second] = packed
-    gram[:, second, first] = packed
-    return gram
 
 
 def _is_outer(weight, level, shape):

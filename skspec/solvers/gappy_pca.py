@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec.solvers.weighted_gram import weighted_gram
+
 __all__ = ["GappyPCA", "fit_gappy_pca"]
 
 BATCH = 256  # stars whose normal matrices are made together
@@ -51,10 +53,8 @@ class GappyPCA:
         return flux
 
     def _expected(self, flux, good):
-        V, q = self.components, len(self.components)
-        pairs = (V[:, None] * V[None]).reshape(q * q, len(self.mean))
-        normal = (good.astype(float) @ pairs.T).reshape(len(flux), q, q)
-        normal += np.diag(self.noise / self.variance)
+        V = self.components
+        normal = weighted_gram(V, good.astype(float)) + np.diag(self.noise / self.variance)
         right = np.where(good, flux - self.mean, 0) @ V.T
         return self.mean + np.linalg.solve(normal, right[:, :, None])[:, :, 0] @ V
 
