@@ -15,7 +15,7 @@ import torch
 from skorch.callbacks import Callback
 from skorch.history import History
 
-__all__ = ["Checkpoint", "check_resumable"]
+__all__ = ["Checkpoint", "StateFile", "check_resumable", "random_states", "set_random_states"]
 
 FORMAT = "skspec checkpoint 1"
 SHARE = 0.1  # of the time, that writing at the end of every epoch may take
@@ -23,16 +23,14 @@ SAMPLE = 1000  # numbers of an array, by which it is known again
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}  # other machines round differently
 
 
-class Checkpoint(Callback):
-    """Writes the state of a training to a file, and takes it up from there.
-
-    It must be the last of the callbacks, and joins them in :meth:`resume`.
+class StateFile:
+    """A file that keeps the state of a training; what is written replaces what was there, or nothing.
 
     Parameters
     ----------
     path : path-like
     every : float
-        Seconds between two writings within an epoch.
+        Seconds between two writings.
     settings : dict
         All that shapes the training.
 
@@ -50,33 +48,25 @@ class Checkpoint(Callback):
         self.settings = {
             name: leaf for key in settings for name, leaf in _leaves(key, settings[key])
         }
-        self.batches, self.pending, self.cost, self.written = [], False, 0.0, time.monotonic()
+        self.cost, self.written = 0.0, time.monotonic()
 
-    # -- reading -----------------------------------------------------------------------------------
+    @property
+    def is_due(self):
+        return time.monotonic() - self.written >= self.every
 
-    def resume(self, net):
-        """Put a net back to where its training was left, if it ever began.
+    def read(self):
+        """The state in the file, None where there is none yet.
 
         Raises
         ------
         ValueError
             When the file cannot be read, or is of another training.
         """
-        net.callbacks_.append(("checkpoint", self))
         if not self.path.exists():
-            return
+            return None
         state = _read(self.path)
         self._compare(state["settings"])
-        for name, part in _parts(net).items():
-            part.load_state_dict(state["parts"][name])
-        for name, callback in net.callbacks_[:-1]:
-            vars(callback).update(state["callbacks"][name])
-        progress = json.loads(state["progress"])
-        net.history = History(progress["epochs"])
-        self.batches = progress["batches"]
-        net.iterator_train__skip = len(self.batches)
-        net.iterator_train__generator.bit_generator.state = progress["shuffling"]
-        _set_random_states(net.device, state["random"])
+        return state
 
     def _compare(self, saved):
         now, differences = self.settings, {}
@@ -96,6 +86,55 @@ class Checkpoint(Callback):
                 f"{', and more' * (len(told) > 5)}. Delete the file to begin anew, or give another path."
             )
 
+    def save(self, **state):
+        """Write all, or leave what was there: a file that is replaced is never half of each."""
+        start = time.monotonic()
+        unfinished = self.path.with_name(self.path.name + ".part")
+        with open(unfinished, "wb") as file:
+            torch.save({"format": FORMAT, "settings": self.settings, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, self.path)
+        self.written = time.monotonic()
+        self.cost = self.written - start
+
+
+class Checkpoint(StateFile, Callback):
+    """Writes the state of a skorch training to a file, and takes it up from there.
+
+    It must be the last of the callbacks, and joins them in :meth:`resume`. Its `every` counts within an
+    epoch.
+    """
+
+    def __init__(self, path, every, settings):
+        super().__init__(path, every, settings)
+        self.batches, self.pending = [], False
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def resume(self, net):
+        """Put a net back to where its training was left, if it ever began.
+
+        Raises
+        ------
+        ValueError
+            When the file cannot be read, or is of another training.
+        """
+        net.callbacks_.append(("checkpoint", self))
+        state = self.read()
+        if state is None:
+            return
+        for name, part in _parts(net).items():
+            part.load_state_dict(state["parts"][name])
+        for name, callback in net.callbacks_[:-1]:
+            vars(callback).update(state["callbacks"][name])
+        progress = json.loads(state["progress"])
+        net.history = History(progress["epochs"])
+        self.batches = progress["batches"]
+        net.iterator_train__skip = len(self.batches)
+        net.iterator_train__generator.bit_generator.state = progress["shuffling"]
+        set_random_states(net.device, state["random"])
+
     # -- writing -----------------------------------------------------------------------------------
 
     def on_epoch_begin(self, net, **kwargs):
@@ -103,7 +142,7 @@ class Checkpoint(Callback):
         net.history[-1]["batches"].extend(self.batches)
 
     def on_batch_end(self, net, training, **kwargs):
-        if training and time.monotonic() - self.written >= self.every:
+        if training and self.is_due:
             self.write(net, net.history[:-1], net.history[-1]["batches"])
 
     def on_epoch_end(self, net, **kwargs):
@@ -120,23 +159,14 @@ class Checkpoint(Callback):
             self.write(net, net.history, [])
 
     def write(self, net, epochs, batches):
-        """Write all, or leave what was there: a file that is replaced is never half of each."""
-        start = time.monotonic()
         progress = {"epochs": epochs, "batches": batches, "shuffling": self.shuffling}
-        state = {
-            "format": FORMAT, "settings": self.settings, "progress": json.dumps(progress),
-            "parts": {name: part.state_dict() for name, part in _parts(net).items()},
-            "callbacks": {name: _memory(callback) for name, callback in net.callbacks_[:-1]},
-            "random": _random_states(net.device),
-        }  # fmt: skip
-        unfinished = self.path.with_name(self.path.name + ".part")
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, self.path)
-        self.pending, self.written = False, time.monotonic()
-        self.cost = self.written - start
+        self.save(
+            progress=json.dumps(progress),
+            parts={name: part.state_dict() for name, part in _parts(net).items()},
+            callbacks={name: _memory(callback) for name, callback in net.callbacks_[:-1]},
+            random=random_states(net.device),
+        )
+        self.pending = False
 
 
 def check_resumable(checkpoint, random_state):
@@ -184,14 +214,14 @@ def _memory(callback):
     return {k: v for k, v in kept.items() if v is None or isinstance(v, (int, float, list))}
 
 
-def _random_states(device):
+def random_states(device):
     states = [torch.get_rng_state()]
     if torch.device(device).type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     return states
 
 
-def _set_random_states(device, states):
+def set_random_states(device, states):
     torch.set_rng_state(states[0])
     if torch.device(device).type == "cuda" and len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)

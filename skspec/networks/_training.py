@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skspec.networks._checkpoint import Checkpoint
 
-__all__ = ["fit_network", "resolve_device", "training_history"]
+__all__ = ["fit_network", "limited_threads", "resolve_device", "training_history"]
 
 #: of the "plateau" schedule: epochs without a better validation loss, then the factor of the rate
 PLATEAU = {"patience": 5, "factor": 0.3}
@@ -143,7 +143,7 @@ def fit_network(
     )  # fmt: skip
     # asking for the state of a GPU would start it, where only the CPU is wanted
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=gpus), _threads(n_threads):
+    with torch.random.fork_rng(devices=gpus), limited_threads(n_threads):
         torch.manual_seed(seed)
         net.initialize()
         if state is not None:
@@ -261,7 +261,7 @@ class _MixedPrecision(_Net):
 
 
 @contextmanager
-def _threads(number):
+def limited_threads(number):
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:
