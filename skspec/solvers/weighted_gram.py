@@ -31,7 +31,7 @@ def weighted_gram(basis, weight, real=float) -> np.ndarray:
     basis, weight = (basis / unit).astype(real), (weight / most).astype(real)
     first, second = np.tril_indices(rank)
     packed = np.zeros((n, len(first)))
-    step = max(64, BLOCK_BYTES // (8 * len(first)))
+    step = max(64, BLOCK_BYTES // (8 * max(len(first), 1)))
     for start in range(0, n_pixels, step):  # products of pairs of basis spectra, block by block
         block = basis[:, start : start + step]
         packed += weight[:, start : start + step] @ (block[first] * block[second]).T
