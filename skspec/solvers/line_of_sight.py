@@ -16,7 +16,8 @@ from functools import cached_property
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import BSpline, CubicSpline, make_interp_spline
+from scipy.sparse.linalg import splu
 from scipy.special import j1, jn, spherical_jn
 
 __all__ = ["C_KMS", "KERNELS", "LineOfSight", "ln_shift", "velocity"]
@@ -111,9 +112,38 @@ class LineOfSight:
         self.size = next_fast_len(end, real=True)
 
     @cached_property
+    def pixel_steps(self):
+        """Width (P,) of each pixel, in steps of the uniform grid."""
+        if self._uniform:
+            return np.ones(len(self._u))
+        parts = [np.gradient(self._u[a:b]) if b - a > 1 else [self.step] for a, b in self.segments]
+        return np.maximum(np.concatenate(parts) / self.step, 1.0)
+
+    @cached_property
     def frequency(self):
         """Angular frequencies (F,) per step of the uniform grid."""
         return 2 * np.pi * np.arange(self.size // 2 + 1) / self.size
+
+    def __getstate__(self):
+        return {key: value for key, value in vars(self).items() if key != "_splines"}
+
+    def _resampled(self, part, a, length):
+        """Values (r, length) on the uniform grid, of the segment that begins at pixel `a`."""
+        u = self._u[a : a + part.shape[1]]
+        at = np.minimum(u[0] + self.step * np.arange(length), u[-1])
+        if len(u) < 4:
+            return CubicSpline(u, part, axis=1)(at)
+        if a not in self._splines:
+            knots = make_interp_spline(u, u).t
+            factors = splu(BSpline.design_matrix(u, knots, 3).tocsc())
+            self._splines[a] = factors, BSpline.design_matrix(at, knots, 3)
+        factors, values = self._splines[a]
+        return (values @ factors.solve(np.ascontiguousarray(part.T))).T
+
+    @cached_property
+    def _splines(self):
+        """Of each segment: factors of the spline matrix of its pixels, splines on the uniform grid."""
+        return {}
 
     def transform(self, rows):
         """Fourier transforms (r, F) of spectra (r, P), ready for :meth:`spectra`."""
@@ -121,10 +151,7 @@ class LineOfSight:
         laid = np.empty((len(rows), self.size))
         for (a, b), start, end in zip(self.segments, self._starts, self._ends):
             part = rows[:, a:b]
-            if not self._uniform:
-                at = np.minimum(self._u[a] + self.step * np.arange(end - start), self._u[b - 1])
-                part = CubicSpline(self._u[a:b], part, axis=1)(at)
-            laid[:, start:end] = part
+            laid[:, start:end] = part if self._uniform else self._resampled(part, a, end - start)
         following = [*self._starts[1:], self.size]
         for end, start in zip(self._ends, following):  # the last leads to the first
             ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, start - end + 1) / (start - end + 1))
@@ -174,17 +201,20 @@ class LineOfSight:
         product = coarse.astype(dtype)[:, :, None] * first[:, None, :]
         return product.reshape(len(shift), -1)[:, :n]
 
-    def covers(self, low, high):
+    def covers(self, low, high, good=None):
         """Pixels (n, P) whose rest wavelength is known for all shifts from `low` to `high` (n,).
 
-        Shifts are in ln(wavelength).
+        Shifts are in ln(wavelength). Of a segment, what lies beyond the first and the last of the pixels
+        `good` (P,) is not known.
         """
         inside = np.empty((len(low), len(self._u)), dtype=bool)
         slack = 1e-9
         for a, b in self.segments:
             u = self._u[a:b]
-            inside[:, a:b] = (u - high[:, None] >= u[0] - slack) & (
-                u - low[:, None] <= u[-1] + slack
+            known = u if good is None else u[good[a:b]]
+            first, last = (known[0], known[-1]) if len(known) else (np.inf, -np.inf)
+            inside[:, a:b] = (u - high[:, None] >= first - slack) & (
+                u - low[:, None] <= last + slack
             )
         return inside
 

@@ -1,0 +1,110 @@
+"""`RadialVelocityShift`: lines where those to come may be."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+
+from skspec._validation import Interval
+from skspec.augmentation._base import Augmentation, limits, uniform
+from skspec.solvers.broadening import shift, sight_of
+from skspec.solvers.line_of_sight import C_KMS, ln_shift, velocity
+
+__all__ = ["RadialVelocityShift"]
+
+
+class RadialVelocityShift(Augmentation):
+    r"""Move stars: shift spectra by radial velocities.
+
+    .. math:: \ln\lambda' = \ln\lambda + \operatorname{artanh}(v / c)
+
+    Parameters
+    ----------
+    rv : float or (low, high)
+        Radial velocity :math:`v` [km/s], positive when receding; uniform in a range. For spectra
+        brought to rest, what their velocities are uncertain by.
+    label : str, int or None
+        Label that is changed where the labels are given: name of a column, or its number. Velocities
+        are added relativistically. None: velocity is a nuisance.
+    p : float
+        Probability with which a star is augmented.
+    random_state : int, RandomState instance or None
+
+    Raises
+    ------
+    ValueError
+        Without wavelengths, or when these do not ascend within each order; when a velocity shifts every
+        pixel out of the spectra.
+
+    Notes
+    -----
+    Computed in Fourier space on pixels uniform in ln(wavelength), without interpolation; on other grids
+    through splines. Order by order: pixels into which any velocity of the range would shift something
+    from beyond the end of an order are bad, in all stars: otherwise the bad pixels would tell the
+    velocity.
+
+    Bad pixels move along, bridged by straight lines, and spoil every pixel that is made of them. A
+    pixel's `ivar` is that of the nearest pixel it comes from: noise stays as it is on pixels uniform
+    in ln(wavelength), and is a little less than stated half way between pixels of other grids. Windows
+    that are bad in all stars would still tell the velocity: mask such windows afterwards
+    (:class:`TelluricMask`), not before.
+
+    Examples
+    --------
+    >>> from skspec.augmentation import RadialVelocityShift
+    >>> from skspec.datasets import make_spectra
+    >>> spectra, labels = make_spectra(5, n_pixels=500, random_state=0)
+    >>> moved, new_labels = RadialVelocityShift(30.0).augment(spectra, labels.assign(rv=-30.0))
+    >>> new_labels["rv"].tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+
+    _parameter_constraints: dict = {
+        **Augmentation._parameter_constraints,
+        "rv": [Interval(Real, -C_KMS, C_KMS, closed="neither"), tuple, list],
+        "label": [str, Integral, None],
+    }
+
+    def __init__(self, rv=(-5.0, 5.0), *, label="rv", p=1.0, random_state=None):
+        super().__init__(p=p, random_state=random_state)
+        self.rv = rv
+        self.label = label
+
+    def _limits(self):
+        return limits(self.rv, "rv", *np.nextafter((-C_KMS, C_KMS), 0))
+
+    def _sight(self, spectra):
+        if spectra.wavelength is None:
+            raise ValueError(
+                "RadialVelocityShift needs the wavelengths: pass Spectra(flux, wavelength=...)."
+            )
+        return sight_of(spectra.wavelength, spectra.order)
+
+    def _draw(self, spectra, rng):
+        return {"rv": uniform(rng, self._limits(), len(spectra))}
+
+    def _apply(self, spectra, draws):
+        rows = np.flatnonzero(draws["rv"])
+        if not len(rows):
+            return spectra
+        part = spectra[rows]
+        good = None if part.ivar is None else part.good
+        flux, ivar = spectra.flux.copy(), spectra.ivar
+        new, good, moved = shift(
+            self._sight(spectra), part.flux, good, part.ivar, ln_shift(draws["rv"][rows])
+        )
+        flux[rows] = new
+        if ivar is not None:
+            ivar = np.array(ivar)
+            ivar[rows] = np.where(good, moved, 0.0)
+        return spectra.replace(flux=flux, ivar=ivar)
+
+    def _spoilt(self, spectra):
+        low, high = ln_shift(self._limits())
+        if (low == high == 0) or self.p == 0:
+            return None
+        return self._beyond_ends(self._sight(spectra), spectra, low, high)
+
+    def _combined(self, values, draws):
+        return velocity(ln_shift(values) + ln_shift(draws["rv"]))
