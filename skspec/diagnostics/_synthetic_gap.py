@@ -201,11 +201,13 @@ def synthetic_gap(
     label_gap = None
     if model is not None and truth is not None:
         label_gap = _label_gap(model, observed, truth, label_names(observed_labels))
-    few_synthetic, few_observed = (_some(part, max_stars, rng) for part in (synthetic, observed))
+    few_synthetic, few_observed = (
+        some_stars(part, max_stars, rng) for part in (synthetic, observed)
+    )
     matched = bool(match_noise and observed.has_errors and not synthetic.has_errors)
     if matched:
-        few_synthetic = _with_noise_of(few_synthetic, observed, rng)
-    a, b = _components(few_synthetic, few_observed, n_components)
+        few_synthetic = with_noise_of(few_synthetic, observed, rng)
+    a, b = joint_components([few_synthetic, few_observed], n_components)
     groups = _groups(few_synthetic, few_observed)
     classifier = make_pipeline(StandardScaler(), SVC()) if classifier is None else classifier
     auc, error = _auc(classifier, a, b, groups, cv, rng)
@@ -267,13 +269,13 @@ def _as_labels(labels):
 # -- in the whole ----------------------------------------------------------------------------------
 
 
-def _some(spectra, most, rng):
+def some_stars(spectra, most, rng):
     if len(spectra) <= most:
         return spectra
     return spectra[np.sort(rng.choice(len(spectra), most, replace=False))]
 
 
-def _with_noise_of(spectra, observed, rng):
+def with_noise_of(spectra, observed, rng):
     """Noise, errors and bad pixels of observed stars drawn at random."""
     donors = observed[rng.integers(len(observed), size=len(spectra))]
     sigma = np.where(donors.good, donors.flux_err, 0.0)
@@ -281,21 +283,20 @@ def _with_noise_of(spectra, observed, rng):
     return spectra.replace(flux=flux, ivar=np.where(spectra.good, donors.ivar, 0.0))
 
 
-def _components(synthetic, observed, n_components):
-    """Principal components of both sets together, as far as they have any variance."""
-    known = synthetic.good.any(axis=0) & observed.good.any(axis=0)
-    flux = np.concatenate([synthetic.flux[:, known], observed.flux[:, known]])
-    good = np.concatenate([synthetic.good[:, known], observed.good[:, known]])
+def joint_components(sets, n_components):
+    """Principal components of all sets together; stars without a good pixel are left out."""
+    known = np.logical_and.reduce([part.good.any(axis=0) for part in sets])
+    flux, good = (np.concatenate([getattr(s, a)[:, known] for s in sets]) for a in ("flux", "good"))
+    domain = np.repeat(np.arange(len(sets)), [len(part) for part in sets])
     keep = good.any(axis=1)
-    pca = fit_gappy_pca(flux[keep], good[keep], n_components)
+    flux, good, domain = flux[keep], good[keep], domain[keep]
+    pca = fit_gappy_pca(flux, good, n_components)
     scores = (pca.fill(flux, good) - pca.mean) @ pca.components.T
-    n = len(synthetic)
-    scores, is_observed = scores[keep], (np.arange(len(flux)) >= n)[keep]
-    return scores[~is_observed], scores[is_observed]
+    return [scores[domain == k] for k in range(len(sets))]
 
 
 def _groups(synthetic, observed):
-    """Star of each spectrum of both sets; those without a ``star_id`` are all different."""
+    """Star of each spectrum that has a good pixel; those without a ``star_id`` are all different."""
     parts = []
     for domain, spectra in (("synthetic", synthetic), ("observed", observed)):
         keep = spectra.good.any(axis=1)

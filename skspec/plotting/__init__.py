@@ -21,6 +21,7 @@ from skspec.plotting._report import write_report
 from skspec.plotting._residual_snr import ResidualSNRDisplay
 from skspec.plotting._sigma import SigmaDisplay
 from skspec.plotting._spectrum_fit import SpectrumFitDisplay
+from skspec.plotting._synthetic_gap import SyntheticGapDisplay
 
 __all__ = [
     "AttentionMapDisplay",
@@ -38,6 +39,7 @@ __all__ = [
     "ResidualSNRDisplay",
     "SigmaDisplay",
     "SpectrumFitDisplay",
+    "SyntheticGapDisplay",
     "TraversalDisplay",
     "write_report",
 ]
