@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import gen_batches
-from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import StrOptions, fit_context
-from skspec.base import as_spectra, in_memory
-from skspec.preprocessing._base import SpectraTransformer
 from skspec.solvers.pixel_correction import pixel_moments, shrink, straight_lines
-from skspec.spectra import Spectra
+from skspec.transfer._base import DomainCorrection
 
 __all__ = ["PixelCorrection"]
 
 _PIXELS_AT_ONCE = 1024  # bounds the memory of float64 copies
-_FEWEST = 3  # stars
 _STEEPEST = 10.0  # factors lie between this and its inverse, so that there is a way back
 
 
-class PixelCorrection(OneToOneFeatureMixin, SpectraTransformer):
+class PixelCorrection(DomainCorrection):
     r"""Make synthetic spectra look observed, each pixel by a straight line of its own:
 
     .. math:: f_j^\mathrm{obs} = a_j + b_j\, f_j^\mathrm{syn}.
@@ -134,10 +129,6 @@ class PixelCorrection(OneToOneFeatureMixin, SpectraTransformer):
         self.scatter_ = scatter
         return self
 
-    def fit_transform(self, synthetic, observed):
-        """Learn the correction, and return the corrected `synthetic`."""
-        return self.fit(synthetic, observed).transform(synthetic)
-
     def transform(self, X):
         """Observed-like spectra from synthetic ones, everything but flux and ivar as it was.
 
@@ -152,22 +143,8 @@ class PixelCorrection(OneToOneFeatureMixin, SpectraTransformer):
         """
         return super().transform(X)
 
-    def inverse_transform(self, X):
-        """Synthetic-like spectra from observed ones: :math:`(f_j - a_j) / b_j`.
-
-        Parameters
-        ----------
-        X : Spectra or array-like of shape (n, P)
-
-        Returns
-        -------
-        Spectra or ndarray
-        """
-        check_is_fitted(self)
-        X = in_memory(X)
-        spectra = self._validate_transform(X)
-        out = self._line(spectra, -self.offset_ / self.factor_, 1 / self.factor_)
-        return out if isinstance(X, Spectra) else self._plain(out)
+    def _inverse(self, spectra):
+        return self._line(spectra, -self.offset_ / self.factor_, 1 / self.factor_)
 
     def _transform(self, spectra):
         return self._line(spectra, self.offset_, self.factor_)
@@ -181,27 +158,12 @@ class PixelCorrection(OneToOneFeatureMixin, SpectraTransformer):
         return spectra.replace(flux=flux, ivar=spectra.ivar / np.square(factor).astype(kind))
 
     def _validate_pair(self, synthetic, observed):
-        synthetic, _ = self._validate_spectra(synthetic, reset=True)
-        observed = as_spectra(observed)
-        if observed.shape[1] != synthetic.shape[1]:
-            raise ValueError(
-                f"The synthetic spectra have {synthetic.shape[1]} pixels, the observed ones "
-                f"{observed.shape[1]}. Put both on one grid with skspec.preprocessing.Resampler."
-            )
-        self._check_wavelength(observed)
+        synthetic, observed = super()._validate_pair(synthetic, observed)
         if self.paired and len(synthetic) != len(observed):
             raise ValueError(
                 f"paired=True takes the same stars twice; got {len(synthetic)} synthetic and "
                 f"{len(observed)} observed spectra."
             )
-        for name, spectra in (("synthetic", synthetic), ("observed", observed)):
-            if len(spectra) < _FEWEST:
-                raise ValueError(
-                    f"{len(spectra)} {name} spectra: at least {_FEWEST} are needed to tell a "
-                    "correction from scatter."
-                )
-            if not spectra.good.any():
-                raise ValueError(f"Every pixel of every {name} spectrum is bad (ivar is 0).")
         return synthetic, observed
 
     def _from_pairs(self, synthetic, observed, u, v):
