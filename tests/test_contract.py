@@ -14,8 +14,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra, domain_score, predict_dist
+from skspec.augmentation import ContinuumJitter
 from skspec.base import MissingUncertaintyWarning
 from skspec.discriminative import (
+    AugmentedRegressor,
     CalibratedRegressor,
     ConsensusRegressor,
     DeepEnsembleRegressor,
@@ -94,6 +96,10 @@ REGRESSORS = {
         ),
         {"beta": [0.5, 1.0]},
     ),
+    "AugmentedRegressor": (
+        AugmentedRegressor(TheCannon(1), ContinuumJitter(0.01, degree=0), 1, random_state=0),
+        {"keep": [False, True]},
+    ),
     "ResidualCovarianceRegressor": (ResidualCovarianceRegressor(cv=3), {"robust": [False, True]}),
     "CalibratedRegressor": (
         CalibratedRegressor(TheCannon(1), cv=3),
@@ -111,7 +117,9 @@ PARALLEL = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "n
 DOMAIN = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "domain_score")]
 
 #: their laws take longest, and hardly differ from those of others: with the slow tests
-SLOW = ("SpectralGP quadratic", "ThePayne folds", "ConsensusRegressor", "BetaVAE")
+SLOW = (
+    "SpectralGP quadratic", "ThePayne folds", "ConsensusRegressor", "BetaVAE", "AugmentedRegressor"
+)  # fmt: skip
 
 
 def each(names):

@@ -95,10 +95,11 @@ class RotationalBroadening(Broadening):
     Two convolutions with rotation profiles make no third one, but their variances add: that is what the
     label says, exactly for stars that did not rotate before.
 
-    Computed in Fourier space, as the free broadening of forward models, order by order. Bad pixels stay
-    bad; they are bridged by straight lines, and pixels with more than 5 % of their profile on bad ones
-    become bad, too. So do those with more than 5 % of it beyond the end of an order, in the widest
-    profile of the range and in all stars: otherwise the bad pixels would tell :math:`v\sin i`.
+    Computed in Fourier space, as the free broadening of forward models, order by order; lines must be
+    sampled by two pixels per full width or more. Bad pixels stay bad; they are bridged by straight
+    lines, and pixels with more than 5 % of their profile on bad ones become bad, too. So do those with
+    more than 5 % of it beyond the end of an order, in the widest profile of the range and in all stars:
+    otherwise the bad pixels would tell :math:`v\sin i`.
 
     The noise of a pixel falls as its profile averages over neighbours, and `ivar` follows, but the
     noise of neighbours is then correlated, which no `ivar` tells. Broaden spectra of little noise, and

@@ -40,9 +40,9 @@ class RadialVelocityShift(Augmentation):
     Notes
     -----
     Computed in Fourier space on pixels uniform in ln(wavelength), without interpolation; on other grids
-    through splines. Order by order: pixels into which any velocity of the range would shift something
-    from beyond the end of an order are bad, in all stars: otherwise the bad pixels would tell the
-    velocity.
+    through splines. Lines must be sampled by two pixels per full width or more. Order by order: pixels
+    into which any velocity of the range would shift something from beyond the end of an order are bad,
+    in all stars: otherwise the bad pixels would tell the velocity.
 
     Bad pixels move along, bridged by straight lines, and spoil every pixel that is made of them. A
     pixel's `ivar` is that of the nearest pixel it comes from: noise stays as it is on pixels uniform

@@ -3,6 +3,7 @@
 :class:`ResidualCovarianceRegressor` gives any scikit-learn regressor error bars.
 """
 
+from skspec.discriminative._augmented import AugmentedRegressor
 from skspec.discriminative._calibrated import CalibratedRegressor
 from skspec.discriminative._consensus import ConsensusRegressor, ConsensusResult
 from skspec.discriminative._deep_ensemble import DeepEnsembleRegressor
@@ -11,6 +12,7 @@ from skspec.discriminative._residual_covariance import ResidualCovarianceRegress
 from skspec.discriminative._spectral_cnn import SpectralCNN
 
 __all__ = [
+    "AugmentedRegressor",
     "CalibratedRegressor",
     "ConsensusRegressor",
     "ConsensusResult",

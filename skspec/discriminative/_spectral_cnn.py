@@ -62,6 +62,10 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     augment_snr : float, (low, high), "ivar" or None
         Redraw noise for every batch: so that the S/N is log-uniform in this range (stars that are
         noisier stay as they are), or, on noise-free spectra, with the noise of their errors.
+    augmentation : augmentation, optional
+        Of :mod:`skspec.augmentation`: spectra and labels of every training batch are augmented anew. The
+        stars that are held out are augmented once, and so are those that the standardisation is learned
+        from. `augment_snr` acts afterwards.
     flux_errors : {"head", "jacobian", "ignore"}
         How errors of the flux become errors of the labels: :math:`\nu` above; photon variance beyond the
         mean of the training set through the Jacobian of the network; not at all.
@@ -156,6 +160,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             list,
             None,
         ],
+        "augmentation": [HasMethods(["augment"]), None],
         "flux_errors": [StrOptions({"head", "jacobian", "ignore"})],
         "n_dropout_passes": [Interval(Integral, 0, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -186,6 +191,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         fine_tune=False,
         beta_nll=0.5,
         augment_snr=None,
+        augmentation=None,
         flux_errors="head",
         n_dropout_passes=0,
         learning_rate_init=1e-3,
@@ -212,6 +218,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         self.fine_tune = fine_tune
         self.beta_nll = beta_nll
         self.augment_snr = augment_snr
+        self.augmentation = augmentation
         self.flux_errors = flux_errors
         self.n_dropout_passes = n_dropout_passes
         self.learning_rate_init = learning_rate_init
@@ -301,22 +308,25 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         order = np.lexsort(y.T)  # whatever the order in which the stars came
         spectra, y = spectra[order], y[order]
         train, valid = split_stars(spectra, self.validation_fraction, rng)
-        observed = self._observed(spectra, rng)
+        observed, seen = self._observed(spectra, y, rng)
         if not goes_on:
-            self._prepare(spectra[train], observed[train], y, rng)
-        target = ((y - self.label_mean_) / self.label_scale_)[:, self._varies]
-        parts = [self._training_inputs(spectra[train]), self._known(observed[valid])]
+            self.uses_ivar_ = observed.has_errors
+            self._prepare(spectra[train], observed[train], seen, rng)
+        held_out = self._known(observed[valid]), self._target(seen[valid])
         state = self.net_.module_.state_dict() if goes_on else None
         self._seed = int(rng.randint(2**31 - 1))
-        self._train(parts, [target[train], target[valid]], state=state, **options)
-        self._measure(observed, y, train, valid)
+        self._train(self._rows(spectra[train], y[train]), held_out, state=state, **options)
+        self._measure(observed, seen, train, valid)
 
-    def _observed(self, spectra, rng):
-        """The spectra with noise, where they are without."""
-        if self.augment_snr != "ivar":
-            return spectra
-        error = np.where(spectra.good, spectra.flux_err, 0.0)
-        return spectra.replace(flux=spectra.flux + error * rng.normal(size=spectra.shape))
+    def _observed(self, spectra, y, rng):
+        """Spectra and labels as the network gets them: augmented once, with noise."""
+        if self.augmentation is not None:
+            augmented = self.augmentation.augment(spectra, self._named_labels(y), random_state=rng)
+            spectra, y = self._apply_ivar_policy(augmented[0]), _matrix(augmented[1])
+        if self.augment_snr == "ivar":
+            error = np.where(spectra.good, spectra.flux_err, 0.0)
+            spectra = spectra.replace(flux=spectra.flux + error * rng.normal(size=spectra.shape))
+        return spectra, y
 
     def _prepare(self, spectra, observed, y, rng):
         """Standardisation of labels and of the flux as it is observed; the denoiser."""
@@ -356,16 +366,31 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
             )
         return scaler
 
-    def _training_inputs(self, spectra):
-        """Named inputs of the network, and what redraws their noise."""
+    def _target(self, y):
+        """Standardised labels (n, those that vary)."""
+        return ((_matrix(y) - self.label_mean_) / self.label_scale_)[:, self._varies]
+
+    def _rows(self, spectra, y):
+        """What the network is trained on: arrays, or stars that are augmented anew for every batch."""
+        if self.augmentation is None:
+            return self._training_arrays(spectra, y)
+        from skspec.networks import AugmentedStars
+
+        return AugmentedStars(
+            spectra, self._named_labels(y), self.augmentation, self._training_arrays, self.device_
+        )
+
+    def _training_arrays(self, spectra, y):
+        """Named inputs of the network, what redraws their noise, and the target."""
         from skspec.networks import FreshNoise
 
+        spectra = self._apply_ivar_policy(spectra)
         inputs = self._known(spectra)
         if self.augment_snr is not None:
             inputs |= FreshNoise(self.augment_snr).inputs(self.scaler_, spectra)
-        return inputs
+        return inputs, self._target(y)
 
-    def _train(self, parts, targets, **options):
+    def _train(self, train, valid, **options):
         from torch.optim import AdamW
 
         from skspec.networks import (
@@ -377,10 +402,10 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         )
 
         self.net_ = fit_network(
-            SpectralNetwork, GaussianLoss, (parts[0], targets[0]), (parts[1], targets[1]),
+            SpectralNetwork, GaussianLoss, train, valid,
             **options, batch_size=self.batch_size, learning_rate=self.learning_rate_init,
             patience=self.n_iter_no_change, device=self.device_, seed=self._seed, optimizer=AdamW,
-            n_threads=1 if parts[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
+            n_threads=1 if valid[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
             clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
             criterion__beta=self.beta_nll, criterion__rescale=True,
@@ -613,6 +638,12 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
                 image = module.attention(inputs["x"]).cpu().numpy()
                 out[rows] = self.scaler_.spectrum(image)
         return out
+
+
+def _matrix(y):
+    """Labels (n, K)."""
+    y = np.asarray(y, dtype=float)
+    return y.reshape(len(y), -1)
 
 
 def _gaussian(mean, variance, factor):

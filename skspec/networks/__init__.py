@@ -9,8 +9,10 @@ from skspec.networks._split import split_stars
 
 _LAZY = {
     "AttentionNetwork": "_architectures",
+    "AugmentedStars": "_augmented_stars",
     "ConvolutionalAutoencoder": "_autoencoder",
     "DenseNetwork": "_modules",
+    "Domain": "_adversarial",
     "Dropout": "_architectures",
     "EvidenceLoss": "_vae",
     "FreshNoise": "_fresh_noise",
@@ -25,17 +27,18 @@ _LAZY = {
     "WeightedLoss": "_modules",
     "check_resumable": "_checkpoint",
     "fit_network": "_training",
+    "fit_translator": "_adversarial",
     "in_batches": "_evaluation",
     "resolve_device": "_training",
     "training_history": "_training",
 }
 
 __all__ = [
-    "ACTIVATIONS", "AttentionNetwork", "ConvolutionalAutoencoder", "DenseNetwork", "Dropout",
-    "EvidenceLoss", "FluxScaler", "FreshNoise", "GaussianHead", "GaussianLoss", "Perceptron",
-    "ResidualNetwork", "SpectralNetwork", "StarNet", "StarStream", "StridedNetwork",
-    "VariationalAutoencoder", "WeightedLoss", "can_train", "check_resumable", "fit_network",
-    "in_batches", "resolve_device", "split_stars", "training_history",
+    "ACTIVATIONS", "AttentionNetwork", "AugmentedStars", "ConvolutionalAutoencoder",
+    "DenseNetwork", "Domain", "Dropout", "EvidenceLoss", "FluxScaler", "FreshNoise", "GaussianHead",
+    "GaussianLoss", "Perceptron", "ResidualNetwork", "SpectralNetwork", "StarNet", "StarStream",
+    "StridedNetwork", "VariationalAutoencoder", "WeightedLoss", "can_train", "check_resumable",
+    "fit_network", "fit_translator", "in_batches", "resolve_device", "split_stars", "training_history",
 ]  # fmt: skip
 
 

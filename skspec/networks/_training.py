@@ -73,7 +73,7 @@ def fit_network(
     Parameters
     ----------
     module, criterion : torch module classes
-    train, valid : tuple of (inputs, target, ...) or StarStream
+    train, valid : tuple of (inputs, target, ...), StarStream or AugmentedStars
         Arrays with a row per star, or a stream of such. Inputs may be a dict of such arrays, which are
         then named arguments of the module. One target goes to the criterion as it is, several as a
         tuple. Without a validation set (None) training ends in its last state.
@@ -194,7 +194,8 @@ def _start_from(net, state):
 
 def _described(train, valid):
     """What tells data apart: their numbers, and the first few stars."""
-    out = {}
+    augmentation = getattr(train, "augmentation", None)
+    out = {} if augmentation is None else {"augmentation": augmentation}
     for name, part in (("train", train), ("valid", valid)):
         out |= {name: part, f"n_{name}": len(part) if part else 0}
         if part:

@@ -1,0 +1,164 @@
+"""AugmentedRegressor: any method, fitted to augmented copies of its training stars."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from skspec._validation import HasMethods, Interval, fit_context
+from skspec.base import LabelRegressor, domain_score, predict_dist, star_groups
+from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.distributions import MultivariateNormal
+from skspec.spectra import concatenate
+
+__all__ = ["AugmentedRegressor"]
+
+
+class AugmentedRegressor(LabelRegressor):
+    """Fit a method to several augmented copies of every training star.
+
+    Unlike an augmentation in a Pipeline, which replaces every star by one copy, this takes the labels
+    along where the augmentation changes them. A network learns more from
+    ``SpectralCNN(augmentation=...)``, which augments every batch anew.
+
+    Parameters
+    ----------
+    estimator : estimator, optional
+        Anything that :func:`skspec.predict_dist` understands. Default:
+        :class:`ResidualCovarianceRegressor`.
+    augmentation : augmentation, optional
+        Of :mod:`skspec.augmentation`. None: the stars as they are.
+    n_copies : int
+        Augmented copies of each star.
+    keep : bool
+        Fit to the stars as they are, too.
+    random_state : int, RandomState instance or None
+        Of the augmentation.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        As fitted to the copies.
+
+    Notes
+    -----
+    The copies of a star share its ``star_id`` (or ``group_id``, where the spectra have one), so that
+    methods that cross-validate keep them in one fold.
+
+    Examples
+    --------
+    >>> from skspec.augmentation import GaussianNoise, RotationalBroadening, Compose
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.discriminative import AugmentedRegressor
+    >>> labels = ["teff", "feh", "vsini"]
+    >>> slow = {"vsini": (0, 5)}
+    >>> spectra, y = make_spectra(
+    ...     150, n_pixels=150, labels=labels, label_ranges=slow, snr=None, random_state=0)
+    >>> fast = Compose([RotationalBroadening((0, 100)), GaussianNoise(50)])
+    >>> model = AugmentedRegressor(augmentation=fast, n_copies=3, random_state=0).fit(spectra, y)
+    >>> rotating, _ = make_spectra(2, n_pixels=150, labels=labels, snr=50, random_state=1)
+    >>> model.predict_dist(rotating)
+    <MultivariateNormal of teff, feh, vsini: 2 stars>
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit", "predict"]), None],
+        "augmentation": [HasMethods(["augment"]), None],
+        "n_copies": [Interval(Integral, 1, None, closed="left")],
+        "keep": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, estimator=None, augmentation=None, n_copies=4, *, keep=False, random_state=None
+    ):  # fmt: skip
+        self.estimator = estimator
+        self.augmentation = augmentation
+        self.n_copies = n_copies
+        self.keep = keep
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y):
+        """Augment the stars and fit the method to them.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Training spectra.
+        y : array-like of shape (n, K) or (n,)
+            Training labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            With fewer than 2 stars.
+        """
+        spectra, y = self._validate_fit(X, y)
+        if len(y) < 2:
+            raise ValueError("AugmentedRegressor needs at least 2 stars, got 1 sample.")
+        order = np.lexsort(y.T)  # whatever the order in which the stars came
+        spectra, y = spectra[order], y[order]
+        stars, labels = [spectra], [self._named_labels(y)]
+        if self.augmentation is not None:
+            stars, labels = self._copies(spectra, labels[0])
+            self.uses_ivar_ = stars[0].has_errors
+        estimator = ResidualCovarianceRegressor() if self.estimator is None else self.estimator
+        self.estimator_ = clone(estimator).fit(concatenate(stars), _joined(labels))
+        return self
+
+    def _copies(self, spectra, y):
+        """Lists of spectra and labels."""
+        if star_groups(spectra) is None:
+            spectra = spectra.replace(meta=spectra.meta | {"star_id": np.arange(len(spectra))})
+        random = check_random_state(self.random_state)
+        copies = [
+            self.augmentation.augment(spectra, y, random_state=random) for _ in range(self.n_copies)
+        ]
+        return map(list, zip(*copies, *([(spectra, y)] if self.keep else [])))
+
+    def predict_dist(self, X) -> MultivariateNormal:
+        """Distribution of the labels, by the method.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        MultivariateNormal
+        """
+        spectra = self._validate_predict(X)
+        return predict_dist(self.estimator_, spectra)
+
+    def domain_score(self, X) -> np.ndarray:
+        """Domain score of the method (:func:`skspec.domain_score`): how far from the augmented stars.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+
+        Raises
+        ------
+        TypeError
+            When the method has none.
+        """
+        spectra = self._validate_predict(X)
+        return domain_score(self.estimator_, spectra)
+
+
+def _joined(labels):
+    import pandas as pd
+
+    return pd.concat(labels, ignore_index=True)

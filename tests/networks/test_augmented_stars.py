@@ -1,0 +1,160 @@
+"""Spectra augmented for every batch: seeded by torch, resumed to the last bit, labels included."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("skorch")
+
+from skspec import Spectra  # noqa: E402
+from skspec.augmentation import (  # noqa: E402
+    Compose,
+    ContinuumJitter,
+    GaussianNoise,
+    RadialVelocityShift,
+)
+from skspec.datasets import make_spectra  # noqa: E402
+from skspec.discriminative import SpectralCNN  # noqa: E402
+from skspec.networks import AugmentedStars, DenseNetwork, WeightedLoss, fit_network  # noqa: E402
+
+
+def arrays(spectra, y):
+    return spectra.flux, np.asarray(y, dtype=float).reshape(len(spectra), -1), spectra.good[:, :1]
+
+
+@pytest.fixture
+def stars():
+    rng = np.random.default_rng(0)
+    spectra = Spectra(1 + 0.1 * rng.normal(size=(60, 8)), flux_err=0.05)
+    return spectra, pd.Series(spectra.flux[:, 0], name="first")
+
+
+def test_every_batch_is_another(stars):
+    spectra, y = stars
+    rows = AugmentedStars(spectra, y, GaussianNoise(5), arrays)
+    assert len(rows) == 60
+    torch.manual_seed(0)
+    epochs = [list(rows.batches(4, np.random.default_rng(1))) for _ in range(2)]
+    torch.manual_seed(0)
+    again = list(rows.batches(4, np.random.default_rng(1)))
+    for (x, (target, _)), (x_later, (target_later, _)), (x_again, _) in zip(*epochs, again):
+        assert torch.equal(target, target_later)  # the same stars
+        assert not torch.equal(x, x_later) and torch.equal(x, x_again)
+        assert x.dtype == torch.float32 and len(x) == 15
+    seen = np.sort(np.concatenate([target.numpy()[:, 0] for _, (target, _) in again]))
+    assert_allclose(seen, np.sort(y), rtol=1e-6)
+    # a skipped batch takes no random number, and stars in order are as they came
+    torch.manual_seed(0)
+    next(iter(rows.batches(4, np.random.default_rng(1))))
+    state = torch.get_rng_state()
+    later = list(rows.batches(4, np.random.default_rng(1), skip=1))
+    assert torch.equal(later[0][0], again[1][0])
+    torch.set_rng_state(state)
+    plain = torch.cat([x for x, _ in rows.batches(3)])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert_allclose(plain, spectra.flux, rtol=1e-6)
+
+
+def train(data, valid, **options):
+    settings = {"n_epochs": 4, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
+    return fit_network(
+        DenseNetwork, WeightedLoss, data, valid, n_threads=1, **(settings | options),
+        module__n_in=8, module__n_out=1, module__hidden=(10,), module__activation="silu",
+    )  # fmt: skip
+
+
+def weights(net):
+    return np.concatenate([p.detach().numpy().ravel() for p in net.module_.parameters()])
+
+
+class Interrupted(GaussianNoise):
+    """Noise, until Ctrl-C."""
+
+    left = 7
+
+    def augment(self, X, y=None, random_state=None):
+        Interrupted.left -= 1
+        if Interrupted.left == 0:
+            raise KeyboardInterrupt
+        return super().augment(X, y, random_state)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(stars, tmp_path):
+    spectra, y = stars
+    valid = arrays(spectra[45:], y[45:])
+    rows = AugmentedStars(spectra[:45], y[:45], Interrupted(5), arrays)
+    kept = {"checkpoint": tmp_path / "training.pt", "checkpoint_every": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, valid, **kept)
+    resumed = train(rows, valid, **kept)
+    assert -6 <= Interrupted.left < 0  # 12 batches, of which 6 were done
+    assert_array_equal(weights(resumed), weights(train(rows, valid)))
+    other = AugmentedStars(spectra[:45], y[:45], Interrupted(50), arrays)
+    with pytest.raises(
+        ValueError, match="augmentation.*another training|another training.*augment"
+    ):
+        train(other, valid, **kept)
+
+
+# -- SpectralCNN -----------------------------------------------------------------------------------
+
+TINY = {
+    "architecture": "strided", "architecture_params": {"n_filters": (4,), "hidden": (16,)},
+    "max_iter": 30, "batch_size": 32, "learning_rate_init": 0.01, "random_state": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def at_rest():
+    spectra, y = make_spectra(
+        150, n_pixels=60, wavelength=(5160, 5190), resolution=10000, snr=None, random_state=0
+    )
+    return spectra, y[["feh"]].assign(rv=0.0)
+
+
+MOVE = Compose([RadialVelocityShift((-60, 60)), GaussianNoise(100)])
+
+
+def test_a_network_learns_a_label_that_only_the_augmentation_varies(at_rest):
+    spectra, y = at_rest
+    model = SpectralCNN(**TINY, augmentation=MOVE).fit(spectra, y)
+    test, truth = MOVE.augment(spectra, y, random_state=5)
+    error = model.predict(test)[:, 1] - truth["rv"]
+    assert np.std(error) < 0.5 * np.std(truth["rv"])
+    assert model.uses_ivar_ and model.label_scale_[1] > 20
+    dist = model.predict_dist(test)
+    assert 0.4 < np.mean(np.abs(error) < dist.std()[:, 1]) < 0.95
+
+
+def test_without_strength_it_changes_nothing(at_rest):
+    spectra, y = at_rest
+    settings = TINY | {"max_iter": 2}
+    plain = SpectralCNN(**settings).fit(spectra, y).history_
+    same = SpectralCNN(**settings, augmentation=ContinuumJitter(0.0)).fit(spectra, y).history_
+    # but for the random numbers that are drawn
+    assert_allclose(same["valid_loss"], plain["valid_loss"], rtol=0.5)
+
+
+@pytest.mark.parametrize("policy, uses", [("auto", True), ("ignore", False)])
+def test_policies_of_errors_and_more_epochs(at_rest, policy, uses):
+    spectra, y = at_rest
+    settings = TINY | {"max_iter": 1, "ivar": policy, "augment_snr": 50.0, "warm_start": True}
+    model = SpectralCNN(**settings, augmentation=MOVE).fit(spectra, y["feh"])
+    assert model.uses_ivar_ is uses
+    model.fit(spectra, y["feh"]).partial_fit(spectra, y["feh"])
+    assert model.predict(MOVE.augment(spectra[:4], random_state=0)).shape == (4,)
+
+
+def test_a_checkpoint_of_a_network(at_rest, tmp_path):
+    spectra, y = at_rest
+    settings = TINY | {"max_iter": 3}
+    straight = SpectralCNN(**settings, augmentation=MOVE).fit(spectra, y)
+    kept = SpectralCNN(**settings, augmentation=MOVE, checkpoint=tmp_path / "net.pt")
+    first, second = (kept.fit(spectra, y).predict(spectra[:5].replace(ivar=1e4)) for _ in range(2))
+    assert_array_equal(first, second)
+    assert_array_equal(first, straight.predict(spectra[:5].replace(ivar=1e4)))
+    assert kept.n_iter_ == 3  # the same as without, and as read from the file
+    with pytest.raises(ValueError, match="another training"):
+        kept.set_params(augmentation=GaussianNoise(100)).fit(spectra, y)
