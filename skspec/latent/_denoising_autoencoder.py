@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.networks import FluxScaler
 from skspec.preprocessing._base import SpectraTransformer
 
@@ -34,6 +34,9 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     snr : float, (low, high) or "ivar"
         S/N per pixel of the noisy spectra, drawn log-uniformly for each star and step (stars that are
         noisier stay as they are), or the errors of the spectra, which then are taken to be noise-free.
+    augmentation : augmentation, optional
+        Of :mod:`skspec.augmentation`: the spectra that are wanted back are augmented anew in every step,
+        before the noise; those held out are augmented once.
     width : int
         Filters of the first convolution.
     learning_rate_init : float
@@ -104,6 +107,7 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     _parameter_constraints: dict = {
         "n_latent": [Interval(Integral, 1, None, closed="left")],
         "snr": [Interval(Real, 0, None, closed="neither"), tuple, list, StrOptions({"ivar"})],
+        "augmentation": [HasMethods(["augment"]), None],
         "width": [Interval(Integral, 1, None, closed="left")],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
@@ -117,12 +121,13 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     }
 
     def __init__(
-        self, n_latent=100, *, snr=(20.0, 100.0), width=32, learning_rate_init=0.001,
-        weight_decay=0.01, max_iter=100, batch_size=64, n_iter_no_change=30,
+        self, n_latent=100, *, snr=(20.0, 100.0), augmentation=None, width=32,
+        learning_rate_init=0.001, weight_decay=0.01, max_iter=100, batch_size=64, n_iter_no_change=30,
         validation_fraction=0.1, clip_norm=1.0, device="auto", random_state=None,
     ):  # fmt: skip
         self.n_latent = n_latent
         self.snr = snr
+        self.augmentation = augmentation
         self.width = width
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
@@ -157,9 +162,12 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         rng = check_random_state(self.random_state)
         fresh = FreshNoise(self.snr)
         train, valid = split_stars(spectra, self.validation_fraction, rng)
-        self.scaler_ = FluxScaler(spectra[train], rng)
+        seen = spectra
+        if self.augmentation is not None:
+            seen = self.augmentation.augment(spectra, random_state=rng)
+        self.scaler_ = FluxScaler(seen[train], rng)
         seed = int(rng.randint(2**31 - 1))
-        parts = [self._arrays(spectra[rows], fresh) for rows in (train, valid)]
+        parts = [self._rows(spectra[train], fresh), self._arrays(seen[valid], fresh)]
         parts[1] = (fresh.once(parts[1][0], seed), *parts[1][1:])  # one draw for all epochs
         with fit_task(self, X, y, 1) as context:
             epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
@@ -174,6 +182,17 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         good = self.scaler_.image(spectra[:, self.scaler_.pixels].good)
         inputs = {"x": x} | fresh.inputs(self.scaler_, spectra)
         return inputs, x[:, : good.shape[1]], good
+
+    def _rows(self, spectra, fresh):
+        """What the network is trained on: arrays, or stars that are augmented anew for every batch."""
+        if self.augmentation is None:
+            return self._arrays(spectra, fresh)
+        from skspec.networks import AugmentedStars
+
+        def arrays(spectra, y):
+            return self._arrays(spectra, fresh)
+
+        return AugmentedStars(spectra, None, self.augmentation, arrays, self.device_)
 
     def _train(self, train, valid, fresh, seed, epochs):
         from torch.optim import AdamW

@@ -17,6 +17,7 @@ from skspec.augmentation import (  # noqa: E402
 )
 from skspec.datasets import make_spectra  # noqa: E402
 from skspec.discriminative import SpectralCNN  # noqa: E402
+from skspec.latent import DenoisingAutoencoder  # noqa: E402
 from skspec.networks import AugmentedStars, DenseNetwork, WeightedLoss, fit_network  # noqa: E402
 
 
@@ -158,3 +159,19 @@ def test_a_checkpoint_of_a_network(at_rest, tmp_path):
     assert kept.n_iter_ == 3  # the same as without, and as read from the file
     with pytest.raises(ValueError, match="another training"):
         kept.set_params(augmentation=GaussianNoise(100)).fit(spectra, y)
+
+
+@pytest.mark.slow
+def test_a_denoiser_for_stars_that_move(at_rest):
+    spectra, _ = at_rest
+    moving = RadialVelocityShift((-60, 60))
+    settings = {"width": 4, "max_iter": 20, "learning_rate_init": 0.01, "random_state": 0}
+    test = moving.augment(spectra, random_state=7)
+    noisy = GaussianNoise(30).augment(test, random_state=8)
+    left = []
+    for augmentation in (None, moving):
+        model = DenoisingAutoencoder(8, snr=30, augmentation=augmentation, **settings).fit(spectra)
+        clean = model.transform(noisy)
+        good = test.good.all(axis=0)
+        left.append(np.std((clean.flux - test.flux)[:, good]))
+    assert left[1] < 0.8 * left[0]
