@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from functools import singledispatch
+from itertools import combinations
 from numbers import Integral
 
 import numpy as np
@@ -25,6 +26,7 @@ from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra
 
 __all__ = [
+    "CorrelatedLabelsWarning",
     "LabelRegressor",
     "MissingUncertaintyWarning",
     "SpectraEstimator",
@@ -37,9 +39,21 @@ __all__ = [
     "star_groups",
 ]
 
+CORRELATED = 0.9  # |rho| above which two training labels are warned of
+FEWEST = 20  # stars below which a correlation means little
+
 
 class MissingUncertaintyWarning(UserWarning):
     """Errors were there at fit but not at predict, or the other way round."""
+
+
+class CorrelatedLabelsWarning(UserWarning):
+    """Two training labels go together so closely that a model may read one from the other's lines.
+
+    Raised by the fit of every method for any two labels with ``|rho| > 0.9``, of either sign, of at
+    least 20 stars (fewer may have it by chance).
+    :func:`skspec.diagnostics.audit_labels` tells whether the model suffers from it.
+    """
 
 
 class SpectraEstimator(BaseEstimator):
@@ -183,6 +197,7 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         self._y_is_vector = y.ndim == 1
         y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
         self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
+        warn_of_correlated_labels(y, self.label_names_in_)
         spectra = self._apply_ivar_policy(spectra)
         self.uses_ivar_ = spectra.has_errors
         if not spectra.good.any():
@@ -281,6 +296,35 @@ def label_names(y):
         return [str(name) for name in columns]
     name = getattr(y, "name", None)
     return None if name is None else [str(name)]
+
+
+def correlated_labels(y, names, above=CORRELATED):
+    """Pairs of labels with ``|rho| > above``: ``[(name, name, rho), ...]``, the closest first.
+
+    Correlations are those of the stars that have both labels (not NaN); of fewer than 20 stars, and of
+    a constant label, there is none.
+    """
+    y = np.asarray(y, dtype=float)
+    pairs = []
+    for a, b in combinations(range(y.shape[1]), 2):
+        both = y[np.isfinite(y[:, [a, b]]).all(axis=1)][:, [a, b]]
+        if len(both) >= FEWEST and np.all(np.ptp(both, axis=0) > 0):
+            pairs.append((names[a], names[b], float(np.corrcoef(both.T)[0, 1])))
+    pairs = [pair for pair in pairs if abs(pair[2]) > above]
+    return sorted(pairs, key=lambda pair: -abs(pair[2]))
+
+
+def warn_of_correlated_labels(y, names):
+    """Warn, on behalf of a ``fit``, of training labels that go together."""
+    pairs = correlated_labels(y, names)
+    if pairs:
+        told = "; ".join(f"{a} and {b}: {rho:+.2f}" for a, b, rho in pairs)
+        warnings.warn(
+            f"Training labels are correlated ({told}): a model may take one from the lines of the "
+            "other. skspec.diagnostics.audit_labels tells whether it does, and what to do.",
+            CorrelatedLabelsWarning,
+            stacklevel=5,  # here, validation, fit, its context of scikit-learn: who called
+        )
 
 
 @singledispatch

@@ -17,7 +17,13 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import MultivariateNormal, Spectra, domain_score, predict_dist
-from skspec.base import MissingUncertaintyWarning, as_spectra, star_groups
+from skspec.base import (
+    CorrelatedLabelsWarning,
+    MissingUncertaintyWarning,
+    as_spectra,
+    correlated_labels,
+    star_groups,
+)
 from skspec.metrics import (
     coverage_error_scorer,
     neg_crps_scorer,
@@ -373,6 +379,36 @@ def test_estimators_without_domain_score(data):
         domain_score(RidgeRegressor().fit(spectra, labels), spectra)
     with pytest.raises(TypeError, match="LinearRegression does not know"):
         domain_score(make_pipeline(PCA(2), LinearRegression()).fit(spectra, labels), spectra)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_correlated_labels_are_warned_of(data, sign):
+    """Of either sign, with the line of the caller; not of few stars."""
+    spectra, labels = data
+    rng = np.random.default_rng(0)
+    locked = labels.assign(feh=sign * labels["teff"] / 1000 + 0.2 * rng.normal(size=90))
+    with pytest.warns(
+        CorrelatedLabelsWarning, match=rf"teff and feh: [{'+-'[sign < 0]}]0\.9"
+    ) as seen:
+        RidgeRegressor().fit(spectra, locked.assign(logg=4.5))  # a constant has no correlation
+    assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RidgeRegressor().fit(spectra[:19], locked[:19])
+        RidgeRegressor().fit(spectra, labels)
+        RidgeRegressor().fit(spectra, labels["teff"])
+
+
+def test_pairs_of_correlated_labels():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(60, 3))
+    y[:, 2] = -y[:, 0] + 0.1 * rng.normal(size=60)
+    y[:10, 2] = np.nan  # as the labels of a few stars may be
+    ((one, other, rho),) = correlated_labels(y, ["a", "b", "c"])
+    assert (one, other) == ("a", "c")
+    assert rho == pytest.approx(np.corrcoef(y[10:, 0], y[10:, 2])[0, 1])
+    y[:45, 2] = np.nan
+    assert correlated_labels(y, ["a", "b", "c"]) == []
 
 
 def test_star_groups(data):

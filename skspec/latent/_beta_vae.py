@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, label_names, star_groups
+from skspec.base import LabelRegressor, label_names, star_groups, warn_of_correlated_labels
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
@@ -290,6 +290,7 @@ class BetaVAE(
         if len(y) != n:
             raise ValueError(f"X and y have inconsistent numbers of samples: [{n}, {len(y)}].")
         self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
+        warn_of_correlated_labels(y, self.label_names_in_)
         return y
 
     def _arrays(self, spectra):

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import least_squares
 
 from skspec import Spectra
+from skspec.base import CorrelatedLabelsWarning
 from skspec.forward import SLAM, TheCannon
 from skspec.forward._inversion import compress
 from skspec.forward._slam_pixels import rbf_kernel
@@ -133,7 +134,9 @@ def test_within_the_range_but_far_from_any_training_star(draw_stars):
     spectra, labels = draw_stars(600)
     u = (labels - labels.mean()) / (labels.max() - labels.min())
     diagonal = np.abs(u["teff"] - u["logg"]) < 0.15
-    model = TheCannon(label_covariance=False).fit(spectra[diagonal], labels[diagonal])
+    model = TheCannon(label_covariance=False)
+    with pytest.warns(CorrelatedLabelsWarning, match=r"teff and logg: \+0\.95"):
+        model.fit(spectra[diagonal], labels[diagonal])
     result = model.invert(spectra)
     off = (np.abs(u["teff"] - u["logg"]) > 0.7).to_numpy()
     assert off.sum() > 20
