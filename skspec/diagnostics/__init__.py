@@ -9,6 +9,8 @@
 """
 
 from skspec.diagnostics._attention import attention_map
+from skspec.diagnostics._audit import LabelAudit, audit_labels
+from skspec.diagnostics._audit_tests import AuditTest
 from skspec.diagnostics._calibration import (
     CalibrationReport,
     calibration_report,
@@ -36,11 +38,13 @@ from skspec.diagnostics._synthetic_gap import SyntheticGap, synthetic_gap
 from skspec.diagnostics._synthetic_gradients import SyntheticGradients
 
 __all__ = [
+    "AuditTest",
     "CalibrationReport",
     "Comparison",
     "CramerRaoBound",
     "Efficiency",
     "InformationMap",
+    "LabelAudit",
     "Method",
     "MethodResult",
     "SyntheticGap",
@@ -49,6 +53,7 @@ __all__ = [
     "attention_map",
     "attenuation_slope",
     "attenuation_tables",
+    "audit_labels",
     "available_methods",
     "calibration_report",
     "compare",

@@ -237,18 +237,18 @@ def unwrap(model, X):
     return model, X
 
 
-def _last_step(estimator):
+def last_step(estimator):
     """Last estimator of an unfitted Pipeline, search or target transformer."""
     if isinstance(estimator, Pipeline):
-        return _last_step(estimator.steps[-1][1])
+        return last_step(estimator.steps[-1][1])
     for attribute in ("regressor", "estimator"):
         if not hasattr(estimator, "predict_dist") and hasattr(estimator, attribute):
-            return _last_step(getattr(estimator, attribute))
+            return last_step(getattr(estimator, attribute))
     return estimator
 
 
 def _with_distribution(estimator):
-    if hasattr(_last_step(estimator), "predict_dist"):
+    if hasattr(last_step(estimator), "predict_dist"):
         return estimator
     return ResidualCovarianceRegressor(estimator)
 
@@ -259,7 +259,7 @@ def _reference_first(methods, reference):
     if isinstance(reference, str) and reference not in methods:
         raise ValueError(f"The reference {reference!r} is none of the methods {names}.")
     if reference is None:
-        forward = [n for n in names if hasattr(_last_step(methods[n]), "flux_jacobian")]
+        forward = [n for n in names if hasattr(last_step(methods[n]), "flux_jacobian")]
         reference = forward[0] if forward else None
     return sorted(names, key=lambda name: name != reference)
 
