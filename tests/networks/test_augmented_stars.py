@@ -165,7 +165,13 @@ def test_a_checkpoint_of_a_network(at_rest, tmp_path):
 def test_a_denoiser_for_stars_that_move(at_rest):
     spectra, _ = at_rest
     moving = RadialVelocityShift((-60, 60))
-    settings = {"width": 4, "max_iter": 20, "learning_rate_init": 0.01, "random_state": 0}
+    settings = {
+        "width": 4,
+        "max_iter": 30,
+        "batch_size": 32,
+        "learning_rate_init": 0.01,
+        "random_state": 0,
+    }
     test = moving.augment(spectra, random_state=7)
     noisy = GaussianNoise(30).augment(test, random_state=8)
     left = []
