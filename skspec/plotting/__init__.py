@@ -5,10 +5,12 @@ figure. matplotlib is imported when something is drawn.
 """
 
 from skspec.plotting._attention import AttentionMapDisplay
+from skspec.plotting._audit_page import write_audit_page
 from skspec.plotting._coverage import CoverageDisplay
 from skspec.plotting._echelle import EchelleDisplay
 from skspec.plotting._flux_trend import FluxTrendDisplay
 from skspec.plotting._information import InformationMapDisplay
+from skspec.plotting._label_audit import LabelAuditDisplay
 from skspec.plotting._latent_dispersion import NodeDispersionDisplay
 from skspec.plotting._latent_information import MutualInformationDisplay
 from skspec.plotting._latent_reconstruction import ReconstructionDisplay
@@ -29,6 +31,7 @@ __all__ = [
     "EchelleDisplay",
     "FluxTrendDisplay",
     "InformationMapDisplay",
+    "LabelAuditDisplay",
     "LatentScatterDisplay",
     "MethodsDisplay",
     "MutualInformationDisplay",
@@ -41,5 +44,6 @@ __all__ = [
     "SpectrumFitDisplay",
     "SyntheticGapDisplay",
     "TraversalDisplay",
+    "write_audit_page",
     "write_report",
 ]

@@ -15,7 +15,7 @@ from skspec.plotting import _report_figures as figures
 from skspec.plotting._report_style import CSS, GLOSSARY
 from skspec.plotting._style import colour
 
-__all__ = ["write_report"]
+__all__ = ["html_page", "text_table", "write_report"]
 
 _NAMES = {
     "teff": "T<sub>eff</sub> [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]",
@@ -51,11 +51,12 @@ def write_report(comparison, path, *, title=None) -> Path:
         ]  # fmt: skip
     parts += [_reading(comparison), _provenance(comparison)]
     path = Path(path)
-    path.write_text(_page(title, "\n".join(parts)), encoding="utf-8")
+    path.write_text(html_page(title, "\n".join(parts)), encoding="utf-8")
     return path
 
 
-def _page(title, body):
+def html_page(title, body):
+    """A whole page in the style of the report."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -293,6 +294,12 @@ def _table(table, comparison):
         result.title: f'<i class="dot" style="background:{colour(index)}"></i>'
         for index, result in enumerate(comparison.succeeded.values())
     }
+    return text_table(table, dots)
+
+
+def text_table(table, dots=None):
+    """HTML of a :class:`~skspec.diagnostics.TextTable`, with a mark before some cells."""
+    dots = dots or {}
     head = "".join(f"<th>{dots.get(cell, '')}{escape(cell)}</th>" for cell in table.header)
     rows = []
     for r, row in enumerate(table.rows):

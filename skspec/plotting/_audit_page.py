@@ -1,0 +1,143 @@
+"""The audit of a model as one HTML file that needs no other."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from skspec._version import __version__
+from skspec.diagnostics import TextTable
+from skspec.plotting._label_audit import LabelAuditDisplay
+from skspec.plotting._report import html_page, text_table
+from skspec.plotting._report_figures import svg_address
+from skspec.plotting._style import figure, styled
+
+__all__ = ["write_audit_page"]
+
+_WHAT = {
+    "region": "The lowest and highest 15 % of each label are left out of the training and predicted.",
+    "leakage": "Slopes of the error of a label on all true labels at once, in spreads of the labels. "
+    "On the diagonal: attenuation, which is not judged here.",
+    "attribution": "Share of the Fisher information on a label within its own lines, and the share of "
+    "the pixels there; share of the gradient's information along that of the reference.",
+    "null_line": "The lines of a label are blanked before training; RMSE before and after.",
+    "swap": "Training stars chosen such that two labels go together the other way round: change of "
+    "predictions in error bars, and what random draws of as many stars differ by.",
+    "nuisance": "Rank correlation of errors with what should not matter, all labels held fixed.",
+    "attenuation": "Slope of predicted against true labels in bins of S/N.",
+    "correlation": "Correlation of each two labels of the training stars.",
+}
+_REMEDIES = (
+    ("More stars off the sequence",
+     "Synthetic stars, or stars chosen so that the label distribution is flat: nothing else adds "
+     "information. Where there are some, give them more weight (repeat them, or leave out others)."),
+    ("The correlated label as a label",
+     "A line strength that goes with both is given to the wrong one when only one is a label."),
+    ("Censoring", "TheCannon(censoring={...}): a label acts in its own lines only."),
+    ("L1", "TheCannon(regularization=...): few pixels for each label."),
+    ("A model with physics", "ThePayne or SpectralGP trained on synthetic spectra, corrected for the "
+     "gap to observed ones."),
+)  # fmt: skip
+
+
+def write_audit_page(audit, path, *, title=None) -> Path:
+    """Write an audit as one self-contained HTML file.
+
+    Parameters
+    ----------
+    audit : LabelAudit
+        From :func:`skspec.diagnostics.audit_labels`.
+    path : path-like
+        File to write.
+    title : str, optional
+        Headline.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    title = title or "Measured, or inferred?"
+    body = [_header(audit, title), _picture(audit), *map(_section, audit.tests.values())]
+    body += [_remedies(), _made(audit)]
+    path = Path(path)
+    path.write_text(html_page(title, "\n".join(body)), encoding="utf-8")
+    return path
+
+
+def _header(audit, title):
+    flags = list(audit.flags)
+    facts = [
+        (audit.n_stars, "stars"), (len(audit.label_names), ", ".join(audit.label_names)),
+        (flags.count(True), "flagged"), (flags.count(False), "passed"),
+        (flags.count(None), "not tested"),
+    ]  # fmt: skip
+    cells = "".join(f"<div><b>{n}</b><span>{escape(text)}</span></div>" for n, text in facts)
+    lines = "".join(
+        f"<li><b>{_mark(test.flag)}</b> <a href='#{test.name}'>{escape(test.title)}</a>: "
+        f"{escape(test.why)}</li>"
+        for test in audit.tests.values()
+    )
+    lede = "Does the model measure its labels, or read them from others that go with them?"
+    return (
+        f'<header><p class="kicker">skspec audit</p><h1>{escape(title)}</h1>'
+        f'<p class="lede">{lede}</p></header><div class="facts">{cells}</div>'
+        f'<ul class="findings">{lines}</ul>'
+    )
+
+
+def _mark(flag):
+    return {True: "Flag:", False: "Pass:", None: "Not tested:"}[flag]
+
+
+def _picture(audit):
+    with styled():
+        fig, axes = figure(2, 2, (11, 7.6))
+        LabelAuditDisplay.from_audit(audit, ax=axes)
+    return f'<figure><img src="{svg_address(fig)}" alt="The audit in one picture"></figure>'
+
+
+def _section(test):
+    box = (
+        f'<div class="failed">{escape(test.why)}</div>'
+        if test.flag
+        else f"<p>{escape(test.why)}</p>"
+    )
+    table = text_table(_as_text(test.table)) if len(test.table) else ""
+    return (
+        f'<h2 id="{test.name}">{escape(test.title)}</h2>'
+        f'<p class="note">{escape(_WHAT[test.name])}</p>{box}{table}'
+    )
+
+
+def _as_text(table):
+    header = ["flag" if name == "flag" else name.replace("_", " ") for name in table]
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return TextTable("", header, rows)
+
+
+def _cell(value):
+    if isinstance(value, (bool, np.bool_)):
+        return "flag" if value else ""
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.3g}".replace("-", "−") if np.isfinite(value) else "–"
+    return str(value)
+
+
+def _remedies():
+    items = "".join(f"<dt>{escape(what)}</dt><dd>{escape(how)}</dd>" for what, how in _REMEDIES)
+    return f'<h2 id="remedies">What helps</h2><dl>{items}</dl>'
+
+
+def _made(audit):
+    items = "".join(
+        f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>"
+        for key, value in audit.settings.items()
+    )
+    return (
+        f'<h2 id="made">How it was made</h2><dl>{items}</dl>'
+        f"<footer>Made by skspec {__version__}. A test that passes has found nothing at its limit, with "
+        "these stars; it proves nothing.</footer>"
+    )
