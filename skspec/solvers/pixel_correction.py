@@ -38,54 +38,69 @@ class Lines(NamedTuple):
     scatter2: np.ndarray
 
 
-def shrink(estimate, variance, n_iter=200, tol=1e-8):
-    r"""Many estimates drawn towards zero, as far as their own scatter says (empirical Bayes).
+def shrink(estimate, variance, n_iter=500, tol=1e-6):
+    r"""Many estimates drawn towards zero, as far as their own distribution says (empirical Bayes).
 
-    With :math:`d_j \sim N(\delta_j, v_j)` and :math:`\delta_j \sim N(0, \tau^2)`,
+    With :math:`d_j \sim N(\delta_j, v_j)` and :math:`\delta_j \sim \sum_k \pi_k N(0, \tau_k^2)`,
 
-    .. math:: \hat\delta_j = \frac{\tau^2}{\tau^2 + v_j}\, d_j,
+    .. math:: \hat\delta_j = d_j \sum_k r_{jk}\, \frac{\tau_k^2}{\tau_k^2 + v_j}, \qquad
+              r_{jk} \propto \pi_k\, N(d_j; 0, \tau_k^2 + v_j),
 
-    and :math:`\tau^2` is that of maximum marginal likelihood, by Fisher scoring.
+    over a grid of :math:`\tau_k` that starts with 0; :math:`\pi_k` by expectation-maximisation (Stephens
+    2017, Biostatistics 18, 275). A few large ones among many that are nil are hardly shrunk, as those of
+    one Gaussian would be.
 
     Parameters
     ----------
     estimate, variance : ndarray of shape (P,)
-        Estimates and their variances; infinite where nothing is known.
+        Estimates and their variances; infinite where nothing is known, 0 where there is no error.
     n_iter : int
     tol : float
-        Relative change of :math:`\tau^2` at which to stop.
+        Change of the mixing weights at which to stop.
 
     Returns
     -------
     shrunk : ndarray of shape (P,)
         0 where nothing is known.
     tau2 : float
+        :math:`\sum_k \pi_k \tau_k^2`, variance of the true values.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skspec.solvers.pixel_correction import shrink
-    >>> shrunk, tau2 = shrink(np.array([0.1, -0.1, 2.0]), np.array([4.0, 4.0, np.inf]))
-    >>> shrunk.tolist(), tau2
-    ([0.0, -0.0, 0.0], 0.0)
+    >>> rng = np.random.default_rng(0)
+    >>> delta = np.where(np.arange(500) < 5, 10.0, 0.0)
+    >>> shrunk, _ = shrink(delta + rng.normal(size=500), np.ones(500))
+    >>> shrunk[:5].round(), bool(np.abs(shrunk[5:]).mean() < 0.05)
+    (array([10., 10., 10., 10.,  9.]), True)
     """
     known = np.isfinite(variance) & np.isfinite(estimate)
-    d, v = estimate[known], variance[known]
-    shrunk = np.zeros_like(estimate)
-    unit = np.mean(d**2) if len(d) else 0.0
-    if not unit > 0:
-        return shrunk, 0.0
-    tau2 = unit
+    shrunk = np.where(known, estimate, 0.0)
+    uncertain = known & (variance > 0)
+    d, v = estimate[uncertain], variance[uncertain]
+    if not d.any():
+        return shrunk, float(np.mean(shrunk[known] ** 2)) if known.any() else 0.0
+    tau2 = _grid(d, v)
+    total = tau2 + v[:, None]
+    density = np.log(total) + d[:, None] ** 2 / total
+    density = np.exp(-0.5 * (density - density.min(axis=1, keepdims=True)))
+    share = np.full(len(tau2), 1 / len(tau2))
     for _ in range(n_iter):
-        weight = 1 / np.maximum(tau2 / unit + v / unit, 1e-12) ** 2
-        new = max(np.sum(weight * (d**2 - v)) / np.sum(weight), 0.0)
-        converged = abs(new - tau2) <= tol * unit
-        tau2 = new
-        if converged or tau2 == 0:
+        member = share * density
+        member /= member.sum(axis=1, keepdims=True)
+        old, share = share, member.mean(axis=0)
+        if np.abs(share - old).max() < tol:
             break
-    total = np.where(tau2 + v > 0, tau2 + v, 1)
-    shrunk[known] = np.where(v > 0, tau2 / total, 1.0) * d
-    return shrunk, float(tau2)
+    shrunk[uncertain] = d * np.sum(member * tau2 / total, axis=1)
+    return shrunk, float(share @ tau2)
+
+
+def _grid(d, v):
+    """Variances of the prior: 0, and steps of two from well below the errors to above all estimates."""
+    low, high = 0.1 * np.sqrt(v.min()), 2 * np.abs(d).max()
+    n = max(int(np.ceil(np.log2(high / low))), 0) + 1
+    return np.concatenate([[0.0], (high * 0.5 ** np.arange(min(n, 30))) ** 2])
 
 
 def pixel_moments(flux, good, noise, weight):

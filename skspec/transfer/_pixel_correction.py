@@ -50,7 +50,7 @@ class PixelCorrection(DomainCorrection):
         noise. Known from pairs only: NaN without them, and in pixels that fewer than 3 stars know.
     tau_ : dict
         Standard deviation over pixels of the true corrections: that of the mean flux
-        (``"offset"``, 0 with "multiplicative") and of :math:`\ln b` or `b` (``"factor"``).
+        (``"offset"``, 0 with "multiplicative") and that of the factors (``"factor"``).
     wavelength_ : ndarray of shape (P,) or None
     n_features_in_ : int
 
@@ -62,12 +62,13 @@ class PixelCorrection(DomainCorrection):
     Notes
     -----
     The offset is measured at the mean synthetic flux :math:`m_j`, where its error is independent of that
-    of the factor: :math:`f^\mathrm{obs} = m_j + d_j + b_j (f^\mathrm{syn} - m_j)`. With
-    :math:`v_j` the variance of the estimate :math:`d_j`, from the scatter of the stars and their
-    ``ivar``, and :math:`\tau^2` the variance of the true ones over pixels (maximum marginal likelihood),
-    shrinkage replaces it by :math:`d_j\,\tau^2 / (\tau^2 + v_j)`; likewise :math:`b_j - 1` of pairs and
-    of means, and :math:`\ln b_j` of standard deviations. A pixel of which nothing is known is left as it
-    is.
+    of the factor: :math:`f^\mathrm{obs} = m_j + d_j + b_j (f^\mathrm{syn} - m_j)`. Of :math:`d_j`, whose
+    error has the variance :math:`v_j`, from the scatter of the stars and their ``ivar``, shrinkage keeps
+    the fraction :math:`\tau^2 / (\tau^2 + v_j)`, averaged over a mixture of :math:`\tau` that the pixels
+    themselves determine (:func:`~skspec.solvers.pixel_correction.shrink`): a few wrong lines among
+    thousands of right ones stand. Likewise :math:`b_j - 1` of pairs and of means, and of intrinsic
+    variances :math:`\tanh \ln b_j = (V^\mathrm{obs}_j - V^\mathrm{syn}_j) / (V^\mathrm{obs}_j +
+    V^\mathrm{syn}_j)`. A pixel of which nothing is known is left as it is.
 
     Two samples of finite size never have quite the same distribution of labels, and that moves all
     pixels that react to a label together. Shrinkage does not see this: of 200 stars with a scatter of
@@ -122,8 +123,8 @@ class PixelCorrection(DomainCorrection):
         learn = self._from_pairs if self.paired else self._from_distributions
         blocks = gen_batches(synthetic.shape[1], _PIXELS_AT_ONCE)
         parts = [learn(synthetic[:, block], observed[:, block], *weights) for block in blocks]
-        centre, d, d_error2, b, b_error2, scatter = map(np.concatenate, zip(*parts))
-        d, b, self.tau_ = self._shrunk(d, d_error2, b, b_error2)
+        centre, *found, scatter = map(np.concatenate, zip(*parts))
+        d, b, self.tau_ = self._shrunk(*found)
         self.factor_ = np.clip(b, 1 / _STEEPEST, _STEEPEST)
         self.offset_ = centre + d - self.factor_ * centre
         self.scatter_ = scatter
@@ -172,47 +173,56 @@ class PixelCorrection(DomainCorrection):
             observed.variance, u * v, slope=self.kind != "additive",
             offset=self.kind != "multiplicative",
         )  # fmt: skip
-        return *lines[:-1], np.sqrt(lines.scatter2)
+        return *lines[:3], lines.slope - 1, lines.slope_error2, np.sqrt(lines.scatter2)
 
     def _from_distributions(self, synthetic, observed, u, v):
         syn, obs = (
             pixel_moments(part.flux, part.good, part.variance, weight)
             for part, weight in ((synthetic, u), (observed, v))
         )
-        nothing, one = np.zeros(len(syn.mean)), np.ones(len(syn.mean))
-        centre, d, d_error2 = nothing, nothing, nothing
-        b, b_error2 = one, nothing
-        if self.kind != "multiplicative":
+        nothing = np.zeros(len(syn.mean))
+        centre, d, d_error2, excess, excess_error2 = (nothing,) * 5
+        if self.kind == "multiplicative":
+            excess, excess_error2 = _ratio_of_means(obs, syn)
+        else:
             centre, d = syn.mean, obs.mean - syn.mean
             d_error2 = syn.mean_error2 + obs.mean_error2
-        if self.kind == "multiplicative":
-            b, b_error2 = _ratio(obs.mean, obs.mean_error2, syn.mean, syn.mean_error2)
-        elif self.kind == "both":
-            square, error2 = _ratio(
-                obs.variance, obs.variance_error2, syn.variance, syn.variance_error2
-            )
-            b, b_error2 = np.sqrt(square), error2 / (4 * square**2)  # variance of ln b
-        return centre, d, d_error2, b, b_error2, np.full(len(b), np.nan)
+        if self.kind == "both":
+            excess, excess_error2 = _contrast_of_variances(obs, syn)
+        return centre, d, d_error2, excess, excess_error2, np.full(len(nothing), np.nan)
 
-    def _shrunk(self, d, d_error2, b, b_error2):
-        """Corrections of the mean and factors, and the scatter of the true ones over pixels."""
-        in_logarithm = self.kind == "both" and not self.paired
-        excess = np.log(b) if in_logarithm else b - 1
-        (d_best, d_tau2), (excess_best, b_tau2) = shrink(d, d_error2), shrink(excess, b_error2)
+    def _shrunk(self, d, d_error2, excess, excess_error2):
+        """Corrections of the mean, factors, and how much the true ones scatter over pixels."""
+        (d_best, d_tau2), (best, tau2) = shrink(d, d_error2), shrink(excess, excess_error2)
         if not self.shrink:
             d_best = np.where(np.isfinite(d_error2), d, 0.0)
-            excess_best = np.where(np.isfinite(b_error2), excess, 0.0)
-        b = np.exp(excess_best) if in_logarithm else 1 + excess_best
-        return d_best, b, {"offset": np.sqrt(d_tau2), "factor": np.sqrt(b_tau2)}
+            best = np.where(np.isfinite(excess_error2), excess, 0.0)
+        of_contrast = self.kind == "both" and not self.paired
+        b = np.exp(np.arctanh(np.clip(best, -0.99, 0.99))) if of_contrast else 1 + best
+        return d_best, b, {"offset": float(np.sqrt(d_tau2)), "factor": float(np.sqrt(tau2))}
 
 
-def _ratio(above, above_error2, below, below_error2):
-    """Quotient of two positive estimates and its variance; 1 and infinite where it is not known."""
-    some = (above > 0) & (below > 0) & np.isfinite(above_error2 + below_error2)
-    ratio = np.where(some, above, 1.0) / np.where(some, below, 1.0)
-    above, below = np.where(some, above, 1.0), np.where(some, below, 1.0)
-    relative2 = above_error2 / above**2 + below_error2 / below**2
-    return ratio, np.where(some, ratio**2 * relative2, np.inf)
+def _ratio_of_means(obs, syn):
+    """``b - 1`` and its variance; 0 and infinite where it is not known."""
+    some = (obs.mean > 0) & (syn.mean > 0)
+    below = np.where(some, syn.mean, 1.0)
+    ratio = np.where(some, obs.mean, 1.0) / below
+    error2 = (obs.mean_error2 + ratio**2 * syn.mean_error2) / below**2
+    return ratio - 1, np.where(some, error2, np.inf)
+
+
+def _contrast_of_variances(obs, syn):
+    """``tanh(ln b)`` and its variance; 0 and infinite where it is not known.
+
+    The contrast (V_obs - V_syn) / (V_obs + V_syn) is that, for b^2 = V_obs / V_syn, and unlike the
+    logarithm it stays harmless where a variance is lost in the noise. Its error is that of no gap.
+    """
+    total = obs.variance + syn.variance
+    some = total > 0
+    total = np.where(some, total, 1.0)
+    contrast = np.where(some, (obs.variance - syn.variance) / total, 0.0)
+    error2 = (obs.variance_error2 + syn.variance_error2) / total**2
+    return np.clip(contrast, -1.0, 1.0), np.where(some, error2, np.inf)
 
 
 def _weights(spectra):
