@@ -14,8 +14,8 @@ from skspec.plotting._style import INK, QUIET, colour, panels, styled
 
 __all__ = ["SyntheticGapDisplay"]
 
-_NEAR = 6.0  # Angstrom within which a pixel belongs to a named line
-_ROOM = 0.035  # of the width, between two names
+_NEAR, _NEAR_BALMER = 4.0, 12.0  # Angstrom within which a pixel belongs to a named line
+_ROOM = 0.045  # of the width, between two names
 
 
 class SyntheticGapDisplay:
@@ -145,7 +145,7 @@ class SyntheticGapDisplay:
                     axes.scatter(*self.embedding[key].T, color=colour(k), label=label, **look)
                 axes.set(xticks=[], yticks=[])
                 axes.grid(False)
-                axes.set_title(f"{name}: AUC {gap.auc:.2f} ± {gap.auc_error:.2f}")
+                axes.set_title(f"{name}: AUC {gap.auc:.3f} ± {gap.auc_error:.3f}")
                 axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2,
                             markerscale=2, handletextpad=0.1)  # fmt: skip
             self.axes_[0].set_ylabel(f"joint t-SNE, perplexity {self.perplexity:.3g}")
@@ -191,7 +191,7 @@ class SyntheticGapDisplay:
         axes.margins(x=0.005)
         axes.set_ylabel("obs − syn [σ]" if gap.at_equal_labels else "difference\nof means [σ]")
         rms = np.sqrt(np.nanmean(gap.pixels["difference"] ** 2))
-        axes.set_title(f"{name}: AUC {gap.auc:.2f} ± {gap.auc_error:.2f}, rms difference {rms:.2g}")
+        axes.set_title(f"{name}: AUC {gap.auc:.3f} ± {gap.auc_error:.3f}, rms difference {rms:.2g}")
         lines = strong_lines(where, medium=medium) if gap.pixels.columns[0] == "wavelength" else {}
         named = []
         for j in gap.worst_lines(3 * n_worst).index:
@@ -222,9 +222,7 @@ def _named(name, synthetic, translated):
 def _name(where, lines):
     """Name of the strong line at a wavelength, or the wavelength itself."""
     if lines:
-        name, at = min(
-            ((n, x) for n, xs in lines.items() for x in xs), key=lambda p: abs(p[1] - where)
-        )
-        if abs(at - where) < _NEAR:
+        away, name = min((abs(x - where), name) for name, at in lines.items() for x in at)
+        if away < (_NEAR_BALMER if name.startswith("H") else _NEAR):
             return name
     return f"{where:.0f}"

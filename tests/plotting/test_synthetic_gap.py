@@ -41,7 +41,7 @@ def test_before_and_after_in_one_embedding(sets):
     assert_array_equal(first.collections[0].get_offsets(), second.collections[0].get_offsets())
     assert display.gaps["synthetic"].auc > 0.9 > 0.75 > display.gaps["corrected"].auc
     auc = display.gaps["corrected"].auc
-    assert second.get_title(loc="left").startswith(f"corrected: AUC {auc:.2f}")
+    assert second.get_title(loc="left").startswith(f"corrected: AUC {auc:.3f}")
     assert "perplexity 10" in first.get_ylabel()
     assert display.gaps["synthetic"].noise_matched
     display.figure_.canvas.draw()
@@ -89,3 +89,16 @@ def test_pixels_of_several_sets_without_wavelength(sets):
 def test_names_must_differ(sets):
     with pytest.raises(ValueError, match="same name"):
         SyntheticGapDisplay.from_spectra(*sets, {"synthetic": sets[0]})
+
+
+def test_wings_of_balmer_lines_are_theirs():
+    from skspec.plotting._synthetic_gap import _name
+
+    lines = {"Hδ": [4101.7], "Fe I": [4090.0]}
+    assert [_name(x, lines) for x in (4110.0, 4096.0, 4091.0, 4120.0)] == [
+        "Hδ",
+        "Hδ",
+        "Fe I",
+        "4120",
+    ]
+    assert _name(5000.0, {}) == "5000"
