@@ -27,6 +27,9 @@ QUICK = {
     "calibration": "--n-train 200 --n-test 200 --pixels 100 --epochs 5 --methods ridge strided",
     "latent": "--seeds 1 --n 300 --epochs 3 --betas 1 10 --survey-epochs 3 --stars 1000 --pixels 512 "
               "--out results/latent-quick --parts factors surveys memory",
+    "transfer": "--seeds 1 --n 300 --train 200 --test 50 --steps 100 --out results/transfer-quick",
+    "audit": "--seeds 1 --n 100 --methods quadratic",
+    "augmentation": "--n 50 --repeats 1",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The command line: ``skspec compare`` holds methods against each other on the same stars, ``skspec
-explore`` opens a page on the latent space of a model.
+audit`` tests whether one measures its labels or infers them, ``skspec explore`` opens a page on the
+latent space of a model.
 
 Everything heavy is imported when it is needed, so that ``skspec --help`` answers at once.
 """
@@ -64,6 +65,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"skspec {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
     _add_compare(commands)
+    _add_audit(commands)
     _add_explore(commands)
     return parser
 
@@ -98,6 +100,24 @@ def _add_compare(commands):
         help="default: %(default)s",
     )
     add("--no-report", action="store_true", help="leave out report.html (and matplotlib)")
+
+
+def _add_audit(commands):
+    text = "test whether a method measures the labels of these stars, or infers them from others"
+    add = commands.add_parser("audit", help=text, description=text.capitalize() + ".")
+    add.set_defaults(run=_audit)
+    add = add.add_argument
+    add("--data", required=True, metavar="FILE.npz", help="spectra and labels to train with")
+    add("--decorrelated", metavar="FILE.npz",
+        help="spectra on the same pixels with independent labels, such as synthetic ones")  # fmt: skip
+    add("--method", default="the_cannon", metavar="NAME", help="default: %(default)s")
+    add("--labels", nargs="+", metavar="NAME", help="default: all of the file")
+    add("--wavelength-range", nargs=2, type=float, metavar=("LO", "HI"), help="Angstrom")
+    add("--label-range", nargs=3, action="append", metavar=("LABEL", "LO", "HI"), default=[],
+        help="keep stars in this range; may be repeated")  # fmt: skip
+    add("--n-jobs", type=int, metavar="N", help="parallel refits")
+    add("--seed", type=int, default=0, metavar="S", help="default 0")
+    add("--out", type=Path, metavar="FILE.html", help="also write a page (needs matplotlib)")
 
 
 def _add_explore(commands):
@@ -155,6 +175,40 @@ def _fraction(text):
     if not 0 < float(text) < 1:
         raise argparse.ArgumentTypeError("a fraction between 0 and 1")
     return float(text)
+
+
+# -- audit -----------------------------------------------------------------------------------------
+
+
+def _audit(args):
+    from skspec.diagnostics import audit_labels, available_methods, make_method
+
+    if args.method not in (known := available_methods()):
+        raise UserError(f"unknown method {args.method!r}; known: {', '.join(known)}")
+    if args.out and importlib.util.find_spec("matplotlib") is None:
+        raise UserError(f"the page needs matplotlib: {INSTALL} (or leave out --out)")
+    args.ranges, other = _ranges(args), None
+    with _progress() as progress:
+        progress.say("reading spectra")
+        spectra, labels, _, _ = _load(args)
+        if args.decorrelated:
+            args.data, args.labels, args.ranges = args.decorrelated, list(labels), {}
+            other = _load(args)[:2]
+        progress.say("auditing")
+        model = make_method(args.method, len(labels) // 2, random_state=args.seed)
+        try:
+            audit = audit_labels(
+                model, spectra, labels, decorrelated=other, n_jobs=args.n_jobs,
+                random_state=args.seed,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(_one_line(error)) from error
+    print(audit)
+    if args.out:
+        from skspec.plotting import write_audit_page
+
+        print(f"\nWrote {write_audit_page(audit, args.out)}")
+    return 0
 
 
 # -- compare ---------------------------------------------------------------------------------------
@@ -217,13 +271,18 @@ def _check(args):
         raise UserError(f"--out {args.out} is a file; name a folder")
     if not args.no_report and importlib.util.find_spec("matplotlib") is None:
         raise UserError(f"the report needs matplotlib: {INSTALL} (or add --no-report)")
-    args.ranges = {}
+    args.ranges = _ranges(args)
+    args.snr_value = _snr(args.snr) if args.snr else DEFAULT_SNR
+
+
+def _ranges(args):
+    ranges = {}
     for name, low, high in args.label_range:
         try:
-            args.ranges[name] = (float(low), float(high))
+            ranges[name] = (float(low), float(high))
         except ValueError:
             raise UserError(f"--label-range {name} {low} {high}: two numbers are needed") from None
-    args.snr_value = _snr(args.snr) if args.snr else DEFAULT_SNR
+    return ranges
 
 
 def _snr(text):
