@@ -28,6 +28,7 @@ CHANGE = 0.5  # error bars by which predictions may depend on a correlation
 SWAPPED_FROM, MOST_PAIRS = 0.3, 3  # |rho| of pairs worth a swap; so many pairs at most
 FEWEST = 5  # stars that make a statement
 MOST_GRADIENTS, FEW_GRADIENTS = 100, 4  # stars with gradients: analytic, numerical
+AT_ONCE = 2**22  # values of spectra predicted at once for numerical gradients
 
 
 @dataclass(frozen=True)
@@ -245,9 +246,11 @@ def _alike(a, model, inner, reference):
     rows = _some(a, MOST_GRADIENTS)
     theirs = np.asarray(reference.flux_jacobian(a.y[rows]), dtype=float)
     ours = np.asarray(model.flux_jacobian(a.y[rows]), dtype=float)
+    stars = inner[rows]
+    variance = model.noise_variance(stars) if hasattr(model, "noise_variance") else stars.variance
     with np.errstate(divide="ignore"):
-        weight = 1 / np.asarray(model.noise_variance(inner[rows]), dtype=float)
-    weight = np.where(np.isfinite(weight), weight, 0)[:, :, None]
+        weight = 1 / np.asarray(variance, dtype=float)
+    weight = np.where(np.isfinite(weight), weight, 0.0 if stars.has_errors else 1.0)[:, :, None]
     both, one, two = (np.sum(weight * x * y, axis=(0, 1))
                       for x, y in ((ours, theirs), (ours, ours), (theirs, theirs)))  # fmt: skip
     return dict(zip(a.names, both**2 / (one * two)))
@@ -260,17 +263,25 @@ def _noise_share(a):
     :math:`G_j^2 \\sigma_j^2` what pixel j adds to the variance: of the best linear estimate that is
     the pixel's share of the information with all other labels free.
     """
-    total = 0.0
+    n, total = a.spectra.shape[1], 0.0
     for row in _some(a, FEW_GRADIENTS):
-        star, n = a.spectra[[row]], a.spectra.shape[1]
-        sigma = np.where(star.good, star.flux_err, 0)[0]
-        if not star.has_errors:
-            sigma = np.where(star.good[0], np.std(a.spectra.flux, axis=0), 0)
-        stack = star[np.zeros(2 * n, dtype=int)]
-        nudge = np.concatenate([np.diag(sigma), -np.diag(sigma)])
-        predicted = a.predict(stack.replace(flux=stack.flux + nudge))[0]
-        total = total + (predicted[:n] - predicted[n:]) ** 2
+        star = a.spectra[[row]]
+        sigma = star.flux_err if star.has_errors else np.std(a.spectra.flux, axis=0)
+        sigma = np.where(star.good, sigma, 0)[0]
+        step = max(1, AT_ONCE // n)
+        blocks = [np.arange(n)[start : start + step] for start in range(0, n, step)]
+        total = total + np.concatenate([_nudged(a, star, pixels, sigma) for pixels in blocks])
     return total
+
+
+def _nudged(a, star, pixels, sigma):
+    """Squared change (B, K) of the labels when single pixels go up and down by their error."""
+    nudge = np.zeros((len(pixels), len(sigma)))
+    nudge[np.arange(len(pixels)), pixels] = sigma[pixels]
+    stack = star[np.zeros(2 * len(pixels), dtype=int)]
+    flux = stack.flux + np.concatenate([nudge, -nudge])
+    up, down = np.split(a.predict(stack.replace(flux=flux))[0], 2)
+    return (up - down) ** 2
 
 
 def _some(a, most):

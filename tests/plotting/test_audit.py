@@ -53,7 +53,6 @@ def test_four_panels(audit):
     ]
     assert flags.get_title(loc="left") == "300 stars: flagged"
     assert display.figure_.get_suptitle() == "a <reader>"
-    display.figure_.canvas.draw()
 
 
 def test_bars_of_own_lines(stars):
