@@ -9,6 +9,7 @@ from skspec.plotting._audit_page import write_audit_page
 from skspec.plotting._coverage import CoverageDisplay
 from skspec.plotting._echelle import EchelleDisplay
 from skspec.plotting._flux_trend import FluxTrendDisplay
+from skspec.plotting._homogenization import HomogenizationDisplay
 from skspec.plotting._information import InformationMapDisplay
 from skspec.plotting._label_audit import LabelAuditDisplay
 from skspec.plotting._latent_dispersion import NodeDispersionDisplay
@@ -30,6 +31,7 @@ __all__ = [
     "CoverageDisplay",
     "EchelleDisplay",
     "FluxTrendDisplay",
+    "HomogenizationDisplay",
     "InformationMapDisplay",
     "LabelAuditDisplay",
     "LatentScatterDisplay",

@@ -1,5 +1,7 @@
 """What carries models from one domain to another: synthetic to observed, survey to survey."""
 
+from skspec.transfer._label_homogenizer import HomogenizedLabels, LabelHomogenizer
+from skspec.transfer._label_translator import LabelTranslator
 from skspec.transfer._pixel_correction import PixelCorrection
 
-__all__ = ["PixelCorrection"]
+__all__ = ["HomogenizedLabels", "LabelHomogenizer", "LabelTranslator", "PixelCorrection"]
