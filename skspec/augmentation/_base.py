@@ -179,6 +179,15 @@ def _generator(state):
     return np.random.default_rng(check_random_state(state).randint(2**32, size=4, dtype=np.uint32))
 
 
+def put(values, rows, new):
+    """A copy of `values` with other values in some rows; `new` itself where these are all."""
+    if len(rows) == len(values):
+        return new
+    out = np.array(values)
+    out[rows] = new
+    return out
+
+
 class _Column:
     """A column of labels, to be changed in a copy of them."""
 

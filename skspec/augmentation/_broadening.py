@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skspec._validation import Interval
-from skspec.augmentation._base import Augmentation, limits, uniform
+from skspec.augmentation._base import Augmentation, limits, put, uniform
 from skspec.solvers.broadening import (
     broaden,
     gaussian_reach,
@@ -39,7 +39,7 @@ class Broadening(Augmentation):
         if not len(rows):
             return spectra
         sight = self._sight(spectra)
-        part = spectra[rows]
+        part = spectra if len(rows) == len(spectra) else spectra[rows]
         draws = {key: values[rows] for key, values in draws.items()}
         width = width[rows, None] / sight.step
 
@@ -50,13 +50,12 @@ class Broadening(Augmentation):
         good = None if part.ivar is None else part.good
         variance = np.where(part.good, part.variance, 0.0) if part.has_errors else None
         new, good, variance = broaden(sight, part.flux, good, variance, transfer, BAD_FRACTION)
-        flux, ivar = spectra.flux.copy(), spectra.ivar
-        flux[rows] = new
+        ivar = spectra.ivar
         if ivar is not None:
-            ivar = np.array(ivar)
             with np.errstate(divide="ignore"):
-                ivar[rows] = np.where(good, np.inf if variance is None else 1 / variance, 0.0)
-        return spectra.replace(flux=flux, ivar=ivar)
+                ivar = np.where(good, np.inf if variance is None else 1 / variance, 0.0)
+            ivar = put(spectra.ivar, rows, ivar)
+        return spectra.replace(flux=put(spectra.flux, rows, new), ivar=ivar)
 
     def _spoilt(self, spectra):
         reach = self._reach()

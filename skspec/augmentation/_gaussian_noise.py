@@ -91,8 +91,11 @@ class GaussianNoise(Augmentation):
         return draws
 
     def _apply(self, spectra, draws):
-        good = spectra.good
-        present = np.where(good, spectra.variance, 0.0)
+        # (n, P), or where all pixels are alike (1, 1) and (n, 1)
+        good, present = np.ones((1, 1), dtype=bool), np.zeros((1, 1))
+        if spectra.ivar is not None:
+            good = spectra.good
+            present = np.where(good, spectra.variance, 0.0)
         if self.snr == "ivar":
             wanted = self._stated(spectra, present)
             added = wanted
@@ -115,7 +118,7 @@ class GaussianNoise(Augmentation):
         return present
 
     def _wanted(self, spectra, present, draws):
-        """Variance (n, P) that the spectra shall have; infinite where they shall be bad."""
+        """Variance (n, P) or (n, 1) that the spectra shall have; infinite where they shall be bad."""
         if self.observed is None:
             own, unit = np.nan_to_num(spectra.snr, nan=1.0)[:, None], present
             if np.any(unit > 0):

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from skspec._validation import Interval
-from skspec.augmentation._base import Augmentation, limits, uniform
+from skspec.augmentation._base import Augmentation, limits, put, uniform
 from skspec.solvers.broadening import shift, sight_of
 from skspec.solvers.line_of_sight import C_KMS, ln_shift, velocity
 
@@ -88,17 +88,15 @@ class RadialVelocityShift(Augmentation):
         rows = np.flatnonzero(draws["rv"])
         if not len(rows):
             return spectra
-        part = spectra[rows]
+        part = spectra if len(rows) == len(spectra) else spectra[rows]
         good = None if part.ivar is None else part.good
-        flux, ivar = spectra.flux.copy(), spectra.ivar
         new, good, moved = shift(
             self._sight(spectra), part.flux, good, part.ivar, ln_shift(draws["rv"][rows])
         )
-        flux[rows] = new
+        ivar = spectra.ivar
         if ivar is not None:
-            ivar = np.array(ivar)
-            ivar[rows] = np.where(good, moved, 0.0)
-        return spectra.replace(flux=flux, ivar=ivar)
+            ivar = put(ivar, rows, np.where(good, moved, 0.0))
+        return spectra.replace(flux=put(spectra.flux, rows, new), ivar=ivar)
 
     def _spoilt(self, spectra):
         low, high = ln_shift(self._limits())

@@ -19,7 +19,7 @@ from scipy.special import j1, ndtri, spherical_jn
 
 from skspec.solvers.line_of_sight import LineOfSight
 
-__all__ = ["broaden", "fill_bad", "gaussian_reach", "gray_profile", "rotation_reach",
+__all__ = ["bridge", "broaden", "gaussian_reach", "gray_profile", "rotation_reach",
            "rotation_transform", "shift", "sight_of"]  # fmt: skip
 
 VALUES_AT_ONCE = 2**17  # of the uniform grid: what stays in the cache
@@ -63,10 +63,20 @@ def _rotation_table():
     return a, disc, np.where(a > 0, 3 * spherical_jn(1, safe) / safe, 1.0)
 
 
+@lru_cache(maxsize=8)
+def _rotation_curve(share):
+    """Arguments, and the transform of a profile of which the ball makes this share."""
+    a, disc, ball = _rotation_table()
+    return a, disc + share * (ball - disc)
+
+
 def rotation_transform(a, epsilon):
     """Fourier transform of :func:`gray_profile` at the angular frequencies `a`; from a table."""
-    a_table, disc, ball = _rotation_table()
+    epsilon = np.asarray(epsilon)
     share = 2 / 3 * epsilon / (1 - epsilon / 3)  # of the ball: the limb-darkened part
+    if share.size and np.all(share == share.flat[0]):
+        return np.interp(a, *_rotation_curve(float(share.flat[0])))
+    a_table, disc, ball = _rotation_table()
     return (1 - share) * np.interp(a, a_table, disc) + share * np.interp(a, a_table, ball)
 
 
@@ -85,23 +95,41 @@ def gaussian_reach(fraction):
 # -- spectra ---------------------------------------------------------------------------------------
 
 
-def fill_bad(values, good, segments):
-    """Values (n, P) with straight lines across bad pixels, within each segment.
+def bridge(good, segments):
+    """How to replace bad pixels by straight lines between good ones, within each segment.
 
     At the ends of a segment the nearest good value is taken, and 0 where it has none.
+
+    Parameters
+    ----------
+    good : ndarray of bool of shape (n, P)
+    segments : list of (first, end)
+
+    Returns
+    -------
+    callable
+        From values (n, P) to a copy, with the lines in it.
     """
-    n_pixels = values.shape[1]
-    index = np.arange(n_pixels)
+    index = np.arange(good.shape[1], dtype=np.int32)
     first, end = (np.repeat(edge, np.diff(segments)[:, 0]) for edge in np.transpose(segments))
-    before = np.maximum.accumulate(np.where(good, index, -1), axis=1)
-    after = np.minimum.accumulate(np.where(good, index, n_pixels)[:, ::-1], axis=1)[:, ::-1]
-    no_left, no_right = before < first, after >= end
+    star, pixel = np.nonzero(~good)
+    before = np.maximum.accumulate(np.where(good, index, -1), axis=1)[star, pixel]
+    after = np.where(good, index, len(index))[:, ::-1]
+    after = np.minimum.accumulate(after, axis=1)[star, -1 - pixel]
+    no_left, no_right = before < first[pixel], after >= end[pixel]
     left = np.where(no_left, np.where(no_right, 0, after), before)
     right = np.where(no_right, left, after)
-    gap = np.where(right > left, right - left, 1)
-    low, high = (np.take_along_axis(values, at, axis=1) for at in (left, right))
-    filled = low + (high - low) * ((index - left) / gap)
-    return np.where(good, values, np.where(no_left & no_right, 0, filled))
+    weight = (pixel - left) / np.where(right > left, right - left, 1)
+    known = ~(no_left & no_right)
+
+    def filled(values):
+        out = np.array(values)
+        low, high = values[star, left], values[star, right]
+        with np.errstate(invalid="ignore", over="ignore"):
+            out[star, pixel] = np.where(known, low + (high - low) * weight, 0)
+        return out
+
+    return filled
 
 
 def _blocks(n, sight):
@@ -143,11 +171,11 @@ def broaden(sight, flux, good, variance, transfer, bad_fraction=0.05):
         here = None if good is None or good[rows].all() else good[rows]
         part, noise = flux[rows], None if variance is None else variance[rows]
         if here is not None:
-            part = fill_bad(part, here, sight.segments)
+            filled = bridge(here, sight.segments)
+            part, noise = filled(part), None if noise is None else filled(noise)
             new_good[rows] &= convolved((~here).astype(float)) <= bad_fraction
         flux[rows] = convolved(part)
         if noise is not None:
-            noise = noise if here is None else fill_bad(noise, here, sight.segments)
             least = noise.min(axis=1, keepdims=True)
             variance[rows] = np.maximum(convolved(noise), least) * _noise_gain(sight, kernel)
     return flux, new_good, variance
@@ -193,7 +221,7 @@ def shift(sight, flux, good, variance, shifts):
         part = flux[rows]
         here = None if good is None or good[rows].all() else good[rows]
         if here is not None:
-            part = fill_bad(part, here, sight.segments)
+            part = bridge(here, sight.segments)(part)
         hat = sight.transform(part) * sight.phase(shifts[rows] / sight.step)
         flux[rows] = sight.spectra(hat)
         if variance is None and here is None:
