@@ -30,6 +30,7 @@ QUICK = {
     "transfer": "--seeds 1 --n 300 --train 200 --test 50 --steps 100 --out results/transfer-quick",
     "audit": "--seeds 1 --n 100 --methods quadratic",
     "augmentation": "--n 50 --repeats 1",
+    "homogenize": "--seeds 1",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip
 
