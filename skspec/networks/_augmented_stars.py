@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
+from skspec.networks._stream import _ahead
 from skspec.networks._training import _Rows
 
 __all__ = ["AugmentedStars"]
@@ -14,9 +16,9 @@ __all__ = ["AugmentedStars"]
 class AugmentedStars(Dataset):
     """Batches for :func:`~skspec.networks.fit_network`, of spectra changed before they are scaled.
 
-    Every batch of a training takes one number from torch's generator, as the seed of its augmentation,
-    so that a training that was interrupted goes on as it would have. Without shuffling, as in
-    validation, stars are as they came.
+    The generator that shuffles the stars of an epoch also draws a seed for each of its batches: these
+    can be made ahead of the training, by several threads, and one that was interrupted goes on as it
+    would have. Without shuffling, as in validation, stars are as they came.
 
     Parameters
     ----------
@@ -26,8 +28,13 @@ class AugmentedStars(Dataset):
     augmentation : augmentation of :mod:`skspec.augmentation`
         Or anything with its method ``augment``.
     arrays : callable
-        From `Spectra` and labels to a tuple (inputs, target, ...), as `fit_network` takes it.
+        From `Spectra` and labels to a tuple (inputs, target, ...), as `fit_network` takes it. It is
+        called by several threads.
     device : str
+    n_ahead : int
+        Batches that are begun before they are asked for.
+    n_threads : int
+        Threads that make them.
 
     Examples
     --------
@@ -41,9 +48,12 @@ class AugmentedStars(Dataset):
     [(50, 3), (50, 3)]
     """
 
-    def __init__(self, spectra, y, augmentation, arrays, device="cpu"):
+    def __init__(
+        self, spectra, y, augmentation, arrays, device="cpu", *, n_ahead=4, n_threads=2
+    ):  # fmt: skip
         self.spectra, self.y, self.augmentation = spectra, y, augmentation
         self.arrays, self.device = arrays, device
+        self.n_ahead, self.n_threads = n_ahead, n_threads
 
     def __len__(self):
         return len(self.spectra)
@@ -64,16 +74,20 @@ class AugmentedStars(Dataset):
         inputs, targets
             Tensors on the device: inputs as `arrays` has them, one target as it is, several as a tuple.
         """
-        rows = np.arange(len(self))
-        if generator is not None and n_batches > 1:
+        rows, seeds = np.arange(len(self)), [None] * n_batches
+        if generator is not None:
             generator.shuffle(rows)
-        for part in np.array_split(rows, n_batches)[skip:]:
-            spectra, y = self.spectra[part], None if self.y is None else self.y.iloc[part]
-            if generator is not None:
-                spectra, y = self._augmented(spectra, y)
-            yield _Rows(self.arrays(spectra, y), self.device)[slice(None)]
+            seeds = generator.integers(2**32, size=n_batches).tolist()
+        wanted = list(zip(np.array_split(rows, n_batches), seeds))[skip:]
+        with closing(_ahead(self._batch, wanted, self.n_ahead, self.n_threads)) as made:
+            for arrays in made:
+                yield _Rows(arrays, self.device)[slice(None)]
 
-    def _augmented(self, spectra, y):
-        seed = int(torch.randint(2**31 - 1, ()))
-        out = self.augmentation.augment(spectra, y, random_state=seed)
-        return (out, None) if y is None else out
+    def _batch(self, wanted):
+        """Arrays of some rows, augmented if there is a seed."""
+        rows, seed = wanted
+        spectra, y = self.spectra[rows], None if self.y is None else self.y.iloc[rows]
+        if seed is not None:
+            out = self.augmentation.augment(spectra, y, random_state=seed)
+            spectra, y = (out, None) if y is None else out
+        return self.arrays(spectra, y)

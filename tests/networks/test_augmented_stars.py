@@ -1,4 +1,6 @@
-"""Spectra augmented for every batch: seeded by torch, resumed to the last bit, labels included."""
+"""Spectra augmented for every batch: seeded, resumed to the last bit, labels included."""
+
+import threading
 
 import numpy as np
 import pandas as pd
@@ -36,26 +38,34 @@ def test_every_batch_is_another(stars):
     spectra, y = stars
     rows = AugmentedStars(spectra, y, GaussianNoise(5), arrays)
     assert len(rows) == 60
-    torch.manual_seed(0)
-    epochs = [list(rows.batches(4, np.random.default_rng(1))) for _ in range(2)]
-    torch.manual_seed(0)
-    again = list(rows.batches(4, np.random.default_rng(1)))
-    for (x, (target, _)), (x_later, (target_later, _)), (x_again, _) in zip(*epochs, again):
-        assert torch.equal(target, target_later)  # the same stars
-        assert not torch.equal(x, x_later) and torch.equal(x, x_again)
-        assert x.dtype == torch.float32 and len(x) == 15
-    seen = np.sort(np.concatenate([target.numpy()[:, 0] for _, (target, _) in again]))
-    assert_allclose(seen, np.sort(y), rtol=1e-6)
-    # a skipped batch takes no random number, and stars in order are as they came
-    torch.manual_seed(0)
-    next(iter(rows.batches(4, np.random.default_rng(1))))
+    generator = np.random.default_rng(1)
     state = torch.get_rng_state()
-    later = list(rows.batches(4, np.random.default_rng(1), skip=1))
-    assert torch.equal(later[0][0], again[1][0])
-    torch.set_rng_state(state)
-    plain = torch.cat([x for x, _ in rows.batches(3)])
+    epochs = [list(rows.batches(4, generator)) for _ in range(2)]
+    again = list(rows.batches(4, np.random.default_rng(1)))
     assert torch.equal(torch.get_rng_state(), state)
+    for (x, (target, _)), (x_again, _) in zip(epochs[0], again):
+        assert torch.equal(x, x_again)
+        assert x.dtype == torch.float32 and len(x) == 15
+        assert not torch.allclose(x[:, :1], target, atol=1e-3)  # which is not augmented
+    first, second = (
+        {float(t): x for xs, (ts, _) in epoch for x, t in zip(xs, ts)} for epoch in epochs
+    )
+    assert len(first) == 60 and first.keys() == second.keys()
+    assert not any(torch.equal(first[star], second[star]) for star in first)
+    later = list(rows.batches(4, np.random.default_rng(1), skip=2))
+    assert len(later) == 2 and torch.equal(later[0][0], again[2][0])
+    plain = torch.cat([x for x, _ in rows.batches(3)])
     assert_allclose(plain, spectra.flux, rtol=1e-6)
+
+
+def test_a_failure_reaches_the_training_and_nothing_runs_on(stars):
+    rows = AugmentedStars(*stars, GaussianNoise((50, 5)), arrays)
+    with pytest.raises(ValueError, match="snr must be"):
+        next(rows.batches(4, np.random.default_rng(0)))
+    batches = AugmentedStars(*stars, GaussianNoise(5), arrays).batches(4, np.random.default_rng(0))
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("skspec-stream")]
 
 
 def train(data, valid, **options):
@@ -73,7 +83,7 @@ def weights(net):
 class Interrupted(GaussianNoise):
     """Noise, until Ctrl-C."""
 
-    left = 7
+    left = 20  # in the middle of the second epoch of 12
 
     def augment(self, X, y=None, random_state=None):
         Interrupted.left -= 1
@@ -86,12 +96,12 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(stars, tmp_path):
     spectra, y = stars
     valid = arrays(spectra[45:], y[45:])
     rows = AugmentedStars(spectra[:45], y[:45], Interrupted(5), arrays)
-    kept = {"checkpoint": tmp_path / "training.pt", "checkpoint_every": 0.0}
+    kept = {"checkpoint": tmp_path / "training.pt", "checkpoint_every": 0.0, "batch_size": 4}
     with pytest.raises(KeyboardInterrupt):
         train(rows, valid, **kept)
     resumed = train(rows, valid, **kept)
-    assert -6 <= Interrupted.left < 0  # 12 batches, of which 6 were done
-    assert_array_equal(weights(resumed), weights(train(rows, valid)))
+    assert -44 < Interrupted.left < -24  # of 48 batches in all, more than an epoch was done
+    assert_array_equal(weights(resumed), weights(train(rows, valid, batch_size=4)))
     other = AugmentedStars(spectra[:45], y[:45], Interrupted(50), arrays)
     with pytest.raises(
         ValueError, match="augmentation.*another training|another training.*augment"
