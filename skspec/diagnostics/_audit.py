@@ -183,7 +183,7 @@ def audit_labels(
     Notes
     -----
     A test that passes has not found anything at its threshold, with these stars; it proves nothing. The
-    limits are conventions: they were set on two synthetic training sets (see the user guide for
+    limits are conventions: they were set with synthetic training sets (see the user guide for
     how often they are wrong).
 
     Examples
