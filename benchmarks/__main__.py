@@ -31,6 +31,7 @@ QUICK = {
     "audit": "--seeds 1 --n 100 --methods quadratic",
     "augmentation": "--n 50 --repeats 1",
     "homogenize": "--seeds 1",
+    "synthetic_gap": "--n 300 --seeds 1 --kinds both",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }  # fmt: skip
 

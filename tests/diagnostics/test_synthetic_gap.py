@@ -29,17 +29,17 @@ def draw(n, seed, *, noise=0.01, change=0.0, bad=0.0, meta=None):
     return Spectra(flux, flux_err=sigma, mask=mask, wavelength=WAVELENGTH, meta=meta), labels
 
 
-@pytest.mark.parametrize("bad", [0.0, 0.1])
+@pytest.mark.parametrize("bad", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
 def test_two_halves_of_one_set(bad):
     """A law: no gap is found where there is none."""
     found = [
-        synthetic_gap(draw(150, 2 * seed, bad=bad)[0], draw(150, 2 * seed + 1, bad=bad)[0],
+        synthetic_gap(draw(100, 2 * seed, bad=bad)[0], draw(100, 2 * seed + 1, bad=bad)[0],
                       random_state=seed, **QUICK)
-        for seed in range(6)
+        for seed in range(4)
     ]  # fmt: skip
     pull = np.array([(gap.auc - 0.5) / gap.auc_error for gap in found])
-    assert np.all(np.abs(pull) < 3) and abs(pull.mean()) < 1.3
-    assert np.mean([gap.p_value < 0.1 for gap in found]) < 0.4
+    assert np.all(np.abs(pull) < 3) and abs(pull.mean()) < 1.5
+    assert np.mean([gap.p_value < 0.1 for gap in found]) <= 0.5
     ratio = [gap.frechet / gap.frechet_null for gap in found]
     assert np.mean(ratio) < 1.3
 
@@ -70,7 +70,7 @@ def test_noise_is_matched_first():
 
 
 def test_noise_that_is_there_already_stays():
-    synthetic, observed = draw(100, 1, noise=0.02)[0], draw(100, 3, noise=0.02)[0]
+    synthetic, observed = draw(30, 1, noise=0.02)[0], draw(30, 3, noise=0.02)[0]
     gap, same = (synthetic_gap(synthetic, observed, match_noise=m, **QUICK) for m in (True, False))
     assert gap.auc == same.auc and not gap.noise_matched
 

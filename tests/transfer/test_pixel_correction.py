@@ -132,7 +132,7 @@ def test_no_gap_is_left_alone():
     assert np.std(plain.offset_) > 0.01
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     kind=st.sampled_from(["both", "additive", "multiplicative"]),
     paired=st.booleans(),
