@@ -69,7 +69,7 @@ def test_a_failure_reaches_the_training_and_nothing_runs_on(stars):
 
 
 def train(data, valid, **options):
-    settings = {"n_epochs": 4, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
+    settings = {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
     return fit_network(
         DenseNetwork, WeightedLoss, data, valid, n_threads=1, **(settings | options),
         module__n_in=8, module__n_out=1, module__hidden=(10,), module__activation="silu",
@@ -83,7 +83,7 @@ def weights(net):
 class Interrupted(GaussianNoise):
     """Noise, until Ctrl-C."""
 
-    left = 20  # in the middle of the second epoch of 12
+    left = 14  # in the middle of the second epoch of 8
 
     def augment(self, X, y=None, random_state=None):
         Interrupted.left -= 1
@@ -96,12 +96,12 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(stars, tmp_path):
     spectra, y = stars
     valid = arrays(spectra[45:], y[45:])
     rows = AugmentedStars(spectra[:45], y[:45], Interrupted(5), arrays)
-    kept = {"checkpoint": tmp_path / "training.pt", "checkpoint_every": 0.0, "batch_size": 4}
+    kept = {"checkpoint": tmp_path / "training.pt", "checkpoint_every": 0.0, "batch_size": 6}
     with pytest.raises(KeyboardInterrupt):
         train(rows, valid, **kept)
     resumed = train(rows, valid, **kept)
-    assert -44 < Interrupted.left < -24  # of 48 batches in all, more than an epoch was done
-    assert_array_equal(weights(resumed), weights(train(rows, valid, batch_size=4)))
+    assert -20 < Interrupted.left < -12  # of 24 batches in all, more than 4 were done
+    assert_array_equal(weights(resumed), weights(train(rows, valid, batch_size=6)))
     other = AugmentedStars(spectra[:45], y[:45], Interrupted(50), arrays)
     with pytest.raises(
         ValueError, match="augmentation.*another training|another training.*augment"
