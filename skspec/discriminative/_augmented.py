@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 
 import numpy as np
@@ -9,7 +10,13 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import LabelRegressor, domain_score, predict_dist, star_groups
+from skspec.base import (
+    CorrelatedLabelsWarning,
+    LabelRegressor,
+    domain_score,
+    predict_dist,
+    star_groups,
+)
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import concatenate
@@ -111,7 +118,9 @@ class AugmentedRegressor(LabelRegressor):
             stars, labels = self._copies(spectra, labels[0])
             self.uses_ivar_ = stars[0].has_errors
         estimator = ResidualCovarianceRegressor() if self.estimator is None else self.estimator
-        self.estimator_ = clone(estimator).fit(concatenate(stars), _joined(labels))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CorrelatedLabelsWarning)  # of the stars, told already
+            self.estimator_ = clone(estimator).fit(concatenate(stars), _joined(labels))
         return self
 
     def _copies(self, spectra, y):

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec import Spectra, concatenate, domain_score
 from skspec.augmentation import Compose, GaussianNoise, RotationalBroadening
+from skspec.base import CorrelatedLabelsWarning
 from skspec.datasets import make_spectra
 from skspec.discriminative import AugmentedRegressor, ResidualCovarianceRegressor
 
@@ -77,6 +78,15 @@ def test_no_augmentation_and_plain_arrays(draw_stars):
     with pytest.warns(UserWarning, match="fitted with flux errors"):
         predicted = vector.fit(flux, teff).predict(flux)
     assert_allclose(predicted, RidgeRegressor().fit(flux, teff).predict(flux), atol=1)
+
+
+def test_correlated_labels_are_told_once(draw_stars):
+    spectra, y = draw_stars(40)
+    with pytest.warns(CorrelatedLabelsWarning) as told:
+        AugmentedRegressor(RidgeRegressor(), GaussianNoise(50)).fit(
+            spectra, y.assign(twice=y["feh"])
+        )
+    assert len(told) == 1
 
 
 def test_one_star_is_too_few():
