@@ -59,7 +59,7 @@ def test_a_line_is_found():
 
 def test_noise_is_matched_first():
     """Noise-free models differ from observed stars by noise alone: no gap."""
-    synthetic, observed = draw(200, 1, noise=0)[0], draw(200, 2, noise=0.03, bad=0.05)[0]
+    synthetic, observed = draw(100, 1, noise=0)[0], draw(100, 2, noise=0.03, bad=0.05)[0]
     before = synthetic.flux.copy()
     matched = synthetic_gap(synthetic, observed, **QUICK)
     assert matched.noise_matched and abs(matched.auc - 0.5) < 3 * matched.auc_error

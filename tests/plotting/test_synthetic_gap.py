@@ -47,6 +47,7 @@ def test_before_and_after_in_one_embedding(sets):
     display.figure_.canvas.draw()
 
 
+@pytest.mark.slow
 def test_same_seed_same_picture_and_few_stars(sets):
     synthetic, observed = sets
     one, two = (
