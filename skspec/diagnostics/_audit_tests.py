@@ -526,7 +526,8 @@ def attenuation(a, options):
         )
         return True, why, table
     low = table.loc[table["slope"].idxmin()]
-    return False, f"no range shrinks noticeably ({low['label']}: slope {low['slope']:.2f}).", table
+    lowest = f"{low['label']}, slope {low['slope']:.2f} ± {low['std']:.2f}"
+    return False, f"no range differs beyond doubt (lowest: {lowest}).", table
 
 
 def _slopes(a, inside):
