@@ -166,3 +166,10 @@ def test_dwarfs_of_the_emulator(draw_dwarfs):
     assert np.all(np.sqrt(np.mean(error**2, axis=0)) < [36, 0.033, 0.018])
     within = np.mean(np.abs(error) < dist.std(), axis=0)
     assert np.all((within > 0.5) & (within < 0.85))
+
+
+def test_spectra_that_a_straight_line_describes_exactly():
+    rng = np.random.default_rng(0)
+    labels = rng.uniform(-1, 1, (60, 2))
+    flux = 1 + labels @ rng.normal(size=(2, 40))
+    assert_allclose(SpectralGP().fit(flux, labels).predict(flux), labels, atol=1e-6)
