@@ -108,7 +108,7 @@ class DeepEnsembleRegressor(LabelRegressor):
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X, y, **fit_params):
         """Fit all members.
 
         Parameters
@@ -117,6 +117,8 @@ class DeepEnsembleRegressor(LabelRegressor):
             Training spectra.
         y : array-like of shape (n, K) or (n,)
             Training labels.
+        **fit_params
+            Handed on, as they are, to the fit of every member.
 
         Returns
         -------
@@ -136,7 +138,7 @@ class DeepEnsembleRegressor(LabelRegressor):
         seeds = random.randint(MOST_SEEDS, size=self.n_members)
         rows = self._samples(estimator, star_groups(X), len(y), random)
         members = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fitted)(_seeded(estimator, seed), spectra, targets, chosen)
+            delayed(_fitted)(_seeded(estimator, seed), spectra, targets, chosen, fit_params)
             for seed, chosen in zip(seeds, rows)
         )
         self.kept_ = np.ones(self.n_members, dtype=bool)
@@ -251,5 +253,5 @@ def _seeded(estimator, seed):
     return clone(estimator).set_params(**{name: int(seed) for name in _seeds(estimator)})
 
 
-def _fitted(estimator, spectra, targets, rows):
-    return estimator.fit(spectra[rows], targets.iloc[rows])
+def _fitted(estimator, spectra, targets, rows, fit_params):
+    return estimator.fit(spectra[rows], targets.iloc[rows], **fit_params)

@@ -1,6 +1,7 @@
 """Forward models: learn labels -> flux, invert by likelihood."""
 
 from skspec.forward._base import ForwardModel
+from skspec.forward._corrected import CorrectedModel
 from skspec.forward._full_spectrum_fit import FullSpectrumFit
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._posterior import PosteriorSamples, sample_posterior
@@ -11,6 +12,7 @@ from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mas
 from skspec.forward._the_payne import ThePayne
 
 __all__ = [
+    "CorrectedModel",
     "FewStarsWarning",
     "ForwardModel",
     "FullSpectrumFit",

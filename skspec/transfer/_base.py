@@ -38,9 +38,15 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         Spectra or ndarray
             An array for an array.
         """
+        return self._through(X, self._inverse)
+
+    def _through(self, X, function):
+        """``function(spectra) -> Spectra`` of anything that can be transformed, in the form it came."""
         check_is_fitted(self)
         X = in_memory(X)
-        out = self._inverse(self._validate_transform(X))
+        if isinstance(X, Spectra):
+            self._refuse_frames()
+        out = function(self._validate_transform(X))
         return out if isinstance(X, Spectra) else self._plain(out)
 
     @abstractmethod

@@ -1,0 +1,207 @@
+"""CorrectedModel: a forward model of synthetic spectra, made to look observed before it learns."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skspec._validation import HasMethods, Interval, fit_context
+from skspec.base import LabelRegressor, MissingUncertaintyWarning
+from skspec.distributions import MultivariateNormal
+from skspec.forward._base import ForwardModel
+from skspec.forward._inversion_result import InversionResult
+from skspec.forward._spectral_gp import SpectralGP
+from skspec.spectra import concatenate
+
+__all__ = ["CorrectedModel"]
+
+
+class CorrectedModel(LabelRegressor):
+    r"""Any forward model, trained on synthetic spectra that a correction makes look observed.
+
+    .. math:: f(\ell, s) = T\big(f_\mathrm{syn}(\ell), s\big)
+
+    with a correction T from synthetic to observed spectra, learned without labels of the observed ones
+    (:class:`~skspec.transfer.PixelCorrection`, :class:`~skspec.transfer.CycleStarNet`). Where it has
+    split latent numbers s, that only observed spectra have, they are free in the inversion of every star
+    like further labels, within the range of the observed spectra: the errors of the labels know of them.
+
+    Parameters
+    ----------
+    model : ForwardModel, optional
+        Labels -> flux; default: :class:`SpectralGP`.
+    correction : fitted estimator
+        With ``transform(synthetic)``; put it into :class:`sklearn.frozen.FrozenEstimator` where
+        scikit-learn clones the estimator. Or unfitted, and `fit` gets observed spectra.
+    n_directions : int
+        At most so many principal directions of the split latent numbers are free.
+    n_copies : int
+        Of every synthetic spectrum, with different split latent numbers.
+    random_state : int, RandomState instance or None
+        Of these.
+
+    Attributes
+    ----------
+    model_ : ForwardModel
+        Of the corrected spectra. Its labels are those of `fit`, and ``split_0``, ...
+    correction_ : estimator
+        The fitted correction.
+    n_split_ : int
+        Number of directions.
+
+    Examples
+    --------
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.forward import CorrectedModel, SpectralGP
+    >>> from skspec.transfer import PixelCorrection
+    >>> synthetic, labels = make_spectra(150, n_pixels=200, random_state=0)
+    >>> others, truth = make_spectra(150, n_pixels=200, random_state=1)
+    >>> observed = others.replace(flux=others.flux - 0.02)
+    >>> model = CorrectedModel(SpectralGP(), PixelCorrection("additive"))
+    >>> model.fit(synthetic, labels, observed=observed).predict_dist(observed)
+    <MultivariateNormal of teff, logg, feh: 150 stars>
+    """
+
+    _parameter_constraints: dict = {
+        "model": [ForwardModel, None],
+        "correction": [HasMethods(["fit", "transform"]), None],
+        "n_directions": [Interval(Integral, 0, None, closed="left")],
+        "n_copies": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, model=None, correction=None, *, n_directions=3, n_copies=1, random_state=None
+    ):
+        self.model = model
+        self.correction = correction
+        self.n_directions = n_directions
+        self.n_copies = n_copies
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True  # without a correction there is nothing to say
+        return tags
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, observed=None):
+        """Correct the spectra, and learn them.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Synthetic spectra.
+        y : array-like of shape (n, K) or (n,)
+            Their labels; the columns of a DataFrame name them.
+        observed : Spectra or array-like of shape (m, P), optional
+            Of other stars, to fit the correction with; without, it must be fitted already.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Without `observed`, where the correction is not fitted.
+        """
+        spectra, y = self._validate_fit(X, y)
+        self.correction_ = self._fitted_correction(spectra, observed)
+        rng = check_random_state(self.random_state)
+        copies = concatenate([spectra] * self.n_copies)
+        labels = pd.DataFrame(np.tile(y, (self.n_copies, 1)), columns=self.label_names_in_)
+        split = self._directions(rng, len(copies))
+        if self.n_split_:
+            copies = self.correction_.transform(copies, split=self._split_from(split))
+            labels[[f"split_{k}" for k in range(self.n_split_)]] = split
+        elif self.correction_ is not None:
+            copies = self.correction_.transform(copies)
+        self.model_ = clone(SpectralGP() if self.model is None else self.model)
+        self.model_.fit(copies, labels)
+        self.uses_ivar_ = self.model_.uses_ivar_
+        return self
+
+    def _fitted_correction(self, synthetic, observed):
+        if observed is not None and self.correction is not None:
+            return clone(self.correction).fit(synthetic, observed)
+        if self.correction is not None:
+            try:
+                check_is_fitted(self.correction)
+            except NotFittedError:
+                raise NotFittedError(
+                    f"{type(self.correction).__name__} is not fitted: pass fit(X, y, "
+                    "observed=spectra), or a correction that is fitted, in "
+                    "sklearn.frozen.FrozenEstimator where scikit-learn clones it."
+                ) from None
+        return self.correction
+
+    def _directions(self, rng, n):
+        """Numbers (n, q) along principal directions of the split latents; sets these."""
+        known = getattr(self.correction_, "split_", None)
+        self.n_split_ = 0
+        if known is None:
+            return None
+        self._centre = known.mean(axis=0)
+        _, size, direction = np.linalg.svd(known - self._centre, full_matrices=False)
+        size = size / np.sqrt(len(known))
+        self.n_split_ = int(min(self.n_directions, np.sum(size > 1e-6 * size[0])))
+        self._way = size[: self.n_split_, None] * direction[: self.n_split_]
+        drawn = known[rng.randint(len(known), size=n)] - self._centre
+        return drawn @ (direction[: self.n_split_] / size[: self.n_split_, None]).T
+
+    def _split_from(self, numbers):
+        return self._centre + numbers @ self._way
+
+    def invert(self, X) -> InversionResult:
+        """Labels and split latent numbers of each star; see `ForwardModel.invert`.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+            Observed spectra.
+
+        Returns
+        -------
+        InversionResult
+            Of all labels of `model_`.
+        """
+        with warnings.catch_warnings():
+            # synthetic spectra seldom have errors, observed ones always
+            warnings.simplefilter("ignore", MissingUncertaintyWarning)
+            return self.model_.invert(self._validate_predict(X))
+
+    def predict_dist(self, X) -> MultivariateNormal:
+        """Labels of each star with their total covariance, whatever the split latent numbers are."""
+        return self.invert(X).dist.marginal(self.label_names_in_)
+
+    def domain_score(self, X) -> np.ndarray:
+        """How badly the best model spectrum fits (n,); see :meth:`ForwardModel.domain_score`."""
+        return self.invert(X).domain_score
+
+    def predict_flux(self, labels) -> np.ndarray:
+        """Corrected spectra (m, P) of labels (m, K), at the mean of the split latent numbers."""
+        return self.model_.predict_flux(self._all_labels(labels))
+
+    def flux_jacobian(self, labels) -> np.ndarray:
+        """Gradient spectra (m, P, K) of the same."""
+        jacobian = self.model_.flux_jacobian(self._all_labels(labels))
+        return jacobian[..., : len(self.label_names_in_)]
+
+    def _all_labels(self, labels):
+        check_is_fitted(self)
+        if hasattr(labels, "columns"):
+            labels = labels[self.label_names_in_]
+        labels = np.atleast_2d(np.asarray(labels, dtype=float))
+        return np.hstack([labels, np.zeros((len(labels), self.n_split_))])
+
+    def best_fit(self, result) -> np.ndarray:
+        """Fitted spectra (n, P) as observed, of an :meth:`invert` result."""
+        return self.model_.best_fit(result)

@@ -1,0 +1,394 @@
+"""CycleStarNet: synthetic spectra to observed ones and back, learned without pairs or labels."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from os import PathLike
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._validation import Interval, StrOptions, fit_context
+from skspec.base import as_spectra
+from skspec.transfer._base import DomainCorrection
+from skspec.transfer._guard_rails import GuardRails, split_r2
+from skspec.transfer._spaces import ComponentSpace, PixelSpace
+
+__all__ = ["CycleStarNet"]
+
+N_COMPONENTS = 24
+#: of synthetic and observed distances
+WEIGHTS = {"dense": (0.01, 0.03), "convolutional": (3.0, 9.0)}
+BLOCK = 100  # steps, of the progress that is shown
+
+
+class CycleStarNet(CallbackSupportMixin, DomainCorrection):
+    r"""Translate spectra between two domains that share most of what makes a spectrum.
+
+    Encoders turn synthetic spectra S and observed spectra O into the same shared latent numbers `z`;
+    what only observed spectra have (broadening, telluric residuals, ...) goes into split ones `s`.
+    Decoders lead back, and two critics C judge what comes out, all trained by turns:
+
+    .. math:: \min\; w_S [d(S \to S) + d(S \to O \to S)] + w_O [d(O \to O) + d(O \to S \to O)]
+              - w_A [\ln C_O(S \to O) + \ln C_S(O \to S)]
+
+    with :math:`d(a, b) = \mathrm{mean}_j\, (a_j - b_j)^2 / \sigma_j^2` over good pixels; with "dense" it is
+    the part within the principal components, exactly, per component. The critics
+    learn to tell translations from reconstructions :math:`S \to S`, :math:`O \to O`. No spectrum has a
+    counterpart in the other set and no label is used, so **the labels of both sets must be distributed
+    alike**: what differs in that is taken for a gap.
+
+    Parameters
+    ----------
+    n_shared : int
+        Shared latent numbers, more than there are labels; their channels with "convolutional".
+    n_split : int
+        Latent numbers that only observed spectra have; as few as possible, since labels hide in
+        them, too.
+    architecture : {"dense", "convolutional"}
+        "dense": small residual networks between principal components of both sets, fast on a CPU.
+        "convolutional": the published networks on pixels, for a GPU, with ``n_shared=25, n_split=4``.
+    architecture_params : dict, optional
+        Of "dense": ``{"hidden": 128, "n_components": 24}``.
+    synthetic_weight, observed_weight : float, optional
+        :math:`w_S, w_O`; default: 0.01 and 0.03 with "dense", whose distances are 1 where components are
+        right within the noise; 3 and 9, as published, with "convolutional".
+    adversarial_weight : float
+        :math:`w_A`.
+    error_floor : float
+        Smallest error :math:`\sigma_j` of a pixel, in the unit of the flux, and that of spectra without
+        errors.
+    learning_rate_init : float
+        Of Adam; falls to zero along a cosine.
+    max_iter : int
+        Steps.
+    batch_size : int
+        Stars of each set per step.
+    validation_fraction : float
+        Of the stars of each set, held out for the guard rails.
+    checkpoint : path-like or None
+        File that keeps the state of the training. A fit that was interrupted goes on from there.
+    device : str
+        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
+    random_state : int, RandomState instance or None
+        Of the held-out stars, initial weights, batches and noise.
+
+    Attributes
+    ----------
+    translator_ : torch.nn.Module
+    split_ : ndarray of shape (m, n_split)
+        Split latent numbers of the observed spectra.
+    history_ : dict of ndarray
+        Means over blocks of 100 steps of ``synthetic``, ``synthetic_cycle``, ``observed``,
+        ``observed_cycle`` (the distances above), ``adversarial`` and ``critic`` (cross-entropies; 1.39
+        and 2.77 where critics can tell nothing).
+    n_iter_ : int
+        Steps that were taken.
+    diverged_ : bool
+        Whether training was stopped because losses grew tenfold; the best state was kept.
+    guard_rails_ : GuardRails
+        Whether the result can be trusted; what is not as it should be is warned of.
+    device_ : str
+    wavelength_ : ndarray of shape (P,) or None
+
+    Raises
+    ------
+    ImportError
+        From ``fit``, without PyTorch and skorch (``pip install skspec[nn]``).
+    ValueError
+        When the sets differ in their pixels, or are smaller than 20 stars.
+
+    See Also
+    --------
+    PixelCorrection : The cheap rung before this one.
+    skspec.forward.CorrectedModel : A forward model behind it.
+
+    Notes
+    -----
+    Synthetic spectra without errors get noise and bad pixels of observed ones in training, drawn anew in
+    every step; those with errors are taken to be as noisy as observed ones.
+
+    A translation has only what the networks know of a spectrum: with "dense" that is what its principal
+    components hold. ``ivar`` stays as it is.
+
+    References
+    ----------
+    O'Briain, Ting, Fabbro, Yi, Venn & Bialek 2021, ApJ 906, 130 (arXiv:2007.03109). As published but
+    for: "dense" (whose critics see spectra without latent numbers), the cosine of the learning rate, and
+    noise that is matched.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspec.datasets import make_spectra
+    >>> from skspec.transfer import CycleStarNet
+    >>> synthetic, _ = make_spectra(400, n_pixels=150, snr=None, random_state=0)
+    >>> others, _ = make_spectra(400, n_pixels=150, snr=100, random_state=1)
+    >>> observed = others.replace(flux=1 - 0.9 * (1 - others.flux))  # weaker lines
+    >>> net = CycleStarNet(max_iter=300, random_state=0).fit(synthetic, observed)
+    >>> before, after = (abs(each.flux.mean() - observed.flux.mean())
+    ...                  for each in (synthetic, net.transform(synthetic)))
+    >>> bool(after < before / 2)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "n_shared": [Interval(Integral, 1, None, closed="left")],
+        "n_split": [Interval(Integral, 1, None, closed="left")],
+        "architecture": [StrOptions({"dense", "convolutional"})],
+        "architecture_params": [dict, None],
+        "synthetic_weight": [Interval(Real, 0, None, closed="left"), None],
+        "observed_weight": [Interval(Real, 0, None, closed="left"), None],
+        "adversarial_weight": [Interval(Real, 0, None, closed="left")],
+        "error_floor": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "checkpoint": [str, PathLike, None],
+        "device": [str],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, n_shared=8, n_split=1, *, architecture="dense", architecture_params=None,
+        synthetic_weight=None, observed_weight=None, adversarial_weight=1.0, error_floor=0.005,
+        learning_rate_init=0.001, max_iter=5000, batch_size=128, validation_fraction=0.1,
+        checkpoint=None, device="auto", random_state=None,
+    ):  # fmt: skip
+        self.n_shared = n_shared
+        self.n_split = n_split
+        self.architecture = architecture
+        self.architecture_params = architecture_params
+        self.synthetic_weight = synthetic_weight
+        self.observed_weight = observed_weight
+        self.adversarial_weight = adversarial_weight
+        self.error_floor = error_floor
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.checkpoint = checkpoint
+        self.device = device
+        self.random_state = random_state
+
+    # -- training ----------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, synthetic, observed, *, synthetic_labels=None, observed_labels=None):
+        """Learn the translation.
+
+        Parameters
+        ----------
+        synthetic : Spectra or array-like of shape (n, P)
+        observed : Spectra or array-like of shape (m, P)
+            Of other stars, on the same pixels and normalised in the same way.
+        synthetic_labels, observed_labels : array-like of shape (n, K) and (m, K), optional
+            However rough: only to test that they are distributed alike. Nothing is learned from
+            them.
+
+        Returns
+        -------
+        CycleStarNet
+        """
+        from skspec.networks import check_resumable, resolve_device
+
+        check_resumable(self.checkpoint, self.random_state)
+        synthetic, observed = self._validate_pair(synthetic, observed)
+        self.device_ = resolve_device(self.device)
+        rng = check_random_state(self.random_state)
+        rails = GuardRails.before(synthetic, observed, synthetic_labels, observed_labels)
+        train, held_out = zip(*(self._split_off(part, rng) for part in (synthetic, observed)))
+        self._space = self._make_space(*train, rng)
+        with fit_task(self, synthetic, None, 1) as context:
+            n_blocks = -(-self.max_iter // BLOCK)
+            blocks = track(context, self, "blocks", range(n_blocks), n_blocks)
+            self._train(*train, int(rng.randint(2**31 - 1)), blocks)
+            for _ in blocks:
+                """Those that divergence saved."""
+        self.split_ = self.encode_split(observed)
+        self.guard_rails_ = rails.after(self, train, held_out, rng)
+        self.guard_rails_.warn()
+        return self
+
+    def _split_off(self, spectra, rng):
+        """Stars to train on, and those held out."""
+        rows = rng.permutation(len(spectra))
+        n_held_out = max(1, round(self.validation_fraction * len(rows)))
+        return spectra[np.sort(rows[n_held_out:])], spectra[np.sort(rows[:n_held_out])]
+
+    def _parameters(self):
+        """Parameters of the networks, and the number of components."""
+        parameters = dict(self.architecture_params or {})
+        return parameters, parameters.pop("n_components", N_COMPONENTS)
+
+    def _weights(self):
+        given = (self.synthetic_weight, self.observed_weight)
+        usual = WEIGHTS[self.architecture]
+        return (*(b if a is None else a for a, b in zip(given, usual)), self.adversarial_weight)
+
+    def _make_space(self, synthetic, observed, rng):
+        if self.architecture == "dense":
+            n_components = self._parameters()[1]
+            return ComponentSpace(synthetic, observed, rng, n_components, self.error_floor)
+        return PixelSpace(synthetic, observed, rng, self.error_floor)
+
+    def _train(self, synthetic, observed, seed, blocks):
+        from skspec.networks import Domain, fit_translator
+
+        domains = []
+        for spectra in (synthetic, observed):
+            x, metric, noise = self._space.arrays(spectra)
+            if spectra is synthetic and not spectra.has_errors:
+                metric = None  # that of observed stars, with their noise
+            domains.append(Domain.on(self.device_, x, metric, noise))
+        self.translator_, self.history_, self.diverged_ = fit_translator(
+            *domains, n_shared=self.n_shared, n_split=self.n_split, architecture=self.architecture,
+            parameters=self._parameters()[0],
+            weights=self._weights(),
+            n_steps=self.max_iter, batch_size=self.batch_size, device=self.device_, seed=seed,
+            learning_rate=self.learning_rate_init, checkpoint=self.checkpoint,
+            n_threads=1 if self.architecture == "dense" else None,
+            on_block=lambda: next(blocks, None),
+        )  # fmt: skip
+        self.n_iter_ = min(BLOCK * len(self.history_["critic"]), self.max_iter)
+        if self.diverged_:
+            warnings.warn(
+                f"The training of CycleStarNet diverged after {self.n_iter_} steps; the best state is "
+                f"kept. Lower learning_rate_init={self.learning_rate_init} or adversarial_weight="
+                f"{self.adversarial_weight}.", ConvergenceWarning, stacklevel=4,
+            )  # fmt: skip
+
+    # -- translation -------------------------------------------------------------------------------
+
+    def transform(self, X, split=None):
+        """Observed-like spectra from synthetic ones.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        split : array-like of shape (n, n_split) or (n_split,), optional
+            Split latent numbers to translate with, as :meth:`encode_split` and :meth:`sample_split`
+            give them; default: their medians over the observed spectra.
+
+        Returns
+        -------
+        Spectra or ndarray
+            An array for an array.
+        """
+        return self._through(X, lambda spectra: self._transform(spectra, split))
+
+    def _transform(self, spectra, split=None):
+        if split is None:
+            split = np.median(self.split_, axis=0)
+        shape = (len(spectra), self.split_.shape[1])
+        try:
+            split = np.broadcast_to(np.asarray(split, dtype=float), shape)
+        except ValueError:
+            raise ValueError(
+                f"split has shape {np.shape(split)}; for {shape[0]} spectra it must be {shape}, or "
+                f"({shape[1]},) for all alike."
+            ) from None
+
+        def translate(net, x, s):
+            return net.to_observed(net.synthetic_to_shared(x), s)
+
+        return self._replaced(
+            spectra, self._evaluated(spectra.replace(meta={"s": split}), translate)
+        )
+
+    def _inverse(self, spectra):
+        def translate(net, x):
+            return net.to_synthetic(net.observed_to_shared(x))
+
+        return self._replaced(spectra, self._evaluated(spectra, translate))
+
+    def _replaced(self, spectra, x):
+        return spectra.replace(flux=self._space.flux(x).astype(spectra.dtype))
+
+    def reconstruct(self, X, domain="observed"):
+        """Spectra as the networks see them: encoded and decoded in their own domain.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        domain : {"observed", "synthetic"}
+
+        Returns
+        -------
+        Spectra
+        """
+
+        def synthetic(net, x):
+            return net.to_synthetic(net.synthetic_to_shared(x))
+
+        def observed(net, x):
+            return net.to_observed(net.observed_to_shared(x), net.split(x))
+
+        spectra = self._checked(X)
+        function = {"observed": observed, "synthetic": synthetic}[domain]
+        return self._replaced(spectra, self._evaluated(spectra.replace(meta={}), function))
+
+    def encode_shared(self, X, domain="observed"):
+        """Shared latent numbers of spectra.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        domain : {"observed", "synthetic"}
+
+        Returns
+        -------
+        ndarray of shape (n, n_shared)
+            With "convolutional": (n, n_shared * positions).
+        """
+        return self._evaluated(
+            self._checked(X), lambda net, x: getattr(net, f"{domain}_to_shared")(x)
+        )
+
+    def encode_split(self, X):
+        """Split latent numbers (n, n_split) of observed spectra (n, P)."""
+        return self._evaluated(self._checked(X), lambda net, x: net.split(x))
+
+    def leakage(self, observed, labels) -> np.ndarray:
+        """Cross-validated R2 (K,) of labels (m, K) predicted from split latent numbers.
+
+        Should be near 0 for every label that synthetic spectra have, too.
+
+        Parameters
+        ----------
+        observed : Spectra or array-like of shape (m, P)
+        labels : array-like of shape (m, K)
+        """
+        labels = np.asarray(labels, dtype=float).reshape(len(labels), -1)
+        return split_r2(self.encode_split(observed), labels)
+
+    def sample_split(self, n, random_state=None):
+        """Split latent numbers (n, n_split) drawn from those of the observed training spectra."""
+        check_is_fitted(self)
+        return self.split_[check_random_state(random_state).randint(len(self.split_), size=n)]
+
+    def _checked(self, X):
+        check_is_fitted(self)
+        return self._validate_transform(as_spectra(X))
+
+    def _evaluated(self, spectra, function):
+        """``function(translator, x)`` of all stars, as rows of numbers; split ones are in meta["s"]."""
+        import torch
+
+        from skspec.networks import in_batches
+
+        def inputs(part):
+            more = {"s": part.meta["s"]} if "s" in part.meta else {}
+            return {"x": self._space.arrays(part)[0]} | more
+
+        with torch.inference_mode():
+            parts = [
+                function(net, **arrays).flatten(1).cpu().numpy()
+                for _, net, arrays in in_batches(self.translator_, spectra, inputs)
+            ]
+        return np.concatenate(parts).astype(float)
