@@ -35,16 +35,18 @@ def data_file(name):
     return None
 
 
-def _network(labels):
-    """Noise-free spectra of the data-driven APOGEE network of El-Badry et al. 2018."""
-    with np.load(DATA / EMULATOR) as net:
-        w0, b0, w1, b1 = (net[f"{k}_array_{i}"] for i in (0, 1) for k in "wb")
-    low, high = np.array(list(BOX.values())).T
+def apogee_network(labels, file=EMULATOR):
+    """Noise-free spectra (n, P) of an APOGEE network of El-Badry et al. 2018."""
+    with np.load(DATA / file) as net:
+        w0, b0, w1, b1 = (net[f"{k}_array_{i}"].astype(float) for i in (0, 1) for k in "wb")
+        low, high = net["x_min"], net["x_max"]
     z = (labels - low) / (high - low) - 0.5
     flux = np.empty((len(labels), len(w0)))
-    for j in range(len(labels)):
-        hidden = 1 / (1 + np.exp(-(w0 @ z[j] + b0)))
-        flux[j] = np.sum(w1 * hidden, axis=1) + b1
+    step = 256
+    for start in range(0, len(w0), step):
+        j = slice(start, start + step)
+        hidden = 1 / (1 + np.exp(-(np.einsum("jkl,nl->njk", w0[j], z) + b0[j])))
+        flux[:, j] = np.einsum("njk,jk->nj", hidden, w1[j]) + b1[j]
     return flux
 
 
@@ -85,7 +87,7 @@ def apogee_like(n_train, n_test=200, n_labels=3, snr=100.0, seed=0, n_pixels=Non
     out = []
     for which, n, part in ((0, n_train, 1.0), (1, n_test, inner)):
         labels = draw(np.random.default_rng([seed, which]), n, part)
-        flux = _network(labels) if known else _smooth_functions(labels)
+        flux = apogee_network(labels) if known else _smooth_functions(labels)
         flux += np.random.default_rng([seed, which, 1]).normal(size=flux.shape) / snr
         if n_pixels:
             flux = flux[:, np.linspace(0, flux.shape[1] - 1, n_pixels).astype(int)]

@@ -27,6 +27,7 @@ from skspec.discriminative import (
 )
 from skspec.forward import (
     SLAM,
+    CorrectedModel,
     FewStarsWarning,
     ForwardModel,
     FullSpectrumFit,
@@ -63,6 +64,7 @@ REGRESSORS = {
         FullSpectrumFit(TheCannon(), continuum_degree=1, fit_rv=False),
         {"rounds": [1, 2]},
     ),
+    "CorrectedModel": (CorrectedModel(TheCannon(1)), {"n_copies": [1, 2]}),
     "TheCannon, continuum free": (TheCannon(continuum_degree=1), {"continuum_degree": [0, 1]}),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
@@ -118,7 +120,8 @@ DOMAIN = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "dom
 
 #: their laws take longest, and hardly differ from those of others: with the slow tests
 SLOW = (
-    "SpectralGP quadratic", "ThePayne folds", "ConsensusRegressor", "BetaVAE", "AugmentedRegressor"
+    "SpectralGP quadratic", "ThePayne folds", "ConsensusRegressor", "BetaVAE", "AugmentedRegressor",
+    "CorrectedModel",
 )  # fmt: skip
 
 

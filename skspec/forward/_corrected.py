@@ -13,7 +13,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import LabelRegressor, MissingUncertaintyWarning
+from skspec.base import LabelRegressor, MissingUncertaintyWarning, as_spectra
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
@@ -126,7 +126,7 @@ class CorrectedModel(LabelRegressor):
             copies = self.correction_.transform(copies)
         self.model_ = clone(SpectralGP() if self.model is None else self.model)
         self.model_.fit(copies, labels)
-        self.uses_ivar_ = self.model_.uses_ivar_
+        self.uses_ivar_ = self._expects_errors(observed)
         return self
 
     def _fitted_correction(self, synthetic, observed):
@@ -142,6 +142,12 @@ class CorrectedModel(LabelRegressor):
                     "sklearn.frozen.FrozenEstimator where scikit-learn clones it."
                 ) from None
         return self.correction
+
+    def _expects_errors(self, observed):
+        """Whether the spectra to come should have errors: as those that the correction has seen."""
+        if self.correction_ is not None and observed is not None:
+            return as_spectra(observed).has_errors
+        return getattr(self.correction_, "uses_ivar_", self.uses_ivar_)
 
     def _directions(self, rng, n):
         """Numbers (n, q) along principal directions of the split latents; sets these."""
@@ -173,10 +179,11 @@ class CorrectedModel(LabelRegressor):
         InversionResult
             Of all labels of `model_`.
         """
+        spectra = self._validate_predict(X)
         with warnings.catch_warnings():
-            # synthetic spectra seldom have errors, observed ones always
+            # synthetic spectra seldom have errors, observed ones do
             warnings.simplefilter("ignore", MissingUncertaintyWarning)
-            return self.model_.invert(self._validate_predict(X))
+            return self.model_.invert(spectra)
 
     def predict_dist(self, X) -> MultivariateNormal:
         """Labels of each star with their total covariance, whatever the split latent numbers are."""

@@ -20,6 +20,11 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
 
     A subclass implements ``fit(synthetic, observed)`` (calling :meth:`_validate_pair`),
     ``_transform(spectra)`` and ``_inverse(spectra)``.
+
+    Attributes
+    ----------
+    uses_ivar_ : bool
+        Whether the observed spectra had errors.
     """
 
     def fit_transform(self, synthetic, observed):
@@ -62,6 +67,7 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
                 f"{observed.shape[1]}. Put both on one grid with skspec.preprocessing.Resampler."
             )
         self._check_wavelength(observed)
+        self.uses_ivar_ = observed.has_errors
         for name, spectra in (("synthetic", synthetic), ("observed", observed)):
             if len(spectra) < FEWEST:
                 raise ValueError(

@@ -36,9 +36,9 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
     .. math:: \min\; w_S [d(S \to S) + d(S \to O \to S)] + w_O [d(O \to O) + d(O \to S \to O)]
               - w_A [\ln C_O(S \to O) + \ln C_S(O \to S)]
 
-    with :math:`d(a, b) = \mathrm{mean}_j\, (a_j - b_j)^2 / \sigma_j^2` over good pixels; with "dense" it is
-    the part within the principal components, exactly, per component. The critics
-    learn to tell translations from reconstructions :math:`S \to S`, :math:`O \to O`. No spectrum has a
+    with :math:`d(a, b) = \mathrm{mean}_j\, (a_j - b_j)^2 / \sigma_j^2` over good pixels; with "dense"
+    it is the part of it within the principal components, exactly, per component. The critics learn to
+    tell translations from reconstructions :math:`S \to S`, :math:`O \to O`. No spectrum has a
     counterpart in the other set and no label is used, so **the labels of both sets must be distributed
     alike**: what differs in that is taken for a gap.
 
