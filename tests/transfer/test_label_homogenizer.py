@@ -54,7 +54,7 @@ def quick(method=None, other=None, **kwargs):
 @pytest.fixture(scope="module")
 def fitted(surveys):
     return fit(
-        LabelHomogenizer(TheCannon()), *surveys, label_std_a=NOISE, label_std_b=NOISE
+        LabelHomogenizer(TheCannon(), cv=3), *surveys, label_std_a=NOISE, label_std_b=NOISE
     )  # fmt: skip
 
 
