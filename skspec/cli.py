@@ -187,6 +187,8 @@ def _audit(args):
         raise UserError(f"unknown method {args.method!r}; known: {', '.join(known)}")
     if args.out and importlib.util.find_spec("matplotlib") is None:
         raise UserError(f"the page needs matplotlib: {INSTALL} (or leave out --out)")
+    if args.out and not args.out.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {args.out.parent}")
     args.ranges, other = _ranges(args), None
     with _progress() as progress:
         progress.say("reading spectra")

@@ -165,6 +165,7 @@ def test_audit(library, monkeypatch, capsys):
         (["--method", "magic"], "unknown method 'magic'"),
         (["--label-range", "teff", "a", "b"], "two numbers are needed"),
         (["--decorrelated", "nowhere.npz"], "nowhere.npz"),
+        (["--out", "nowhere/audit.html"], "there is no folder nowhere"),
     ):
         assert main([*arguments, *more]) == 2
         assert message in capsys.readouterr().err

@@ -253,6 +253,10 @@ def _audited(model, X, y, label_noise, refit, cv, n_jobs, seed):
         raise ValueError(
             f"label_noise has shape {noise.shape}, which does not fit the labels of shape {y.shape}."
         ) from None
+    if not (np.isfinite(noise) & (noise >= 0)).all():
+        raise ValueError(
+            "label_noise holds negative, NaN or infinite values; leave those stars out."
+        )
     return Audited(
         model, spectra, y, names, noise, vector=vector, refit=refit, cv=cv, n_jobs=n_jobs, seed=seed
     )
@@ -270,6 +274,10 @@ def _decorrelated(given, names):
         raise ValueError(
             f"decorrelated has {len(spectra)} spectra and labels of shape {y.shape}; give one column "
             f"for each of {', '.join(names)}."
+        )
+    if not np.isfinite(y).all():
+        raise ValueError(
+            "Labels of decorrelated hold NaN or infinite values; leave those stars out."
         )
     return as_spectra(spectra), y, np.zeros(y.shape)
 

@@ -161,8 +161,15 @@ def error_slopes(predicted, truth, noise, scale):
     error = error - error.mean(axis=0)
     excess = np.diag(np.sum((noise / scale) ** 2, axis=0))
     normal = z.T @ z - excess
+    unknown = np.full_like(normal, np.nan), np.full_like(normal, np.inf)
+    varies = np.diag(normal) > 1e-9 * len(z)
+    if not varies.all() and varies.any():  # a constant label hides none of the others
+        parts = (values[:, varies] for values in (predicted, truth, noise))
+        for whole, part in zip(unknown, error_slopes(*parts, scale[varies])):
+            whole[np.ix_(varies, varies)] = part
+        return unknown
     if np.linalg.eigvalsh(normal)[0] <= 1e-9 * len(z):  # no direction is left but errors
-        return np.full_like(normal, np.nan), np.full_like(normal, np.inf)
+        return unknown
     inverse = np.linalg.inv(normal)
     slope = inverse @ (z.T @ error + excess)
     leverage = np.minimum(np.einsum("nk,kl,nl->n", z, inverse, z) + 1 / len(z), 0.9)
@@ -202,7 +209,8 @@ def attribution(a, options):
         inside, same = windows.get(name), alike.get(name, np.nan)
         row = {"label": name, "share": np.nan, "pixels": np.nan, "reference": same}
         if inside is not None:
-            row |= {"share": share[inside, k].sum() / share[:, k].sum(), "pixels": inside.mean()}
+            total = share[:, k].sum() or np.nan  # 0: nothing moves the label
+            row |= {"share": share[inside, k].sum() / total, "pixels": inside.mean()}
         rows.append(row | {"flag": forward and bool(row["share"] < OWN_SHARE or same < OWN_SHARE)})
     table = pd.DataFrame(rows)
     return (*_attribution_verdict(table, forward), table)
@@ -212,13 +220,14 @@ def _attribution_verdict(table, forward):
     told = [f"{row['label']} {100 * row['share']:.0f} %"
             for _, row in table.dropna(subset="share").iterrows()]  # fmt: skip
     if not forward:
-        return None, (
-            "the model has no gradients of the flux; of the noise it takes in, own lines bring in "
-            f"{', '.join(told)}, which has no known limit."
-        )
+        what = f"own lines bring in {', '.join(told)}, which has no known limit" if told else (
+            "nothing reaches the labels that have lines of their own"
+        )  # fmt: skip
+        why = f"the model has no gradients of the flux; of the noise it takes in, {what}."
+        return None, why
     if table["flag"].any():
         worst = table[table["flag"]].iloc[0]
-        if np.isfinite(worst["share"]):
+        if worst["share"] < OWN_SHARE:
             return True, (
                 f"{100 * worst['share']:.0f} % of the information on {worst['label']} comes from its "
                 f"own lines, {100 * worst['pixels']:.0f} % of the pixels."
@@ -293,9 +302,9 @@ def null_line(a, options):
     """Blank the lines of a label, refit, and see whether it is known all the same."""
     rows = []
     for name, inside in options["windows"].items():
-        if inside.all():
-            continue
         k, usual = a.names.index(name), np.median(a.spectra.flux, axis=0)
+        if inside.all() or not a.varies[k]:
+            continue
         blank = blanked(a.spectra, inside, usual)
         without = a.out_of_fold(blank)[0]
         left = _error_over_spread(a, k, without[:, k])
@@ -313,7 +322,7 @@ def null_line(a, options):
             "flag": bool(left < PRECISE and not own - 2 * std > OWN_SLOPE),
         })  # fmt: skip
     if not rows:
-        raise Untestable("no label is an abundance of known lines; give line_windows.")
+        raise Untestable("no label that varies is an abundance of known lines; give line_windows.")
     return _null_verdict(pd.DataFrame(rows))
 
 
@@ -352,7 +361,8 @@ def blanked(spectra, inside, usual):
 
 def swap(a, options):
     """Choose training stars such that two labels go together the other way, refit, compare."""
-    rho = np.corrcoef(a.y.T) if len(a.names) > 1 else np.ones((1, 1))
+    with np.errstate(invalid="ignore"):  # a constant label goes with none
+        rho = np.corrcoef(a.y.T) if len(a.names) > 1 else np.ones((1, 1))
     pairs = [
         (i, j) for i, j in combinations(range(len(a.names)), 2) if abs(rho[i, j]) > SWAPPED_FROM
     ]
@@ -363,10 +373,10 @@ def swap(a, options):
     rng, rows, locked = np.random.default_rng(a.seed), [], []
     for i, j in pairs:
         chances = swap_chances(a.y[:, [i, j]], rho[i, j])
-        if chances is None:
+        more = [] if chances is None else _swap_rows(a, (i, j), rho[i, j], chances, rng)
+        rows += more
+        if not more:
             locked.append(f"{a.names[i]} and {a.names[j]}")
-        else:
-            rows += _swap_rows(a, (i, j), rho[i, j], chances, rng)
     if not rows:
         raise Untestable(f"too few stars break the correlation of {'; '.join(locked)}.")
     table = pd.DataFrame(rows)
@@ -426,9 +436,13 @@ def _swap_rows(a, pair, rho, chances, rng):
     for part in _parts(a, rng):
         new, rest = np.flatnonzero(part & kept), np.flatnonzero(~part)
         swapped = rest[kept[rest]]
+        if len(new) == 0 or len(swapped) < FEWEST:  # few stars, with many spectra each
+            continue
         rows.append(new)
         for fit in (swapped, *(rng.choice(rest, len(swapped), replace=False) for _ in range(2))):
             tasks.append((np.sort(fit), a.spectra[new]))
+    if not tasks:
+        return []
     done = a.refits(tasks)
     mean, claimed = (
         [np.concatenate([part[which] for part in done[k::3]]) for k in range(3)] for which in (0, 1)
@@ -536,7 +550,7 @@ def _slopes(a, inside):
     square = np.sum((y - y.mean(axis=0)) ** 2, axis=0)
     left = square - np.sum(a.noise[inside] ** 2, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        less = np.where(left > 0.2 * square, square / left, np.nan)
+        less = np.where((left > 0.2 * square) & a.varies, square / left, np.nan)
         slope = attenuation_slope(y, predicted)
         scatter = predicted - predicted.mean(axis=0) - slope * (y - y.mean(axis=0))
         std = np.sqrt(np.sum(scatter**2, axis=0) / (inside.sum() - 2) / square)

@@ -31,6 +31,8 @@ class Audited:
         The stars, their labels and the errors of these (0 where unknown).
     scale : ndarray (K,)
         Standard deviation of the labels, errors taken out: the unit of what counts as large.
+    varies : ndarray of bool (K,)
+        Labels that have one; 1 stands for that of the others.
     """
 
     def __init__(self, model, spectra, y, names, noise, *, vector, refit, cv, n_jobs, seed):
@@ -39,7 +41,8 @@ class Audited:
         self._vector = vector
         self.groups = star_groups(spectra)
         spread = np.maximum(np.var(y, axis=0) - np.mean(noise**2, axis=0), 0)
-        self.scale = np.where(spread > 0, np.sqrt(spread), 1.0)
+        self.varies = (spread > 0) & (np.ptp(y, axis=0) > 0)  # whatever the mean is rounded to
+        self.scale = np.where(self.varies, np.sqrt(spread), 1.0)
 
     def __len__(self):
         return len(self.y)

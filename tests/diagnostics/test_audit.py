@@ -224,6 +224,30 @@ class TestLines:
         assert found.flag is False and "they miss lines" in found.why
         assert found.table["without_over_spread"][0] < 0.5 < found.table["own_slope"][0]
 
+    def test_a_wrong_gradient_within_the_right_lines(self, labels, lines, rng):
+        class Theory:
+            def flux_jacobian(self, labels):
+                wrong = lines * [[1], [1], [-1]] * np.where(np.arange(40) % 2, 1, [[1], [1], [-1]])
+                return np.broadcast_to(wrong.T, (len(labels), 40, 3))
+
+        found = audit_labels(
+            TheCannon(1), toy(labels, rng, lines=lines), labels, tests=["attribution"],
+            line_windows={"feh": self.inside}, reference=Theory(),
+        )["attribution"]  # fmt: skip
+        assert found.flag is True and found.table["share"][2] > 0.9
+        assert "the gradient of feh has" in found.why
+
+    @pytest.mark.parametrize("value", [0.0, 0.1])
+    def test_a_constant_label_is_not_judged(self, labels, lines, rng, value):
+        """It is known to 0 % of a spread that it does not have, which is no flag."""
+        X, constant = toy(labels, rng, lines=lines), labels.assign(feh=value)
+        audit = audit_labels(Ridge(), X, constant, line_windows={"feh": self.inside})
+        assert audit.passed and audit["null_line"].flag is None is audit["attribution"].flag
+        assert "nothing reaches" in audit["attribution"].why
+        known = audit.leakage.notna().to_numpy()
+        assert_array_equal(known, np.outer([True, True, False], [True, True, False]))
+        assert "feh" not in audit["attenuation"].table["label"].to_list()
+
     def test_untestable_without_lines(self, labels, rng):
         audit = audit_labels(Ridge(), toy(labels, rng), labels, tests=["attribution", "null_line"])
         assert audit.flags.tolist() == [None, None]
@@ -257,6 +281,12 @@ class TestSwap:
         audit = audit_labels(LinearRegression(), hidden, y, tests=["swap"])["swap"]
         assert audit.flag is True and "logg moves" in audit.why
         assert audit.table["label"][audit.table["flag"]].tolist() == ["logg"]
+
+    def test_few_stars_with_many_spectra(self):
+        y = self.pair(0.6, n=240)
+        X = toy(y, np.random.default_rng(2)).replace(meta={"star_id": np.repeat([0, 1, 2], 80)})
+        audit = audit_labels(LinearRegression(), X, y, tests=["swap"])["swap"]
+        assert audit.flag is None and (audit.table["n"] > 0).all()
 
     def test_locked_and_independent(self, labels, rng):
         locked = labels.assign(logg=labels["teff"] / 1000 + 1e-3 * rng.normal(size=400))
@@ -449,12 +479,15 @@ def test_nothing_is_modified(labels, rng):
     [
         ({"tests": ["leak"]}, "There is no test 'leak'; there are region, leakage"),
         ({"label_noise": np.ones(5)}, "label_noise has shape"),
+        ({"label_noise": [1, 1, np.nan]}, "label_noise holds negative, NaN"),
+        ({"label_noise": -1.0}, "label_noise holds negative, NaN"),
         ({"line_windows": {"mg": [(5100, 5110)]}}, "line_windows names"),
         ({"line_windows": {"feh": [(6100, 6110)]}}, "No pixel lies in line_windows"),
         ({"line_windows": {"feh": np.ones(3, bool)}}, "the spectra have 40 pixels"),
         ({"nuisances": {"fibre": np.ones(3)}}, "one number for each of 400 stars"),
         ({"snr": np.ones(3)}, "snr of shape"),
         ({"decorrelated": (np.ones((5, 40)), np.ones((5, 2)))}, "one column for each of teff"),
+        ({"decorrelated": (np.ones((5, 40)), np.full((5, 3), np.nan))}, "decorrelated hold NaN"),
     ],
 )
 def test_bad_arguments(labels, rng, options, message):
