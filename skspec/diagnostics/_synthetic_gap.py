@@ -16,7 +16,12 @@ from sklearn.utils import check_random_state
 from skspec.base import as_spectra, label_names
 from skspec.metrics import GAUSSIAN_MAD
 from skspec.solvers.gappy_pca import fit_gappy_pca
-from skspec.solvers.two_sample import auc_error, frechet_distance, maximum_mean_discrepancy
+from skspec.solvers.two_sample import (
+    auc_error,
+    frechet_distance,
+    maximum_mean_discrepancy,
+    permuted_sets,
+)
 from skspec.spectra import Spectra
 
 __all__ = ["SyntheticGap", "synthetic_gap"]
@@ -126,7 +131,8 @@ def synthetic_gap(
     ----------
     synthetic, observed : Spectra or array-like of shape (n, P), (m, P)
         On one grid, normalised in the same way. Stars that occur in both, or several times, should have
-        a ``star_id`` in ``meta``: they then stay on one side of every split.
+        a ``star_id`` in ``meta``: they then stay on one side of every split, and permutations are of
+        stars.
     synthetic_labels, observed_labels : DataFrame or array-like of shape (n, K), (m, K), optional
         With both, pixels are compared at equal labels: the synthetic star nearest to each observed one,
         labels in units of their standard deviation over the observed stars.
@@ -168,6 +174,8 @@ def synthetic_gap(
     photon noise of both. Pixels whose noise is not known take for :math:`\sigma` the robust standard
     deviation of the difference itself. Without labels, ``gap`` is the difference of the means in units
     of its error, and ``scatter`` is NaN.
+
+    Permutations exchange whole stars; of a star that is in both sets, its spectra.
 
     Bad pixels are filled from the joint principal components; pixels that are bad in all stars of a set
     are left out.
@@ -211,15 +219,15 @@ def synthetic_gap(
     groups = _groups(few_synthetic, few_observed)
     classifier = make_pipeline(StandardScaler(), SVC()) if classifier is None else classifier
     auc, error = _auc(classifier, a, b, groups, cv, rng)
-    mmd2, null = maximum_mean_discrepancy(a, b, n_permutations, rng)
+    mmd2, null = maximum_mean_discrepancy(a, b, n_permutations, rng, groups)
     return SyntheticGap(
         auc=auc,
         auc_error=error,
         mmd2=mmd2,
         mmd2_null=float(np.quantile(null, 0.95)) if len(null) else np.nan,
-        p_value=float((1 + np.sum(null >= mmd2)) / (1 + len(null))),
+        p_value=float((1 + np.sum(null >= mmd2)) / (1 + len(null))) if len(null) else np.nan,
         frechet=frechet_distance(a, b),
-        frechet_null=_frechet_null(a, b, rng),
+        frechet_null=_frechet_null(a, b, groups, rng),
         pixels=pixels,
         labels=label_gap,
         n_synthetic=len(a),
@@ -248,6 +256,13 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels):
     ):
         if len(spectra) < _FEWEST:
             raise ValueError(f"{len(spectra)} {name} spectra; at least {_FEWEST} are needed.")
+        n_stars = len(
+            np.unique(np.asarray(spectra.meta.get("star_id", range(_FEWEST))).astype(str))
+        )
+        if n_stars < _FEWEST:
+            raise ValueError(
+                f"The {name} spectra are of {n_stars} stars (star_id); at least {_FEWEST} are needed."
+            )
         if labels is not None and len(labels) != len(spectra):
             raise ValueError(
                 f"{len(labels)} sets of {name} labels for {len(spectra)} spectra; give one each."
@@ -283,12 +298,18 @@ def with_noise_of(spectra, observed, rng):
     return spectra.replace(flux=flux, ivar=np.where(spectra.good, donors.ivar, 0.0))
 
 
+def _usable(sets):
+    """Pixels that some star of every set knows, and per set the stars that know one of them."""
+    known = np.logical_and.reduce([part.good.any(axis=0) for part in sets])
+    return known, [part.good[:, known].any(axis=1) for part in sets]
+
+
 def joint_components(sets, n_components):
     """Principal components of all sets together; stars without a good pixel are left out."""
-    known = np.logical_and.reduce([part.good.any(axis=0) for part in sets])
+    known, keep = _usable(sets)
     flux, good = (np.concatenate([getattr(s, a)[:, known] for s in sets]) for a in ("flux", "good"))
     domain = np.repeat(np.arange(len(sets)), [len(part) for part in sets])
-    keep = good.any(axis=1)
+    keep = np.concatenate(keep)
     flux, good, domain = flux[keep], good[keep], domain[keep]
     pca = fit_gappy_pca(flux, good, n_components)
     scores = (pca.fill(flux, good) - pca.mean) @ pca.components.T
@@ -296,10 +317,10 @@ def joint_components(sets, n_components):
 
 
 def _groups(synthetic, observed):
-    """Star of each spectrum that has a good pixel; those without a ``star_id`` are all different."""
+    """Star of each spectrum that is compared; those without a ``star_id`` are all different."""
+    sets = synthetic, observed
     parts = []
-    for domain, spectra in (("synthetic", synthetic), ("observed", observed)):
-        keep = spectra.good.any(axis=1)
+    for domain, spectra, keep in zip(("synthetic", "observed"), sets, _usable(sets)[1]):
         names = spectra.meta.get("star_id")
         if names is None:
             names = [f"{domain} {i}" for i in range(len(spectra))]
@@ -316,10 +337,10 @@ def _auc(classifier, a, b, groups, cv, rng):
     return auc, auc_error(auc, len(a), len(b)) * float(np.sqrt(1 + cv / (cv - 1)))
 
 
-def _frechet_null(a, b, rng):
-    both = np.concatenate([a, b])
-    permuted = (rng.permutation(both) for _ in range(_N_NULL))
-    return float(np.median([frechet_distance(c[: len(a)], c[len(a) :]) for c in permuted]))
+def _frechet_null(a, b, groups, rng):
+    both, first = np.concatenate([a, b]), np.arange(len(a) + len(b)) < len(a)
+    permuted = (permuted_sets(first, groups, rng) for _ in range(_N_NULL))
+    return float(np.median([frechet_distance(both[c], both[~c]) for c in permuted]))
 
 
 # -- per pixel and label ---------------------------------------------------------------------------

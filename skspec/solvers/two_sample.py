@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-__all__ = ["auc_error", "frechet_distance", "maximum_mean_discrepancy"]
+__all__ = ["auc_error", "frechet_distance", "maximum_mean_discrepancy", "permuted_sets"]
 
 AT_ONCE = 64  # permutations
 
 
-def maximum_mean_discrepancy(a, b, n_permutations, rng):
+def maximum_mean_discrepancy(a, b, n_permutations, rng, groups=None):
     r"""Squared maximum mean discrepancy, unbiased, and the same of permuted sets.
 
     .. math:: \mathrm{MMD}^2 = \langle k(a, a')\rangle_{a \ne a'} + \langle k(b, b')\rangle_{b \ne b'}
@@ -24,6 +24,8 @@ def maximum_mean_discrepancy(a, b, n_permutations, rng):
     a, b : ndarray of shape (n, q), (m, q)
     n_permutations : int
     rng : numpy Generator
+    groups : ndarray of int of shape (n + m,), optional
+        Vectors that are not independent, see :func:`permuted_sets`.
 
     Returns
     -------
@@ -41,25 +43,55 @@ def maximum_mean_discrepancy(a, b, n_permutations, rng):
     >>> bool(mmd2 > null.max())
     True
     """
-    n, m = len(a), len(b)
     distance2 = pdist(np.concatenate([a, b]), "sqeuclidean")
     width2 = np.median(distance2)
     kernel = squareform(np.exp(-0.5 * distance2 / (width2 if width2 > 0 else 1.0)))  # diagonal 0
     of_all, total = kernel.sum(axis=0), kernel.sum()
 
     def mmd2(inside):
+        n = inside.sum(axis=0)
+        m = len(inside) - n
         within_a = np.sum(inside * (kernel @ inside), axis=0)
         touching = of_all @ inside
         within_b = total - 2 * touching + within_a
         across = touching - within_a
         return within_a / (n * (n - 1)) + within_b / (m * (m - 1)) - 2 * across / (n * m)
 
-    first = np.arange(n + m) < n
+    first = np.arange(len(a) + len(b)) < len(a)
     null = [
-        mmd2(np.stack([rng.permutation(first) for _ in range(some)], axis=1).astype(float))
+        mmd2(np.stack([permuted_sets(first, groups, rng) for _ in range(some)], 1).astype(float))
         for some in _parts(n_permutations)
     ]
     return float(mmd2(first[:, None].astype(float))[0]), np.concatenate([np.empty(0), *null])
+
+
+def permuted_sets(first, groups, rng):
+    """Sets (n,) as they might be if there were no difference between them.
+
+    Vectors of a group that is in one set stay together, and whole groups are permuted; those of a group
+    that is in both sets are permuted within it.
+
+    Parameters
+    ----------
+    first : ndarray of bool of shape (n,)
+        Vectors of the first set.
+    groups : ndarray of int of shape (n,) or None
+        Group, from 0; None: every vector is one.
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray of bool of shape (n,)
+    """
+    if groups is None:
+        return rng.permutation(first)
+    share = np.bincount(groups, first) / np.bincount(groups)
+    whole = (share == 0) | (share == 1)
+    share[whole] = rng.permutation(share[whole])
+    order, random = np.argsort(groups, kind="stable"), np.lexsort((rng.random(len(groups)), groups))
+    within = np.empty(len(groups), dtype=bool)
+    within[order] = first[random]
+    return np.where(whole[groups], share[groups] == 1, within)
 
 
 def _parts(n):

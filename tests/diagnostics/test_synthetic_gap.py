@@ -7,7 +7,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skspec import Spectra
 from skspec.diagnostics import synthetic_gap
-from skspec.solvers.two_sample import auc_error, frechet_distance, maximum_mean_discrepancy
+from skspec.solvers.two_sample import (
+    auc_error,
+    frechet_distance,
+    maximum_mean_discrepancy,
+    permuted_sets,
+)
 
 P = 80
 WAVELENGTH = np.linspace(5000, 5079, P)
@@ -148,6 +153,32 @@ def test_stars_in_both_sets_stay_on_one_side():
     assert apart.auc < 0.35 < together.auc
 
 
+@pytest.mark.parametrize("visits", [1, 6])
+def test_many_spectra_of_a_star_count_as_one(visits):
+    """Permuted one by one, spectra of the same stars look like a gap, which there is not."""
+    p_values = []
+    for seed in range(12):
+        stars = draw(30, 2 * seed, noise=0)[0], draw(30, 2 * seed + 1, noise=0)[0]
+        rng = np.random.default_rng(seed)
+        sets = []
+        for name, part in zip("ab", stars):
+            part = part.replace(meta={"star_id": [f"{name}{i}" for i in range(30)]})
+            part = part[np.repeat(np.arange(30), visits)]
+            sets.append(part.replace(flux=part.flux + 0.01 * rng.normal(size=part.shape)))
+        p_values.append(synthetic_gap(*sets, n_permutations=49, n_components=5).p_value)
+    assert np.sum(np.array(p_values) < 0.05) <= 3 and np.median(p_values) > 0.15
+
+
+def test_a_star_that_only_dead_pixels_know_is_left_out():
+    synthetic, observed = draw(20, 1)[0], draw(20, 2)[0]
+    dead = np.arange(P) < 20
+    ivar = observed.ivar * np.where(np.arange(20)[:, None] == 3, dead, 1)
+    gap = synthetic_gap(
+        synthetic.replace(ivar=synthetic.ivar * ~dead), observed.replace(ivar=ivar), **QUICK
+    )
+    assert (gap.n_synthetic, gap.n_observed) == (20, 19) and np.isfinite(gap.auc)
+
+
 def test_dead_pixels_of_one_set_are_no_gap():
     synthetic, observed = draw(100, 1)[0], draw(100, 2)[0]
     ivar = np.where(np.arange(P) < 20, 0, observed.ivar)
@@ -177,6 +208,8 @@ def test_bad_input():
         synthetic_gap(a, b.replace(wavelength=WAVELENGTH + 1))
     with pytest.raises(ValueError, match="5 observed spectra; at least 10"):
         synthetic_gap(a, b[:5])
+    with pytest.raises(ValueError, match="observed spectra are of 4 stars"):
+        synthetic_gap(a, b.replace(meta={"star_id": np.arange(20) % 4}))
     with pytest.raises(ValueError, match="19 sets of synthetic labels for 20"):
         synthetic_gap(a, b, synthetic_labels=labels[:19])
     with pytest.raises(ValueError, match="2 labels of synthetic and 1 of observed"):
@@ -203,6 +236,17 @@ class TestSolver:
         direct = kernel[:30, :30].sum() / 870 + kernel[30:, 30:].sum() / 380
         assert_allclose(mmd2, direct - 2 * kernel[:30, 30:].mean())
         assert len(null) == 150 and abs(null.mean()) < 3 * null.std() / 150**0.5
+
+    def test_groups_are_permuted_as_a_whole(self):
+        rng = np.random.default_rng(0)
+        groups = np.array([0, 0, 1, 2, 2, 3, 3, 3, 0])
+        first = np.array([1, 1, 1, 0, 0, 1, 0, 0, 1], bool)  # group 3 is in both sets
+        drawn = np.array([permuted_sets(first, groups, rng) for _ in range(300)])
+        share = np.array([np.bincount(groups, one) for one in drawn]) / np.bincount(groups)
+        assert np.isin(share[:, :3], [0, 1]).all() and (share[:, :3].sum(axis=1) == 2).all()
+        assert_allclose(share[:, 3], 1 / 3)
+        assert_allclose(drawn[:, 5:8].mean(axis=0), 1 / 3, atol=0.1)
+        assert_allclose(share.mean(axis=0)[:3], 2 / 3, atol=0.1)
 
     def test_frechet_against_the_matrix_root(self):
         rng = np.random.default_rng(0)
