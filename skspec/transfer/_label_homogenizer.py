@@ -231,7 +231,9 @@ class LabelHomogenizer(BaseEstimator):
         tables = {survey: part.of_stars(self.stars_) for survey, part in given.items()}
         self.translators_, self.cv_labels_, self._domains = {}, {}, {}
         verdicts, corrections = {}, {}
-        estimators = {"b": self.estimator_a, "a": self.estimator_b or self.estimator_a}
+        estimators = {"b": self.estimator_a, "a": self.estimator_b}
+        if self.estimator_b is None:
+            estimators["a"] = self.estimator_a
         for scale, survey in (("b", "a"), ("a", "b")):
             part = given[survey].take(np.isin(given[survey].star, self.stars_))
             own, target = tables[survey], tables[scale]
@@ -309,12 +311,13 @@ class LabelHomogenizer(BaseEstimator):
             return left
         labels, target = frame["model"][names], frame["target"][names]
         std = None if std is None else std[:, verdict.index.get_indexer(names)]
-        after = labels.to_numpy().copy()
+        model = labels.to_numpy()
+        after = model.copy()
         for stars in folds:
             rest = np.setdiff1d(np.arange(len(frame)), stars)
             errors = None if std is None else std[rest]
             part = _left(labels.iloc[rest], target.iloc[rest], errors, self.clip)
-            after[stars] = _taken_out(after[stars], *part)
+            after[stars] = _taken_out(model[stars], *part)
         for k, name in enumerate(names):
             frame["after", name] = after[:, k]
         left.loc[names] = np.column_stack(_left(labels, target, std, self.clip))

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 
 from skspec import Spectra
@@ -253,6 +255,20 @@ def test_star_names_from_meta_and_bad_input(surveys):
         fit(model, (a[0], a[1][:3], a[2]), b)
     with pytest.raises(TypeError, match="predicts no distribution"):
         fit(quick(Ridge()), a, b)
+
+
+def test_stars_of_several_folds_are_corrected_once(surveys):
+    a, b = surveys
+    folds = [*KFold(2).split(np.arange(150)), *KFold(3).split(np.arange(150))]
+    method = ResidualCovarianceRegressor(Ridge(3.0))
+    model = fit(quick(method, cv=folds, correct=True), a, b, label_std_a=NOISE, label_std_b=NOISE)
+    trend = model.report_["trend"].xs("teff", level="label")["b"]
+    assert trend["model"] < -0.15 and abs(trend["after"]) < 0.1
+
+
+def test_an_ensemble_of_the_other_survey(surveys):
+    with pytest.raises(TypeError, match="RandomForestRegressor predicts no distribution"):
+        fit(quick(TheCannon(1), RandomForestRegressor(3)), *surveys)
 
 
 def test_a_good_citizen(fitted, surveys):
