@@ -152,7 +152,8 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
 
         A segment ends where the pixels of all stars are bad: such as others have spoilt before.
         """
-        seen = spectra.good.any(axis=0) if len(spectra) and spectra.ivar is not None else None
+        seen = None if spectra.ivar is None else spectra.good.any(axis=0)
+        seen = seen if np.any(seen) else None  # blind stars have their ends at those of the grid
         inside = sight.covers(np.array([low]), np.array([high]), seen)[0]
         if not inside.any():
             raise ValueError(
@@ -204,8 +205,10 @@ class _Column:
         """All labels, in the form in which they came."""
         y = self._y
         if hasattr(y, "columns"):
-            return y.assign(**{y.columns[self._label]: self.values})
-        return type(y)(self._all, index=y.index, name=y.name) if hasattr(y, "index") else self._all
+            y = y.copy()
+            y.isetitem(self._label, self.values)
+            return y
+        return type(y)(self._all, index=y.index, name=y.name) if hasattr(y, "iloc") else self._all
 
 
 def limits(value, name, low=-np.inf, high=np.inf):

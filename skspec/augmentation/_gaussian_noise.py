@@ -74,14 +74,18 @@ class GaussianNoise(Augmentation):
         self.snr = snr
         self.observed = observed
 
+    def _augmented(self, spectra, y, among, rng):
+        if self.snr == "ivar" and spectra.good.any() and not spectra.has_errors:
+            raise ValueError(
+                "GaussianNoise('ivar') draws noise from the errors of the spectra: pass "
+                "Spectra(flux, ivar=...), or give a S/N."
+            )
+        return super()._augmented(spectra, y, among, rng)
+
     def _draw(self, spectra, rng):
         draws = {"noise": rng.standard_normal(spectra.shape, dtype=spectra.dtype)}
         if self.observed is not None:
             observed = like(self.observed, spectra, "GaussianNoise")
-            if not observed.has_errors:
-                raise ValueError(
-                    "GaussianNoise(observed=...) takes the errors of the observed set, and it has none."
-                )
             draws["source"] = rng.integers(len(observed), size=len(spectra))
         elif self.snr is None:
             raise ValueError("GaussianNoise needs snr=..., observed=... or both.")
@@ -97,8 +101,7 @@ class GaussianNoise(Augmentation):
             good = spectra.good
             present = np.where(good, spectra.variance, 0.0)
         if self.snr == "ivar":
-            wanted = self._stated(spectra, present)
-            added = wanted
+            wanted = added = present
         else:
             wanted = self._wanted(spectra, present, draws)
             # where the observed star is bad, the pixel becomes so, and its flux stays
@@ -107,15 +110,6 @@ class GaussianNoise(Augmentation):
         with np.errstate(divide="ignore"):
             ivar = np.where(good, 1.0 / np.maximum(present, wanted), 0.0)
         return spectra.replace(flux=flux, ivar=ivar)
-
-    @staticmethod
-    def _stated(spectra, present):
-        if len(spectra) and not spectra.has_errors:
-            raise ValueError(
-                "GaussianNoise('ivar') draws noise from the errors of the spectra: pass "
-                "Spectra(flux, ivar=...), or give a S/N."
-            )
-        return present
 
     def _wanted(self, spectra, present, draws):
         """Variance (n, P) or (n, 1) that the spectra shall have; infinite where they shall be bad."""
@@ -128,6 +122,10 @@ class GaussianNoise(Augmentation):
             return unit / draws["snr"][:, None] ** 2
         level = _level(spectra)[:, None]
         source = self.observed[draws["source"]]
+        if not (source.has_errors or self.observed.has_errors):  # the large set is looked at last
+            raise ValueError(
+                "GaussianNoise(observed=...) takes the errors of the observed set, and it has none."
+            )
         scale = level / _level(source)[:, None]
         if "snr" in draws:
             scale *= (np.nan_to_num(source.snr, nan=1.0) / draws["snr"])[:, None]

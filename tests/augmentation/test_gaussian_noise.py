@@ -101,6 +101,14 @@ def test_an_observed_star_without_good_pixel_tells_nothing():
     assert out.good.all()
 
 
+def test_a_blind_star_among_those_whose_errors_are_drawn():
+    n_pixels = 2**17  # so many are augmented one star at a time
+    ivar = np.repeat([[100.0], [0.0]], n_pixels, axis=1)
+    out = GaussianNoise("ivar", random_state=0).augment(Spectra(np.ones((2, n_pixels)), ivar=ivar))
+    assert_allclose(np.std(out.flux, axis=1), [0.1, 0.0], rtol=0.02)
+    assert_array_equal(out.ivar, ivar)
+
+
 def test_bad_input_is_told():
     stars = Spectra(np.ones((3, 20)), wavelength=np.arange(20.0) + 5000)
     for noise, message in (

@@ -243,8 +243,14 @@ def test_labels_in_every_form():
         assert_allclose(out[:, 1], expected)
         assert_array_equal(out[:, [0, 2]], LABELS.to_numpy()[:, [0, 2]])
     assert rotation.augment(spectra, LABELS.to_numpy())[1][3, 1] == 3.0
-    vector = clone(rotation).set_params(label=0).augment(spectra, np.arange(12))[1]
-    assert_allclose(vector, expected)
+    for vector in (np.arange(12), list(range(12))):
+        out = clone(rotation).set_params(label=0).augment(spectra, vector)[1]
+        assert_allclose(out, expected)
+    assert rotation.augment(spectra, list(range(12)))[1] == list(range(12))
+    numbered = pd.DataFrame(LABELS.to_numpy())  # columns 0, 1, 2
+    out = by_number.augment(spectra, numbered)[1]
+    assert_allclose(out[1], expected)
+    assert_array_equal(numbered, LABELS)
 
 
 def test_labels_of_stars_left_alone_stay():
@@ -263,6 +269,12 @@ def test_frames_and_stars_that_do_not_fit():
         GaussianNoise().set_output(transform="pandas").fit_transform(draw())
     with pytest.raises(ValueError, match="p"):
         GaussianNoise(p=2).augment(draw())
+
+
+@every
+def test_a_blind_star_by_itself_stays_blind(name):
+    blind = draw(1).replace(ivar=0.0)
+    assert not AUGMENTATIONS[name].augment(blind, random_state=0).good.any()
 
 
 @pytest.mark.parametrize("empty", [Spectra(np.ones((0, 240)), wavelength=WAVELENGTH), draw()[:0]])
