@@ -431,6 +431,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     def _measure(self, spectra, y, train, valid):
         """Scale of the errors, and the unit of the domain score."""
         self.error_scale_ = np.ones(y.shape[1])
+        seen = spectra.good.any(axis=1)  # augmentation may have made stars blind
+        train, valid = (rows[seen[rows]] if seen[rows].any() else rows for rows in (train, valid))
         dist = self._dist(spectra[valid])
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.abs((y[valid] - dist.mean()) / dist.std())

@@ -12,6 +12,7 @@ pytest.importorskip("skorch")
 
 from skspec import Spectra  # noqa: E402
 from skspec.augmentation import (  # noqa: E402
+    BadPixels,
     Compose,
     ContinuumJitter,
     GaussianNoise,
@@ -137,6 +138,14 @@ def test_a_network_learns_a_label_that_only_the_augmentation_varies(at_rest):
     assert model.uses_ivar_ and model.label_scale_[1] > 20
     dist = model.predict_dist(test)
     assert 0.4 < np.mean(np.abs(error) < dist.std()[:, 1]) < 0.95
+
+
+def test_a_held_out_star_that_becomes_blind_does_not_cost_the_scale_of_errors(at_rest):
+    spectra, y = at_rest
+    observed = spectra.replace(ivar=np.where(np.arange(150)[:, None] < 40, 0.0, np.inf))
+    spoilt = Compose([GaussianNoise(100), BadPixels(0.0, observed=observed)])
+    model = SpectralCNN(**TINY | {"max_iter": 2}, augmentation=spoilt).fit(spectra, y["feh"])
+    assert model.error_scale_[0] != 1.0
 
 
 def test_without_strength_it_changes_nothing(at_rest):
