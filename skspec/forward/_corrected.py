@@ -13,7 +13,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import LabelRegressor, MissingUncertaintyWarning, as_spectra
+from skspec.base import (
+    CorrelatedLabelsWarning,
+    LabelRegressor,
+    MissingUncertaintyWarning,
+    as_spectra,
+)
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
@@ -112,6 +117,8 @@ class CorrectedModel(LabelRegressor):
         ------
         sklearn.exceptions.NotFittedError
             Without `observed`, where the correction is not fitted.
+        ValueError
+            With `observed`, where there is no correction.
         """
         spectra, y = self._validate_fit(X, y)
         self.correction_ = self._fitted_correction(spectra, observed)
@@ -125,12 +132,19 @@ class CorrectedModel(LabelRegressor):
         elif self.correction_ is not None:
             copies = self.correction_.transform(copies)
         self.model_ = clone(SpectralGP() if self.model is None else self.model)
-        self.model_.fit(copies, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CorrelatedLabelsWarning)  # told already
+            self.model_.fit(copies, labels)
         self.uses_ivar_ = self._expects_errors(observed)
         return self
 
     def _fitted_correction(self, synthetic, observed):
-        if observed is not None and self.correction is not None:
+        if observed is not None and self.correction is None:
+            raise ValueError(
+                "Observed spectra are what a correction is fitted with, and there is none: give one, "
+                "as in CorrectedModel(correction=PixelCorrection())."
+            )
+        if observed is not None:
             return clone(self.correction).fit(synthetic, observed)
         if self.correction is not None:
             try:

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
 from skspec import Spectra
+from skspec.base import CorrelatedLabelsWarning
 from skspec.discriminative import DeepEnsembleRegressor
 from skspec.forward import CorrectedModel, SpectralGP, TheCannon
 
@@ -105,6 +106,21 @@ def test_without_a_correction_it_is_the_model():
     assert_allclose(
         model.predict(synthetic), SpectralGP().fit(synthetic, labels).predict(synthetic)
     )
+
+
+def test_observed_spectra_without_a_correction_are_refused():
+    synthetic, labels = stars(30, 1)
+    with pytest.raises(ValueError, match="there is none: give one"):
+        CorrectedModel(TheCannon(1)).fit(synthetic, labels, observed=synthetic)
+
+
+def test_correlated_labels_are_told_once():
+    synthetic, labels = stars(60, 1)
+    twin = labels[["feh"]] + 0.1 * np.random.default_rng(0).normal(size=(60, 1))
+    twins = np.column_stack([labels, twin])
+    with pytest.warns(CorrelatedLabelsWarning) as told:
+        CorrectedModel(TheCannon(1)).fit(synthetic, twins)
+    assert len(told) == 1
 
 
 def test_members_of_an_ensemble_get_the_observed_spectra():
