@@ -3,7 +3,8 @@ r"""Components of spectra by weighted least squares, and how well each star know
 With components `V`, weights :math:`W = \mathrm{diag}(1/e^2)` and photon variances :math:`\sigma^2`,
 
 .. math:: \hat c = (V W V^T + \Lambda^{-1})^{-1} V W (y - \mu), \qquad
-          \mathrm{cov}(\hat c) = G^{-1}\, V W \sigma^2 W V^T\, G^{-1}, \quad G = V W V^T,
+          \mathrm{cov}(\hat c) = A^{-1}\, V W \sigma^2 W V^T\, A^{-1}, \quad
+          A = G + \Lambda^{-1}, \quad G = V W V^T,
 
 and the weighted residuals of any two spectra within the subspace are :math:`(a-b)^T G (a-b)`.
 """

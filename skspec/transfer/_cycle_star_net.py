@@ -297,9 +297,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         def translate(net, x, s):
             return net.to_observed(net.synthetic_to_shared(x), s)
 
-        return self._replaced(
-            spectra, self._evaluated(spectra.replace(meta={"s": split}), translate)
-        )
+        return self._replaced(spectra, self._evaluated(spectra, translate, split))
 
     def _inverse(self, spectra):
         def translate(net, x):
@@ -330,8 +328,8 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
             return net.to_observed(net.observed_to_shared(x), net.split(x))
 
         spectra = self._checked(X)
-        function = {"observed": observed, "synthetic": synthetic}[domain]
-        return self._replaced(spectra, self._evaluated(spectra.replace(meta={}), function))
+        function = {"observed": observed, "synthetic": synthetic}[_known(domain)]
+        return self._replaced(spectra, self._evaluated(spectra, function))
 
     def encode_shared(self, X, domain="observed"):
         """Shared latent numbers of spectra.
@@ -346,9 +344,8 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         ndarray of shape (n, n_shared)
             With "convolutional": (n, n_shared * positions).
         """
-        return self._evaluated(
-            self._checked(X), lambda net, x: getattr(net, f"{domain}_to_shared")(x)
-        )
+        encoder = f"{_known(domain)}_to_shared"
+        return self._evaluated(self._checked(X), lambda net, x: getattr(net, encoder)(x))
 
     def encode_split(self, X):
         """Split latent numbers (n, n_split) of observed spectra (n, P)."""
@@ -376,8 +373,8 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         check_is_fitted(self)
         return self._validate_transform(as_spectra(X))
 
-    def _evaluated(self, spectra, function):
-        """``function(translator, x)`` of all stars, as rows of numbers; split ones are in meta["s"]."""
+    def _evaluated(self, spectra, function, split=None):
+        """``function(translator, x)``, or ``(translator, x, s)``, of all stars, as rows of numbers."""
         import torch
 
         from skspec.networks import in_batches
@@ -386,9 +383,16 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
             more = {"s": part.meta["s"]} if "s" in part.meta else {}
             return {"x": self._space.arrays(part)[0]} | more
 
+        spectra = spectra.replace(meta={} if split is None else {"s": split})
         with torch.inference_mode():
             parts = [
                 function(net, **arrays).flatten(1).cpu().numpy()
                 for _, net, arrays in in_batches(self.translator_, spectra, inputs)
             ]
         return np.concatenate(parts).astype(float)
+
+
+def _known(domain):
+    if domain not in ("observed", "synthetic"):
+        raise ValueError(f"domain must be 'observed' or 'synthetic', not {domain!r}.")
+    return domain

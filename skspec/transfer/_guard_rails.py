@@ -81,8 +81,12 @@ class GuardRails:
         names, labels = zip(
             _labels(synthetic_labels, synthetic), _labels(observed_labels, observed)
         )
-        if labels[0].shape[1] != labels[1].shape[1]:
-            raise ValueError("The labels of both sets must be the same, in the same order.")
+        named = all(hasattr(y, "columns") for y in (synthetic_labels, observed_labels))
+        if labels[0].shape[1] != labels[1].shape[1] or (named and names[0] != names[1]):
+            raise ValueError(
+                "The labels of both sets must be the same, in the same order: "
+                f"{', '.join(names[0])} and {', '.join(names[1])}."
+            )
         return cls({name: _compared(a, b) for name, a, b in zip(names[0], *(y.T for y in labels))})
 
     def after(self, model, train, held_out, rng):

@@ -50,11 +50,16 @@ class ComponentSpace:
 
     def arrays(self, spectra):
         """Components, metric and noise factors of spectra, in float32."""
+        noisy = spectra.has_errors
+        starts = range(0, max(len(spectra), 1), BATCH)  # double precision of a batch at a time
+        parts = [self._arrays(spectra[start : start + BATCH], noisy) for start in starts]
+        return tuple(None if a[0] is None else np.concatenate(a) for a in zip(*parts))
+
+    def _arrays(self, spectra, noisy):
         flux = np.asarray(spectra.flux, dtype=float)[:, self.pixels]
         good = spectra.good[:, self.pixels]
         variance = np.where(good, spectra.variance[:, self.pixels], np.inf)
         error2 = np.maximum(variance, self.error_floor**2)
-        noisy = spectra.has_errors
         prior = np.ones(self.n_numbers)
         coef, gram, noise = project(
             np.where(good, flux - self.mean, 0.0), error2, np.where(good, variance, 0.0) if noisy
@@ -114,10 +119,11 @@ def _noise_shape(spectra, pixels):
 
 
 def _precision(spectra, unit, pixels):
-    """Weight of each star in the components: less for noisier ones."""
+    """Weight of each star in the components: less for noisier ones, none for blind ones."""
+    seen = spectra.good.any(axis=1)
     if not spectra.has_errors:
-        return np.ones(len(spectra))
+        return seen.astype(float)
     variance = spectra.variance[:, pixels] / unit**2
     known = np.isfinite(variance)
     noise2 = np.sum(variance, axis=1, where=known) / np.maximum(known.sum(axis=1), 1)
-    return 1.0 / (1.0 + noise2 / np.median(noise2))
+    return seen / (1.0 + noise2 / np.median(noise2[noise2 > 0]))  # 0 where it is not known

@@ -1,9 +1,11 @@
 """CycleStarNet: two domains of a small world whose gap is known."""
 
+import tracemalloc
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -19,6 +21,7 @@ pytest.importorskip("torch")
 
 from skspec import Spectra  # noqa: E402
 from skspec.transfer import CycleStarNet, PixelCorrection, TranslationWarning  # noqa: E402
+from skspec.transfer._spaces import ComponentSpace  # noqa: E402
 
 P = 60
 WAVELENGTH = np.linspace(5000, 5059, P)
@@ -63,7 +66,9 @@ def stars(n, seed, observed=False, noise=0.01, bad=0.0):
 def trained():
     synthetic, labels = stars(600, 1)
     observed, truth = stars(600, 2, observed=True, bad=0.02)
-    net = CycleStarNet(**SMALL, max_iter=1500).fit(synthetic, observed)
+    # five components of S/N 50: distances would drown what the critics say
+    weights = {"synthetic_weight": 0.01, "observed_weight": 0.03}
+    net = CycleStarNet(**SMALL, **weights, max_iter=1500).fit(synthetic, observed)
     return net, synthetic, labels, observed, truth
 
 
@@ -248,6 +253,50 @@ def test_labels_that_are_not_distributed_alike():
     with pytest.warns(TranslationWarning, match=r"label_1 is distributed differently .* 0\.6"):
         net.fit(synthetic, observed, synthetic_labels=labels, observed_labels=truth + [0.0, 0.5])
     assert net.guard_rails_.match["label_0"][0] < 0.1
+
+
+def test_named_labels_in_another_order():
+    synthetic, labels = stars(40, 1)
+    observed, truth = stars(40, 2, observed=True)
+    with pytest.raises(ValueError, match="in the same order: teff, feh and feh, teff"):
+        CycleStarNet(**SMALL, max_iter=1).fit(
+            synthetic, observed, synthetic_labels=pd.DataFrame(labels, columns=["teff", "feh"]),
+            observed_labels=pd.DataFrame(truth, columns=["feh", "teff"]),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("ivar", [0.0, np.inf])
+def test_most_stars_blind_or_of_unknown_noise(ivar):
+    observed = stars(60, 2, observed=True)[0]
+    most = np.arange(60)[:, None] < 40
+    observed = observed.replace(ivar=np.where(most, ivar, observed.ivar))
+    space = ComponentSpace(stars(60, 1)[0], observed, np.random.RandomState(0), 5, 0.005)
+    assert np.isfinite(space.components).all() and len(space.components) == 5
+    assert all(np.isfinite(part).all() for part in space.arrays(observed))
+
+
+def test_components_of_many_stars_take_little_memory():
+    few = stars(60, 2, observed=True)[0]
+    space = ComponentSpace(stars(60, 1)[0], few, np.random.RandomState(0), 5, 0.005)
+    many = stars(20_000, 3, observed=True)[0]
+    tracemalloc.start()
+    parts = space.arrays(many)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * many.flux.nbytes
+    for whole, part in zip(parts, space.arrays(many[19_990:])):
+        assert_allclose(whole[19_990:], part, rtol=1e-4, atol=1e-5)
+
+
+def test_any_meta_and_domains_that_there_are_not(trained):
+    net = trained[0]
+    observed = stars(30, 5, observed=True)[0]
+    named = observed.replace(meta={"s": np.arange(30)})
+    assert_array_equal(net.encode_split(named), net.encode_split(observed))
+    assert_array_equal(net.inverse_transform(named).flux, net.inverse_transform(observed).flux)
+    for function in (net.reconstruct, net.encode_shared):
+        with pytest.raises(ValueError, match="'observed' or 'synthetic', not 'real'"):
+            function(observed, "real")
 
 
 @pytest.mark.parametrize(
