@@ -123,7 +123,8 @@ def audit_labels(
         Flag: two training labels with :math:`|\rho| > 0.9`.
 
     In ``region``, ``leakage``, ``nuisance`` and ``attenuation`` a flag means that the limit is exceeded
-    *significantly*: the false discovery rate over all rows of a test is 1 %.
+    *significantly*: the false discovery rate over all rows of a test is 1 %. Spectra of a star may err
+    together.
 
     Parameters
     ----------

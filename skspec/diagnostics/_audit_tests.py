@@ -7,9 +7,16 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
-from skspec.base import CORRELATED, as_spectra, correlated_labels
-from skspec.diagnostics._audited import MEDIAN_ERROR, beyond, discoveries, robust_sigma
+from skspec.base import CORRELATED, as_spectra, correlated_labels, star_groups
+from skspec.diagnostics._audited import (
+    MEDIAN_ERROR,
+    beyond,
+    discoveries,
+    robust_sigma,
+    sum_by_star,
+)
 from skspec.diagnostics._compare import unwrap
 from skspec.diagnostics._information import information_map
 from skspec.diagnostics._residuals import attenuation_slope, snr_bins
@@ -99,7 +106,8 @@ def _region_row(a, k, name, end, inside, outside):
     known = np.isfinite(outside) & np.isfinite(usual)
     moved = (outside - usual)[known]
     error = np.median(a.sigma[inside, k][known]) if known.any() else np.nan
-    std = MEDIAN_ERROR * robust_sigma(moved) / np.sqrt(max(known.sum(), 1)) if known.any() else 1.0
+    n_stars = len(sum_by_star(moved, a.stars(np.flatnonzero(inside)[known]))) if known.any() else 1
+    std = MEDIAN_ERROR * robust_sigma(moved) / np.sqrt(n_stars) if known.any() else 1.0
     shift = np.median(moved) if known.any() else 0.0
     return {
         "label": name, "end": end, "n": int(known.sum()), "edge": edge,
@@ -119,13 +127,14 @@ def leakage(a, options):
     given = options["decorrelated"] is not None
     if given:
         spectra, truth, noise = options["decorrelated"]
-        predicted = a.predict(spectra)[0]
+        predicted, groups = a.predict(spectra)[0], star_groups(spectra)
     else:
-        predicted, truth, noise = a.predicted[0], a.y, a.noise
+        predicted, truth, noise, groups = a.predicted[0], a.y, a.noise, a.groups
     known = np.isfinite(predicted).all(axis=1)
     if known.sum() < 3 * len(a.names) + 3:
         raise Untestable(f"{known.sum()} stars with a prediction are too few.")
-    slope, std = error_slopes(predicted[known], truth[known], noise[known], a.scale)
+    groups = None if groups is None else groups[known]
+    slope, std = error_slopes(predicted[known], truth[known], noise[known], a.scale, groups)
     table = _slope_table(a.names, slope, std)
     other = table["label"] != table["on"]
     table["flag"] = False
@@ -150,11 +159,12 @@ def leakage(a, options):
     return False, f"no error follows another label by more than {most:.2f} on {where}.", table
 
 
-def error_slopes(predicted, truth, noise, scale):
+def error_slopes(predicted, truth, noise, scale, groups=None):
     """Slopes (K, K) of each label's error on all labels together, in spreads, and their errors.
 
     Least squares with the errors of the labels taken out of the sums (which they inflate), and
-    standard errors that do not ask for equal scatter (MacKinnon & White's HC3).
+    standard errors that do not ask for equal scatter (MacKinnon & White's HC3), nor that the spectra
+    of a star (`groups`) err independently.
     """
     z = (truth - truth.mean(axis=0)) / scale
     error = (predicted - truth) / scale
@@ -165,7 +175,7 @@ def error_slopes(predicted, truth, noise, scale):
     varies = np.diag(normal) > 1e-9 * len(z)
     if not varies.all() and varies.any():  # a constant label hides none of the others
         parts = (values[:, varies] for values in (predicted, truth, noise))
-        for whole, part in zip(unknown, error_slopes(*parts, scale[varies])):
+        for whole, part in zip(unknown, error_slopes(*parts, scale[varies], groups)):
             whole[np.ix_(varies, varies)] = part
         return unknown
     if np.linalg.eigvalsh(normal)[0] <= 1e-9 * len(z):  # no direction is left but errors
@@ -175,7 +185,10 @@ def error_slopes(predicted, truth, noise, scale):
     leverage = np.minimum(np.einsum("nk,kl,nl->n", z, inverse, z) + 1 / len(z), 0.9)
     left = (error - z @ slope) / (1 - leverage)[:, None]
     pull = z @ inverse
-    std = np.sqrt(np.einsum("nm,nk->mk", pull**2, left**2))
+    if groups is None:
+        return slope.T, np.sqrt(np.einsum("nm,nk->km", pull**2, left**2))
+    score = sum_by_star(pull[:, :, None] * left[:, None, :], groups)
+    std = np.sqrt(np.sum(score**2, axis=0) * len(score) / max(len(score) - 1, 1))
     return slope.T, std.T
 
 
@@ -308,12 +321,14 @@ def null_line(a, options):
         blank = blanked(a.spectra, inside, usual)
         without = a.out_of_fold(blank)[0]
         left = _error_over_spread(a, k, without[:, k])
-        truth, noise = a.y, a.noise
+        truth, noise, groups = a.y, a.noise, a.groups
         if options["decorrelated"] is not None:
             other, truth, noise = options["decorrelated"]
+            groups = star_groups(other)
             without = a.refits([(slice(None), blanked(other, inside, usual))], blank)[0][0]
         known = np.isfinite(without).all(axis=1)
-        slope, std = error_slopes(without[known], truth[known], noise[known], a.scale)
+        groups = None if groups is None else groups[known]
+        slope, std = error_slopes(without[known], truth[known], noise[known], a.scale, groups)
         own, std = 1 + slope[k, k], std[k, k]
         rows.append({
             "label": name, "pixels": inside.mean(), "error": _error_over_spread(a, k) * a.scale[k],
@@ -507,11 +522,23 @@ def _nuisance_row(a, k, column, values):
         return None
     labels = pd.DataFrame(a.y[known]).assign(error=a.error[known, k])
     rho = partial_rank_correlation(values[known, None], labels)["error"].iloc[0]
+    std = np.sqrt(_together(values[known], labels, a.stars(known)) / (n - n_labels - 3))
     with np.errstate(divide="ignore"):
-        beyond_large = beyond(
-            np.arctanh(np.abs(rho)), (n - n_labels - 3) ** -0.5, np.arctanh(LARGE)
-        )
+        beyond_large = beyond(np.arctanh(np.abs(rho)), std, np.arctanh(LARGE))
     return {"label": a.names[k], "nuisance": column, "n": n, "rho": rho, "p": float(beyond_large)}
+
+
+def _together(values, labels, groups):
+    """Variance of a partial rank correlation, relative to that of independent spectra; at least 1."""
+    if groups is None:
+        return 1.0
+    rank = rankdata(np.column_stack([values, labels]), axis=0)
+    rank -= rank.mean(axis=0)
+    ends, others = rank[:, [0, -1]], rank[:, 1:-1]
+    left = ends - others @ np.linalg.lstsq(others, ends, rcond=None)[0]
+    product = left.prod(axis=1)
+    product -= product.mean()
+    return max(np.sum(sum_by_star(product, groups) ** 2) / np.sum(product**2), 1.0)
 
 
 def attenuation(a, options):
@@ -554,6 +581,10 @@ def _slopes(a, inside):
         slope = attenuation_slope(y, predicted)
         scatter = predicted - predicted.mean(axis=0) - slope * (y - y.mean(axis=0))
         std = np.sqrt(np.sum(scatter**2, axis=0) / (inside.sum() - 2) / square)
+        if a.groups is not None:
+            score = sum_by_star(scatter * (y - y.mean(axis=0)), a.stars(inside))
+            n_stars = len(score)
+            std = np.sqrt(np.sum(score**2, axis=0) * n_stars / max(n_stars - 2, 1)) / square
     return slope * less, std * less
 
 

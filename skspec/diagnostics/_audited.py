@@ -14,7 +14,7 @@ from skspec.base import CorrelatedLabelsWarning, predict_dist, splitter, star_gr
 from skspec.diagnostics._compare import last_step
 from skspec.metrics import GAUSSIAN_MAD
 
-__all__ = ["Audited", "beyond", "discoveries", "robust_sigma"]
+__all__ = ["Audited", "beyond", "discoveries", "robust_sigma", "sum_by_star"]
 
 LEVEL = 0.01  # share of false flags among those raised
 MEDIAN_ERROR = 1.2533  # standard error of a median, in that of a mean
@@ -53,6 +53,10 @@ class Audited:
         if not self.refit:
             return self.model
         return _fit(self.model, self.spectra, self._labels(slice(None)))
+
+    def stars(self, rows):
+        """Star of each of some spectra, or None when every spectrum is one."""
+        return None if self.groups is None else self.groups[rows]
 
     def predict(self, spectra):
         """Labels (m, K) of other stars by the model fitted to all, and their claimed errors."""
@@ -124,6 +128,16 @@ def _predict(model, X):
         return dist.mean(), dist.std()
     mean = np.asarray(model.predict(X), dtype=float).reshape(len(X), -1)
     return mean, np.full(mean.shape, np.nan)
+
+
+def sum_by_star(values, groups):
+    """Sums of `values` (n, ...) over the spectra of each star, which may err together."""
+    if groups is None:
+        return values
+    star = np.unique(groups, return_inverse=True)[1]
+    total = np.zeros((star.max() + 1, *values.shape[1:]))
+    np.add.at(total, star, values)
+    return total
 
 
 def robust_sigma(error, about=None):

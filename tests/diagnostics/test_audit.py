@@ -464,6 +464,21 @@ def test_spectra_of_a_star_stay_together(labels, rng):
     assert np.any(alone["attenuation"].table["slope"] > audit["attenuation"].table["slope"] + 0.05)
 
 
+def test_spectra_of_a_star_that_err_together_are_no_flag():
+    """Taken one by one, ten spectra of each of 50 stars would raise flags in every fourth set."""
+    tests, flags = ["leakage", "nuisance", "attenuation"], 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y = pd.DataFrame(np.repeat(rng.normal(size=(50, 3)), 10, axis=0), columns=NAMES)
+        error = np.repeat(0.6 * rng.normal(size=(50, 3)), 10, axis=0)
+        error += 0.1 * rng.normal(size=error.shape)
+        meta = {"star_id": np.arange(500) // 10, "rv": np.repeat(rng.normal(size=50), 10)}
+        flags += read(error, y, tests=tests, meta=meta).flags.to_list().count(True)
+    assert flags <= 3
+    error += 0.5 * y[["logg", "teff", "feh"]].to_numpy()
+    assert read(error, y, tests=["leakage"], meta=meta)["leakage"].flag
+
+
 def test_nothing_is_modified(labels, rng):
     X = toy(labels, rng)
     flux, ivar, y = X.flux.copy(), X.ivar.copy(), labels.copy()
