@@ -22,7 +22,7 @@ __all__ = ["CycleStarNet"]
 
 N_COMPONENTS = 24
 #: of synthetic and observed distances
-WEIGHTS = {"dense": (0.01, 0.03), "convolutional": (3.0, 9.0)}
+WEIGHTS = {"dense": (0.03, 0.09), "convolutional": (3.0, 9.0)}
 BLOCK = 100  # steps, of the progress that is shown
 
 
@@ -55,7 +55,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
     architecture_params : dict, optional
         Of "dense": ``{"hidden": 128, "n_components": 24}``.
     synthetic_weight, observed_weight : float, optional
-        :math:`w_S, w_O`; default: 0.01 and 0.03 with "dense", whose distances are 1 where components are
+        :math:`w_S, w_O`; default: 0.03 and 0.09 with "dense", whose distances are 1 where components are
         right within the noise; 3 and 9, as published, with "convolutional".
     adversarial_weight : float
         :math:`w_A`.

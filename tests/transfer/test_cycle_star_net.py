@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 
 from skspec import Spectra  # noqa: E402
 from skspec.transfer import CycleStarNet, PixelCorrection, TranslationWarning  # noqa: E402
-from skspec.transfer._spaces import ComponentSpace  # noqa: E402
+from skspec.transfer._spaces import ComponentSpace, PixelSpace  # noqa: E402
 
 P = 60
 WAVELENGTH = np.linspace(5000, 5059, P)
@@ -275,15 +275,17 @@ def test_most_stars_blind_or_of_unknown_noise(ivar):
     assert all(np.isfinite(part).all() for part in space.arrays(observed))
 
 
-def test_components_of_many_stars_take_little_memory():
+@pytest.mark.parametrize(("kind", "times"), [(ComponentSpace, 2), (PixelSpace, 4)])
+def test_many_stars_take_little_memory(kind, times):
     few = stars(60, 2, observed=True)[0]
-    space = ComponentSpace(stars(60, 1)[0], few, np.random.RandomState(0), 5, 0.005)
+    more = (5, 0.005) if kind is ComponentSpace else (0.005,)
+    space = kind(stars(60, 1)[0], few, np.random.RandomState(0), *more)
     many = stars(20_000, 3, observed=True)[0]
     tracemalloc.start()
     parts = space.arrays(many)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2 * many.flux.nbytes
+    assert peak < times * many.flux.nbytes
     for whole, part in zip(parts, space.arrays(many[19_990:])):
         assert_allclose(whole[19_990:], part, rtol=1e-4, atol=1e-5)
 
