@@ -12,7 +12,7 @@ from skspec.spectra import concatenate
 __all__ = ["ComponentSpace", "PixelSpace"]
 
 MOST_STARS = 1000  # of each domain, to learn components from
-BATCH = 1024  # stars projected at once
+BATCH = 1024  # stars at once
 
 
 class ComponentSpace:
@@ -50,10 +50,7 @@ class ComponentSpace:
 
     def arrays(self, spectra):
         """Components, metric and noise factors of spectra, in float32."""
-        noisy = spectra.has_errors
-        starts = range(0, max(len(spectra), 1), BATCH)  # double precision of a batch at a time
-        parts = [self._arrays(spectra[start : start + BATCH], noisy) for start in starts]
-        return tuple(None if a[0] is None else np.concatenate(a) for a in zip(*parts))
+        return _joined(spectra, self._arrays)
 
     def _arrays(self, spectra, noisy):
         flux = np.asarray(spectra.flux, dtype=float)[:, self.pixels]
@@ -92,6 +89,10 @@ class PixelSpace:
         self.n_numbers = int(np.prod(self.scaler.shape[1:]))
 
     def arrays(self, spectra):
+        """Pixels, metric and noise factors of spectra, in float32."""
+        return _joined(spectra, self._arrays)
+
+    def _arrays(self, spectra, noisy):
         scaler, n = self.scaler, len(spectra)
         x = scaler.tensor(spectra)[:, : scaler.shape[1]].reshape(n, -1)
         used = spectra[:, self.pixels]
@@ -99,7 +100,7 @@ class PixelSpace:
         weight = used.good * scaler.scale**2 / np.maximum(variance, self.error_floor**2)
         weight /= np.maximum(used.good.sum(axis=1), 1)[:, None]
         noise = None
-        if spectra.has_errors:
+        if noisy:
             noise = scaler.image(np.sqrt(variance) / scaler.scale).reshape(n, -1)
         return x, scaler.image(weight).reshape(n, -1), noise
 
@@ -107,6 +108,13 @@ class PixelSpace:
         out = np.full((len(x), len(self.pixels)), np.nan)
         out[:, self.pixels] = self.scaler.flux(np.asarray(x, dtype=float))
         return out
+
+
+def _joined(spectra, function):
+    """Arrays of all stars: double precision is taken of a batch at a time."""
+    noisy = spectra.has_errors
+    parts = [function(spectra[k : k + BATCH], noisy) for k in range(0, len(spectra), BATCH)]
+    return tuple(None if some[0] is None else np.concatenate(some) for some in zip(*parts))
 
 
 def _noise_shape(spectra, pixels):
