@@ -14,6 +14,7 @@ from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
 from skspec.base import as_spectra, label_names
+from skspec.diagnostics._compare import last_step
 from skspec.metrics import GAUSSIAN_MAD
 from skspec.solvers.gappy_pca import fit_gappy_pca
 from skspec.solvers.two_sample import (
@@ -135,7 +136,8 @@ def synthetic_gap(
         stars.
     synthetic_labels, observed_labels : DataFrame or array-like of shape (n, K), (m, K), optional
         With both, pixels are compared at equal labels: the synthetic star nearest to each observed one,
-        labels in units of their standard deviation over the observed stars.
+        labels in units of their standard deviation over the observed stars. Columns of data frames are
+        matched by name, also with the labels of `model`.
     model : fitted regressor, optional
         Trained on synthetic spectra. With `observed_labels`, its errors are the gap in label space. A
         forward model (with ``predict_flux``) also gives the synthetic spectrum at the very labels of
@@ -204,6 +206,8 @@ def synthetic_gap(
     """
     synthetic, observed = _validated(synthetic, observed, synthetic_labels, observed_labels)
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
+    observed_labels = _in_order(observed_labels, getattr(last_step(model), "label_names_in_", None))
+    synthetic_labels = _in_order(synthetic_labels, label_names(observed_labels))
     labels, truth = _as_labels(synthetic_labels), _as_labels(observed_labels)
     pixels, at_equal_labels = _pixel_gap(synthetic, observed, labels, truth, model)
     label_gap = None
@@ -270,6 +274,12 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels):
     if not (synthetic.good.any(axis=0) & observed.good.any(axis=0)).any():
         raise ValueError("No pixel is good in both sets.")
     return synthetic, observed
+
+
+def _in_order(labels, names):
+    """The columns of these names, where `labels` has them all; else `labels` as they are."""
+    known = names is not None and set(names) <= set(getattr(labels, "columns", ()))
+    return labels[list(names)] if known else labels
 
 
 def _as_labels(labels):

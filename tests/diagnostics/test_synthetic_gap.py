@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skspec import Spectra
 from skspec.diagnostics import synthetic_gap
+from skspec.forward import TheCannon
 from skspec.solvers.two_sample import (
     auc_error,
     frechet_distance,
@@ -141,6 +142,20 @@ def test_label_gap_of_a_plain_regressor():
     assert_allclose(gap.labels.loc["teff", "bias"], np.median(error))
     assert_allclose(gap.labels.loc["teff", "rmse"], np.sqrt(np.mean(error**2)))
     assert not gap.at_equal_labels
+
+
+def test_labels_are_matched_by_name():
+    (synthetic, labels), (observed, truth) = draw(60, 1), draw(60, 2)
+    labels, truth = (pd.DataFrame(part, columns=["teff", "feh"]) for part in (labels, truth))
+    model, swapped = TheCannon(1).fit(synthetic, labels), truth[["feh", "teff"]]
+    for given in ({"model": model}, {"synthetic_labels": labels}):
+        one, other = (
+            synthetic_gap(synthetic, observed, observed_labels=part, **given, **QUICK)
+            for part in (truth, swapped)
+        )
+        pd.testing.assert_frame_equal(one.pixels, other.pixels)
+        if "model" in given:
+            pd.testing.assert_frame_equal(one.labels, other.labels)
 
 
 def test_stars_in_both_sets_stay_on_one_side():
