@@ -10,7 +10,7 @@ import pandas as pd
 from skspec.base import as_spectra, label_names
 from skspec.diagnostics._audit_tests import TESTS, AuditTest, Untestable
 from skspec.diagnostics._audited import Audited
-from skspec.diagnostics._compare import known_snr
+from skspec.diagnostics._compare import known_snr, last_step
 from skspec.diagnostics._line_windows import window_masks
 
 __all__ = ["LabelAudit", "audit_labels"]
@@ -201,6 +201,9 @@ def audit_labels(
     """
     wanted = _wanted(tests)
     audited = _audited(model, X, y, label_noise, refit, cv, n_jobs, random_state)
+    _check_order("reference", reference, audited.names)
+    if not refit:
+        _check_order("model", last_step(model), audited.names)
     options = {
         "decorrelated": _decorrelated(decorrelated, audited.names),
         "reference": reference,
@@ -261,6 +264,16 @@ def _audited(model, X, y, label_noise, refit, cv, n_jobs, seed):
     return Audited(
         model, spectra, y, names, noise, vector=vector, refit=refit, cv=cv, n_jobs=n_jobs, seed=seed
     )
+
+
+def _check_order(what, model, names):
+    """The columns of `y` are taken as those of `model`: refuse the same labels in another order."""
+    others = list(getattr(model, "label_names_in_", names))
+    if others != names and set(others) == set(names):
+        raise ValueError(
+            f"The labels of y are {', '.join(names)}, those of {what} {', '.join(others)}; give them in "
+            "one order."
+        )
 
 
 def _decorrelated(given, names):

@@ -510,6 +510,16 @@ def test_bad_arguments(labels, rng, options, message):
         audit_labels(Ridge(), toy(labels, rng), labels, **options)
 
 
+def test_labels_in_another_order(labels, rng):
+    X = toy(labels, rng)
+    theory = SyntheticGradients(["logg", "teff", "feh"], X.wavelength)
+    with pytest.raises(ValueError, match="y are teff, logg, feh, those of reference logg, teff"):
+        audit_labels(Ridge(), X, labels, reference=theory, tests=["attribution"])
+    with pytest.raises(ValueError, match="y are feh, teff, logg, those of model teff, logg, feh"):
+        model = TheCannon(1).fit(X, labels)
+        audit_labels(model, X, labels[["feh", "teff", "logg"]], refit=False, tests=["leakage"])
+
+
 def test_bad_labels(labels, rng):
     X = toy(labels, rng)
     with pytest.raises(ValueError, match="400 spectra, but 30 rows"):
