@@ -344,10 +344,14 @@ def null_line(a, options):
 def _null_verdict(table):
     if table["flag"].any():
         worst = table.loc[table["without_over_spread"].where(table["flag"]).idxmin()]
+        but = (
+            f"follows the truth by {worst['own_slope']:.2f} only where other labels are alike"
+            if np.isfinite(worst["own_slope"])
+            else "no star tells it from the other labels"
+        )
         why = (
             f"without its own lines, {worst['label']} is still known to "
-            f"{100 * worst['without_over_spread']:.0f} % of its spread, but follows the truth by "
-            f"{worst['own_slope']:.2f} only where other labels are alike: it is inferred."
+            f"{100 * worst['without_over_spread']:.0f} % of its spread, but {but}: it is inferred."
         )
         return True, why, table
     known = table["label"][table["without_over_spread"] < PRECISE]

@@ -215,6 +215,14 @@ class TestLines:
         found = audit_labels(Ridge(0.1), X, locked, tests=["null_line"], line_windows=windows)
         assert found["null_line"].flag is True and "is inferred" in found["null_line"].why
 
+    def test_null_line_of_an_exactly_locked_label(self, labels, lines, rng):
+        locked = labels.assign(feh=(labels["teff"] - 5000) / 2000)
+        X = toy(locked, rng, lines=lines)
+        found = audit_labels(
+            Ridge(0.1), X, locked, tests=["null_line"], line_windows={"feh": self.inside}
+        )["null_line"]
+        assert found.flag is True and "but no star tells it from the other labels" in found.why
+
     def test_lines_that_the_windows_miss(self, labels, rng):
         """Known without the windows, because other lines measure it: no flag."""
         found = audit_labels(
