@@ -134,6 +134,7 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
             flux[here] = out.flux
             if out.ivar is not None:
                 ivar = np.full(flux.shape, np.inf) if ivar is None else ivar
+                ivar = _wide_enough(ivar, out.ivar)
                 ivar[here] = out.ivar
             if labels is not None:
                 labels.values[here] = self._combined(labels.values[here], draws)
@@ -178,6 +179,14 @@ def _generator(state):
     if isinstance(state, np.random.Generator):
         return state
     return np.random.default_rng(check_random_state(state).randint(2**32, size=4, dtype=np.uint32))
+
+
+def _wide_enough(ivar, new):
+    """`ivar`, in double precision where `new` has numbers beyond single precision."""
+    most = np.finfo(ivar.dtype).max
+    if new.dtype == ivar.dtype or not np.any((new > most) & np.isfinite(new)):
+        return ivar
+    return ivar.astype(new.dtype)
 
 
 def put(values, rows, new):

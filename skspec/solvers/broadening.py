@@ -98,7 +98,8 @@ def gaussian_reach(fraction):
 def bridge(good, segments):
     """How to replace bad pixels by straight lines between good ones, within each segment.
 
-    At the ends of a segment the nearest good value is taken, and 0 where it has none.
+    At the ends of a segment the nearest good value is taken. One without any is bridged between its
+    neighbours, into which kernels let it leak; 0 where nothing is good.
 
     Parameters
     ----------
@@ -117,6 +118,8 @@ def bridge(good, segments):
     after = np.where(good, index, len(index))[:, ::-1]
     after = np.minimum.accumulate(after, axis=1)[star, -1 - pixel]
     no_left, no_right = before < first[pixel], after >= end[pixel]
+    none = no_left & no_right
+    no_left, no_right = no_left & ~(none & (before >= 0)), no_right & ~(none & (after < len(index)))
     left = np.where(no_left, np.where(no_right, 0, after), before)
     right = np.where(no_right, left, after)
     weight = (pixel - left) / np.where(right > left, right - left, 1)

@@ -121,6 +121,29 @@ def test_orders_do_not_see_each_other():
         assert_allclose(here.flux[0, 60:-60], alone.flux[0, 60:-60], atol=1e-10)
 
 
+def test_an_order_that_one_star_lacks_does_not_dim_the_next():
+    wavelength = 5000 * np.exp(np.arange(2000) * 2e-6)
+    ivar = np.full((2, 2000), 1e4)
+    ivar[0, 1000:] = 0
+    flat = Spectra(
+        np.ones((2, 2000)), ivar=ivar, wavelength=wavelength, order=np.arange(2000) // 1000
+    )
+    out = RotationalBroadening(70.0).augment(flat)
+    assert out.good[0, :1000].sum() > 800 and not out.good[0, 1000:].any()
+    assert_allclose(out.flux[out.good], 1, atol=1e-9)
+
+
+def test_errors_may_leave_single_precision():
+    small = np.ones((1, 3000), dtype=np.float32)
+    star = Spectra(
+        small * np.float32(1e-17), flux_err=small * np.float32(1e-19),
+        wavelength=GRIDS["uniform in velocity"],
+    )  # fmt: skip
+    assert star.ivar.dtype == np.float32
+    out = RotationalBroadening(70.0).augment(star)
+    assert np.isfinite(out.ivar).all() and out.snr[0] > 300
+
+
 def test_the_ends_are_bad_in_all_stars_alike():
     wavelength = 5000 * np.exp(np.arange(1200) * 1e-5)
     stars = Spectra(np.ones((50, 1200)), wavelength=wavelength)

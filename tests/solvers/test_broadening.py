@@ -43,9 +43,10 @@ def filled_slowly(values, good, segments):
     out = np.zeros_like(values)
     for row, ok, new in zip(values, good, out):
         for a, b in segments:
-            at = np.flatnonzero(ok[a:b])
+            at = a + np.flatnonzero(ok[a:b])
+            at = at if len(at) else np.flatnonzero(ok)  # of its neighbours
             if len(at):
-                new[a:b] = np.interp(np.arange(b - a), at, row[a:b][at])
+                new[a:b] = np.interp(np.arange(a, b), at, row[at])
     return out
 
 
