@@ -83,9 +83,9 @@ def permuted_sets(first, groups, rng):
     -------
     ndarray of bool of shape (n,)
     """
-    if groups is None:
+    if groups is None or (count := np.bincount(groups)).max() == 1:
         return rng.permutation(first)
-    share = np.bincount(groups, first) / np.bincount(groups)
+    share = np.bincount(groups, first) / count
     whole = (share == 0) | (share == 1)
     share[whole] = rng.permutation(share[whole])
     order, random = np.argsort(groups, kind="stable"), np.lexsort((rng.random(len(groups)), groups))
