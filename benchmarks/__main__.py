@@ -1,6 +1,6 @@
 """Run comparison scripts and print their tables.
 
-python -m benchmarks                            all of them (an hour and a half on two cores)
+python -m benchmarks                            all of them (two hours on two cores)
 python -m benchmarks slam_speed cannon_speed    some
 python -m benchmarks slam_speed --C 10          one, with its own options (--help)
 python -m benchmarks --quick                    small sizes: does everything run?
