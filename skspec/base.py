@@ -8,6 +8,7 @@ follows from the distribution.
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from functools import singledispatch
 from itertools import combinations
 from numbers import Integral
@@ -312,6 +313,14 @@ def correlated_labels(y, names, above=CORRELATED):
             pairs.append((names[a], names[b], float(np.corrcoef(both.T)[0, 1])))
     pairs = [pair for pair in pairs if abs(pair[2]) > above]
     return sorted(pairs, key=lambda pair: -abs(pair[2]))
+
+
+@contextmanager
+def inner_fits():
+    """Fits inside a fit: what that has told of its labels they need not tell again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CorrelatedLabelsWarning)
+        yield
 
 
 def warn_of_correlated_labels(y, names):

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra, domain_score, predict_dist
 from skspec.augmentation import ContinuumJitter
-from skspec.base import MissingUncertaintyWarning
+from skspec.base import CorrelatedLabelsWarning, MissingUncertaintyWarning
 from skspec.discriminative import (
     AugmentedRegressor,
     CalibratedRegressor,
@@ -284,6 +284,20 @@ def test_one_noisier_pixel_never_narrows_an_interval(name, fitted, test):
         after = model.invert(spectra.replace(ivar=ivar)).formal_dist.std()
         assert np.all(after >= before * (1 - 1e-3))  # the minimum is found to 1e-3 sigma
         assert np.any(after > before * (1 + 1e-3))
+
+
+@pytest.mark.slow
+@every_regressor
+def test_correlated_labels_are_told_once(name, train):
+    spectra, labels = train
+    labels = labels.iloc[:, :2].copy()
+    labels.iloc[:, 1] = labels.iloc[:, 0] + 0.1 * labels.iloc[:, 1]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        new(name).fit(spectra, labels)
+    told = [w for w in told if issubclass(w.category, CorrelatedLabelsWarning)]
+    assert len(told) == 1
+    assert told[0].filename == __file__
 
 
 @every_regressor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -11,9 +10,9 @@ from sklearn.utils import check_random_state
 
 from skspec._validation import HasMethods, Interval, fit_context
 from skspec.base import (
-    CorrelatedLabelsWarning,
     LabelRegressor,
     domain_score,
+    inner_fits,
     predict_dist,
     star_groups,
 )
@@ -118,8 +117,7 @@ class AugmentedRegressor(LabelRegressor):
             stars, labels = self._copies(spectra, labels[0])
             self.uses_ivar_ = stars[0].has_errors
         estimator = ResidualCovarianceRegressor() if self.estimator is None else self.estimator
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CorrelatedLabelsWarning)  # of the stars, told already
+        with inner_fits():
             self.estimator_ = clone(estimator).fit(concatenate(stars), _joined(labels))
         return self
 

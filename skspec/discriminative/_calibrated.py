@@ -11,7 +11,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, domain_score, predict_dist, splitter, star_groups
+from skspec.base import (
+    LabelRegressor,
+    domain_score,
+    inner_fits,
+    predict_dist,
+    splitter,
+    star_groups,
+)
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
@@ -389,7 +396,8 @@ class CalibratedRegressor(LabelRegressor):
 
 def _fitted(estimator, spectra, targets, fit_rows, test_rows, keep):
     """Estimator fitted to some stars, if it is kept; what it predicts of others; scores of these."""
-    model = clone(estimator).fit(spectra[fit_rows], targets.iloc[fit_rows])
+    with inner_fits():
+        model = clone(estimator).fit(spectra[fit_rows], targets.iloc[fit_rows])
     if not len(test_rows):
         return model, None, None
     some = _sample(fit_rows)

@@ -12,7 +12,13 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from skspec._validation import BaseComposition, fit_context
-from skspec.base import LabelRegressor, predict_dist, splitter, star_groups
+from skspec.base import (
+    LabelRegressor,
+    inner_fits,
+    predict_dist,
+    splitter,
+    star_groups,
+)
 from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
@@ -330,7 +336,8 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
 
 def _fitted(model, spectra, targets, fit_rows, test_rows):
     """A clone fitted on some stars; mean and covariance of others."""
-    model = clone(model).fit(spectra[fit_rows], targets.iloc[fit_rows])
+    with inner_fits():
+        model = clone(model).fit(spectra[fit_rows], targets.iloc[fit_rows])
     if not len(test_rows):
         return model, None, None
     dist = predict_dist(model, spectra[test_rows])

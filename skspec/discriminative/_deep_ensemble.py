@@ -11,7 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, domain_score, predict_dist, star_groups
+from skspec.base import (
+    LabelRegressor,
+    domain_score,
+    inner_fits,
+    predict_dist,
+    star_groups,
+)
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import GAUSSIAN_MAD
@@ -254,4 +260,5 @@ def _seeded(estimator, seed):
 
 
 def _fitted(estimator, spectra, targets, rows, fit_params):
-    return estimator.fit(spectra[rows], targets.iloc[rows], **fit_params)
+    with inner_fits():
+        return estimator.fit(spectra[rows], targets.iloc[rows], **fit_params)

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, splitter, star_groups
+from skspec.base import LabelRegressor, inner_fits, splitter, star_groups
 from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
@@ -148,7 +148,8 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.regressor_ = ResidualCovarianceRegressor(
             pipeline, cv=cv, robust=self.robust, n_jobs=self.n_jobs
         )
-        self.regressor_.fit(flux, y)
+        with inner_fits():
+            self.regressor_.fit(flux, y)
         self.label_covariance_ = self.regressor_.label_covariance_
         self._fit_domain(spectra)
         return self

@@ -13,12 +13,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import (
-    CorrelatedLabelsWarning,
-    LabelRegressor,
-    MissingUncertaintyWarning,
-    as_spectra,
-)
+from skspec.base import LabelRegressor, MissingUncertaintyWarning, as_spectra, inner_fits
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
@@ -132,8 +127,7 @@ class CorrectedModel(LabelRegressor):
         elif self.correction_ is not None:
             copies = self.correction_.transform(copies)
         self.model_ = clone(SpectralGP() if self.model is None else self.model)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CorrelatedLabelsWarning)  # told already
+        with inner_fits():
             self.model_.fit(copies, labels)
         self.uses_ivar_ = self._expects_errors(observed)
         return self

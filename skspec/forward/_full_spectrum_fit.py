@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import Tags
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor
+from skspec.base import LabelRegressor, inner_fits
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
@@ -161,9 +161,10 @@ class FullSpectrumFit(LabelRegressor):
         self._continuum = Continuum(position, degree, spectra.order)
         labels = pd.DataFrame(y, columns=self.label_names_in_)
         made = np.ones(n_pixels)
-        for _ in range(self.rounds - 1):
-            made = turn.fit(self._divided(spectra, made), labels).predict_flux(y)
-        self.model_ = final.fit(self._divided(spectra, made), labels)
+        with inner_fits():
+            for _ in range(self.rounds - 1):
+                made = turn.fit(self._divided(spectra, made), labels).predict_flux(y)
+            self.model_ = final.fit(self._divided(spectra, made), labels)
         if self.guesses is not None:
             self.model_.start_from(self.guesses)
         return self
