@@ -23,6 +23,8 @@ __all__ = ["CycleStarNet"]
 N_COMPONENTS = 24
 #: of synthetic and observed distances
 WEIGHTS = {"dense": (0.03, 0.09), "convolutional": (3.0, 9.0)}
+KNOWN = {"dense": {"hidden", "n_components"}, "convolutional": set()}  # architecture_params
+FEWEST_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
@@ -200,6 +202,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         check_resumable(self.checkpoint, self.random_state)
         synthetic, observed = self._validate_pair(synthetic, observed)
         self.device_ = resolve_device(self.device)
+        self._parameters()
         rng = check_random_state(self.random_state)
         rails = GuardRails.before(synthetic, observed, synthetic_labels, observed_labels)
         train, held_out = zip(*(self._split_off(part, rng) for part in (synthetic, observed)))
@@ -219,11 +222,23 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         """Stars to train on, and those held out."""
         rows = rng.permutation(len(spectra))
         n_held_out = max(1, round(self.validation_fraction * len(rows)))
+        if len(rows) - n_held_out < FEWEST_TRAINED:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves {len(rows) - n_held_out} of "
+                f"{len(rows)} spectra to train on: at least {FEWEST_TRAINED} are needed."
+            )
         return spectra[np.sort(rows[n_held_out:])], spectra[np.sort(rows[:n_held_out])]
 
     def _parameters(self):
         """Parameters of the networks, and the number of components."""
         parameters = dict(self.architecture_params or {})
+        known = sorted(KNOWN[self.architecture])
+        unknown = sorted(set(parameters) - set(known))
+        if unknown:
+            raise ValueError(
+                f"architecture={self.architecture!r} has no parameter {', '.join(unknown)}; "
+                f"architecture_params may hold {', '.join(known) or 'nothing'}."
+            )
         return parameters, parameters.pop("n_components", N_COMPONENTS)
 
     def _weights(self):

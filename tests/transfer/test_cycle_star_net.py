@@ -322,6 +322,12 @@ def test_not_fitted_and_wrong_parameters():
         CycleStarNet().transform(synthetic)
     with pytest.raises(ValueError, match="'architecture' parameter"):
         CycleStarNet(architecture="vgg").fit(synthetic, synthetic)
+    for architecture, known in (("dense", "hidden, n_components"), ("convolutional", "nothing")):
+        net = CycleStarNet(architecture=architecture, architecture_params={"width": 3})
+        with pytest.raises(ValueError, match=f"no parameter width; .* may hold {known}"):
+            net.fit(synthetic, synthetic)
+    with pytest.raises(ValueError, match="validation_fraction=0.9 leaves 3 of 30 spectra"):
+        CycleStarNet(**SMALL, validation_fraction=0.9).fit(synthetic, synthetic)
     with pytest.raises(ValueError, match="random_state"):
         CycleStarNet(checkpoint="x.ckpt").fit(synthetic, synthetic)
     with pytest.raises(ValueError, match="labels of both sets, or of none"):
