@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/skspec compare --n-jobs $(JOBS) --out demo
 
+# workers are as many as cores: more threads would only fight for them
+test test-slow: export OMP_NUM_THREADS = 1
+
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
