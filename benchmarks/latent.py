@@ -24,8 +24,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import data_file, load, print_machine, table
 from skspec import Spectra, metrics
@@ -177,39 +180,59 @@ def survey_network(args, seed, *, labels):
 
 
 def held_out_labels(args, spectra, labels, survey):
-    """Labels of MILES stars held out: latent numbers and principal components, the same head."""
-    from skspec.latent._label_head import LabelHead, default_head
-
+    """Labels of MILES stars held out: latent numbers and as many principal components."""
     dwarfs = labels.notna().all(axis=1).to_numpy() & labels["teff"].between(4000, 7000).to_numpy()
     miles = dwarfs & (survey == "MILES")
     names = np.asarray(spectra.meta["star_id"], dtype=str)
-    y = labels.to_numpy()
-    errors = {
-        "latent numbers": np.full_like(y, np.nan),
-        "principal components": np.full_like(y, np.nan),
-    }
-    folds = GroupKFold(5).split(y[miles], groups=names[miles])
-    for number, (_, held) in enumerate(folds):
-        test = np.flatnonzero(miles)[held]
-        train = np.flatnonzero(~np.isin(names, names[test]))
-        model = survey_network(args, number, labels=True).fit(spectra[train])
-        use = model.informative_
-        flux = np.where(spectra.good, spectra.flux, np.nan)
-        flux = np.where(np.isnan(flux), np.nanmedian(flux[train], axis=0), flux)
-        pca = PCA(use.sum(), random_state=0).fit(flux[train])
-        for kind, numbers in (("latent numbers", model.transform(spectra)[:, use]),
-                              ("principal components", pca.transform(flux))):  # fmt: skip
-            taught = train[miles[train]]
-            head = LabelHead(default_head(), numbers[taught], y[taught], None)
-            errors[kind][test] = head(numbers[test]) - y[test]
-        print(f"fold {number}: {use.sum()} informative nodes", flush=True)
+    splits = list(GroupKFold(5).split(names[miles], groups=names[miles]))
     rows = []
-    for kind, e in errors.items():
-        e = e[miles]
-        rows.append([kind, *(f"{v:.3g}" for v in np.abs(e).mean(axis=0)),
-                     *(f"{v:.3g}" for v in metrics.mad(np.zeros_like(e), e))])  # fmt: skip
-    table(f"{miles.sum()} MILES stars of 4000-7000 K in 5 folds; as many components as nodes",
-          ["from", *(f"MAE {n}" for n in labels), *(f"MAD {n}" for n in labels)], rows)  # fmt: skip
+    for size in args.label_latents:
+        errors = {}
+        for number, (_, held) in enumerate(splits):
+            test = np.flatnonzero(miles)[held]
+            train = np.flatnonzero(~np.isin(names, names[test]))
+            for kind, error in _fold(args, spectra, labels, size, number, train, test).items():
+                errors.setdefault(kind, []).append(error)
+        seeds = [kind for kind in errors if isinstance(kind, int)]
+        scores = {kind: _scores(np.concatenate(parts)) for kind, parts in errors.items()}
+        of_seeds = np.array([scores.pop(seed) for seed in seeds])
+        scores = {f"latent numbers, mean of {len(seeds)} seeds": of_seeds.mean(axis=0),
+                  "  least": of_seeds.min(axis=0), "  most": of_seeds.max(axis=0)} | scores  # fmt: skip
+        rows += [[size, kind, *(f"{v:.3g}" for v in score)] for kind, score in scores.items()]
+        print(rows[-5:], flush=True)
+    table(f"{miles.sum()} MILES stars of 4000-7000 K in 5 folds",
+          ["numbers", "from", *(f"MAE {n}" for n in labels), *(f"MAD {n}" for n in labels)],
+          rows)  # fmt: skip
+
+
+def _fold(args, spectra, labels, size, number, train, test):
+    """Errors of the labels of `test`, by seed of the network, and by head of principal components."""
+    from skspec.latent._label_head import LabelHead, default_head
+
+    y, flux = labels.to_numpy(), np.where(spectra.good, spectra.flux, np.nan)
+    flux = np.where(np.isnan(flux), np.nanmedian(flux[train], axis=0), flux)
+    taught = train[
+        labels.iloc[train].notna().all(axis=1)
+        & labels["teff"].iloc[train].between(4000, 7000)
+        & (np.asarray(spectra.meta["survey"], dtype=str)[train] == "MILES")
+    ]
+
+    def error(head, numbers):
+        return LabelHead(head, numbers[taught], y[taught], None)(numbers[test]) - y[test]
+
+    out = {}
+    for seed in range(args.seeds):
+        model = survey_network(args, 10 * seed + number, labels=True)
+        model.set_params(n_latent=size).fit(spectra[train])
+        out[seed] = error(default_head(), model.transform(spectra)[:, model.informative_])
+    components = PCA(size, random_state=0).fit(flux[train]).transform(flux)
+    out["components, the same head"] = error(default_head(), components)
+    linear = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-3, 4, 15)))
+    return out | {"components, a linear head": error(linear, components)}
+
+
+def _scores(errors):
+    return np.append(np.abs(errors).mean(axis=0), metrics.mad(np.zeros_like(errors), errors))
 
 
 # -- memory ----------------------------------------------------------------------------------------
@@ -341,6 +364,7 @@ def main(argv=None):
     add("--survey-beta", type=float, default=30.0, help="surveys: to explore")
     add("--label-beta", type=float, default=1.0, help="surveys: for labels")
     add("--survey-latents", type=int, default=8)
+    add("--label-latents", type=int, nargs="+", default=[8, 32], help="surveys: for labels")
     add("--survey-epochs", type=int, default=250)
     add("--stars", type=int, default=20_000, help="memory: stars of the store")
     add("--pixels", type=int, default=32_768)
