@@ -114,12 +114,15 @@ class SpectraTransformer(TransformerMixin, SpectraEstimator):
         Spectra or ndarray
             A `Spectra` for a `Spectra`, an array of fluxes for an array.
         """
+        return self._through(X, self._transform)
+
+    def _through(self, X, function):
+        """``function(spectra) -> Spectra`` of anything that can be transformed, in the form it came."""
         check_is_fitted(self)
         X = in_memory(X)
         if isinstance(X, Spectra):
             self._refuse_frames()
-        spectra = self._validate_transform(X)
-        out = self._transform(spectra)
+        out = function(self._validate_transform(X))
         return out if isinstance(X, Spectra) else self._plain(out)
 
     def _validate_transform(self, X):

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import SpectraTransformer
 from skspec.networks import FluxScaler
-from skspec.preprocessing._base import SpectraTransformer
 
 __all__ = ["DenoisingAutoencoder"]
 

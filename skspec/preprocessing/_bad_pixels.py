@@ -10,7 +10,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import gen_batches
 
 from skspec._validation import Interval, fit_context
-from skspec.preprocessing._base import SpectraTransformer
+from skspec.base import SpectraTransformer
 from skspec.preprocessing._smoothing import running_quantile
 
 __all__ = ["BadPixelMasker"]

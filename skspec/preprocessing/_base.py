@@ -1,13 +1,12 @@
-"""What every Spectra -> Spectra transformer shares."""
+"""What preprocessing shares."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from skspec.base import SpectraTransformer
 from skspec.spectra import Spectra
 
-__all__ = ["SpectraTransformer", "fit_weights"]
+__all__ = ["fit_weights"]
 
 
 def fit_weights(spectra: Spectra) -> np.ndarray:

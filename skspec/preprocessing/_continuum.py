@@ -11,7 +11,8 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.preprocessing._base import SpectraTransformer, fit_weights
+from skspec.base import SpectraTransformer
+from skspec.preprocessing._base import fit_weights
 from skspec.preprocessing._continuum_pixels import find_continuum_pixels
 from skspec.preprocessing._smoothing import gaussian_smooth, running_quantile
 

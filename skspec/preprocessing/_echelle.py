@@ -11,8 +11,8 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import as_spectra
-from skspec.preprocessing._base import SpectraTransformer, fit_weights
+from skspec.base import SpectraTransformer, as_spectra
+from skspec.preprocessing._base import fit_weights
 from skspec.preprocessing._resample import (
     pixel_edges,
     resample,

@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import gen_batches
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.preprocessing._base import SpectraTransformer
+from skspec.base import SpectraTransformer
 from skspec.spectra import Spectra
 
 __all__ = ["Resampler"]

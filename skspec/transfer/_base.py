@@ -5,10 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from sklearn.base import OneToOneFeatureMixin
-from sklearn.utils.validation import check_is_fitted
 
-from skspec.base import SpectraTransformer, as_spectra, in_memory
-from skspec.spectra import Spectra
+from skspec.base import SpectraTransformer, as_spectra
 
 __all__ = ["DomainCorrection"]
 
@@ -44,15 +42,6 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
             An array for an array.
         """
         return self._through(X, self._inverse)
-
-    def _through(self, X, function):
-        """``function(spectra) -> Spectra`` of anything that can be transformed, in the form it came."""
-        check_is_fitted(self)
-        X = in_memory(X)
-        if isinstance(X, Spectra):
-            self._refuse_frames()
-        out = function(self._validate_transform(X))
-        return out if isinstance(X, Spectra) else self._plain(out)
 
     @abstractmethod
     def _inverse(self, spectra): ...

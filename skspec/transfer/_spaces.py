@@ -46,7 +46,6 @@ class ComponentSpace:
         self.mean, self.components = pca.mean * unit, pca.components * unit
         scale = np.sqrt(pca.variance)[:, None]
         self.components = self.components * scale
-        self.n_numbers = len(self.components)
 
     def arrays(self, spectra):
         """Components, metric and noise factors of spectra, in float32."""
@@ -57,12 +56,12 @@ class ComponentSpace:
         good = spectra.good[:, self.pixels]
         variance = np.where(good, spectra.variance[:, self.pixels], np.inf)
         error2 = np.maximum(variance, self.error_floor**2)
-        prior = np.ones(self.n_numbers)
+        prior = np.ones(len(self.components))
         coef, gram, noise = project(
             np.where(good, flux - self.mean, 0.0), error2, np.where(good, variance, 0.0) if noisy
             else None, self.components, prior,
         )  # fmt: skip
-        gram /= self.n_numbers
+        gram /= len(self.components)
         return tuple(None if a is None else a.astype(np.float32) for a in (coef, gram, noise))
 
     def flux(self, x):
@@ -86,7 +85,6 @@ class PixelSpace:
         pool = concatenate([part.replace(meta={}) for part in (synthetic, observed)])
         self.scaler, self.error_floor = FluxScaler(pool, rng), error_floor
         self.pixels = self.scaler.pixels
-        self.n_numbers = int(np.prod(self.scaler.shape[1:]))
 
     def arrays(self, spectra):
         """Pixels, metric and noise factors of spectra, in float32."""
