@@ -9,7 +9,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import check_random_state
 
 from skspec._validation import Interval, fit_context
-from skspec.base import SpectraTransformer, as_spectra, in_memory
+from skspec.base import SpectraTransformer, as_spectra
 from skspec.solvers.line_of_sight import C_KMS
 from skspec.spectra import Spectra
 
@@ -83,12 +83,7 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
                 "new labels on. Use AugmentedRegressor or SpectralCNN(augmentation=...), which can; or "
                 "label=None, where the labels shall stay as they are."
             )
-        X = in_memory(X)
-        if isinstance(X, Spectra):
-            self._refuse_frames()
-        self.fit(X, y)
-        out = self.augment(self._validate_spectra(X, reset=False)[0])
-        return out if isinstance(X, Spectra) else out.flux
+        return self.fit(X, y)._through(X, self.augment)
 
     def _transform(self, spectra):
         return spectra
