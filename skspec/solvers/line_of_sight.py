@@ -73,6 +73,9 @@ class LineOfSight:
         Ascending within each segment [Angstrom].
     order : array-like of int of shape (P,), optional
         Echelle order or chip of each pixel; a new one begins a new segment.
+    reach : float
+        Half width in ln(wavelength) of the widest kernel. So far beyond its ends a segment is continued
+        by its last values, for no kernel to see the next.
 
     Attributes
     ----------
@@ -84,7 +87,7 @@ class LineOfSight:
         Pixels between gaps.
     """
 
-    def __init__(self, wavelength, order=None):
+    def __init__(self, wavelength, order=None, reach=0.0):
         self._u = np.log(np.asarray(wavelength, dtype=float))
         gap = np.diff(self._u)
         if len(self._u) < MIN_PIXELS:
@@ -103,12 +106,13 @@ class LineOfSight:
             )
         self._uniform = bool(np.ptp(inner) < UNIFORM * np.median(inner))
         self.step = float(np.median(inner) if self._uniform else inner.min() / OVERSAMPLING)
+        self._held = int(np.ceil(reach / self.step))
         self._starts, self._ends, end = [], [], 0
         for a, b in self.segments:
             length = (self._u[b - 1] - self._u[a]) / self.step
             self._starts.append(end)
             self._ends.append(end + (b - a if self._uniform else int(np.ceil(length)) + 1))
-            end = self._ends[-1] + PAD
+            end = self._ends[-1] + PAD + 2 * self._held
         self.size = next_fast_len(end, real=True)
 
     @cached_property
@@ -131,6 +135,8 @@ class LineOfSight:
         """Values (r, length) on the uniform grid, of the segment that begins at pixel `a`."""
         u = self._u[a : a + part.shape[1]]
         at = np.minimum(u[0] + self.step * np.arange(length), u[-1])
+        if len(u) == 1:
+            return np.repeat(part, length, axis=1)
         if len(u) < 4:
             return CubicSpline(u, part, axis=1)(at)
         if a not in self._splines:
@@ -154,7 +160,9 @@ class LineOfSight:
             laid[:, start:end] = part if self._uniform else self._resampled(part, a, end - start)
         following = [*self._starts[1:], self.size]
         for end, start in zip(self._ends, following):  # the last leads to the first
-            ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, start - end + 1) / (start - end + 1))
+            length = start - end - 2 * self._held
+            at = np.arange(1, start - end + 1) - self._held
+            ramp = 0.5 - 0.5 * np.cos(np.pi * np.clip(at / (length + 1), 0, 1))
             last, first = laid[:, [end - 1]], laid[:, [start % self.size]]
             laid[:, end:start] = last + ramp * (first - last)
         hat = rfft(laid, axis=1)
@@ -233,5 +241,6 @@ class LineOfSight:
             else:
                 nearest = np.searchsorted(0.5 * (u[1:] + u[:-1]), at)
             pixels[:, a:b] = a + nearest
-            inside[:, a:b] = (at > 1.5 * u[0] - 0.5 * u[1]) & (at < 1.5 * u[-1] - 0.5 * u[-2])
+            first, last = (u[1] - u[0], u[-1] - u[-2]) if b - a > 1 else (self.step, self.step)
+            inside[:, a:b] = (at > u[0] - 0.5 * first) & (at < u[-1] + 0.5 * last)
         return pixels, inside

@@ -99,6 +99,18 @@ def test_echelle_orders_that_overlap_are_segments():
     assert not inside[900:905].any() and inside[880]
 
 
+@pytest.mark.parametrize("grid", [UNIFORM, GRIDS["uniform in wavelength"]])
+def test_an_order_of_one_pixel_is_known_at_rest_only(grid):
+    sight = LineOfSight(np.r_[grid, 5200.0], np.repeat([0, 1], [len(grid), 1]))
+    flux = np.r_[np.ones(len(grid)), 7.0][None]
+    assert_allclose(sight.spectra(sight.transform(flux)), flux, atol=5e-4)
+    shifts = np.array([0.0, 0.4, -30.0]) * sight.step
+    pixels, inside = sight.nearest_pixels(shifts)
+    assert pixels[:, -1].tolist() == [len(grid)] * 3
+    assert inside[:, -1].tolist() == [True, True, False]
+    assert sight.covers(shifts, shifts)[:, -1].tolist() == [True, False, False]
+
+
 def test_nearest_pixels_undo_a_shift_to_within_half_a_pixel():
     for wavelength in GRIDS.values():
         sight, z = LineOfSight(wavelength), ln_shift(np.array([120.0, -35.0]))
