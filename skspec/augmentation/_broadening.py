@@ -20,18 +20,24 @@ from skspec.solvers.line_of_sight import C_KMS
 __all__ = ["InstrumentBroadening", "RotationalBroadening"]
 
 BAD_FRACTION = 0.05  # of the kernel; as in Resampler
+UNSEEN = 1e-6  # of the kernel: what may lie on another order
 FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
 
 
 class Broadening(Augmentation):
-    """Convolution with a kernel of constant width in ln(wavelength)."""
+    """Convolution with a kernel of constant width in ln(wavelength).
+
+    A subclass implements ``_width(draws)``, ``_transfer(a, draws)``, the Fourier transform of the kernel
+    at ``a = width * k``, and ``_reach(fraction)``: how far from the middle of the widest kernel that
+    fraction of it lies.
+    """
 
     def _sight(self, spectra):
         if spectra.wavelength is None:
             raise ValueError(
                 f"{type(self).__name__} needs the wavelengths: pass Spectra(flux, wavelength=...)."
             )
-        return sight_of(spectra.wavelength, spectra.order)
+        return sight_of(spectra.wavelength, spectra.order, self._reach(UNSEEN))
 
     def _apply(self, spectra, draws):
         width = self._width(draws)
@@ -58,7 +64,7 @@ class Broadening(Augmentation):
         return spectra.replace(flux=put(spectra.flux, rows, new), ivar=ivar)
 
     def _spoilt(self, spectra):
-        reach = self._reach()
+        reach = self._reach(BAD_FRACTION)
         if reach <= 0 or self.p == 0:
             return None
         return self._beyond_ends(self._sight(spectra), spectra, -reach, reach)
@@ -146,9 +152,9 @@ class RotationalBroadening(Broadening):
     def _transfer(self, a, draws):
         return rotation_transform(a, draws["epsilon"][:, None])
 
-    def _reach(self):
+    def _reach(self, fraction):
         epsilon = limits(self.epsilon, "epsilon", 0, 1)[0]
-        return rotation_reach(epsilon, BAD_FRACTION) * limits(self.vsini, "vsini", 0)[1] / C_KMS
+        return rotation_reach(epsilon, fraction) * limits(self.vsini, "vsini", 0)[1] / C_KMS
 
     def _combined(self, values, draws):
         return np.hypot(values, draws["vsini"])
@@ -224,6 +230,6 @@ class InstrumentBroadening(Broadening):
     def _transfer(self, a, draws):
         return np.exp(-0.5 * a * a)
 
-    def _reach(self):
+    def _reach(self, fraction):
         width = self._width({"resolution": np.array(self._limits()[0])})
-        return gaussian_reach(BAD_FRACTION) * float(width)
+        return gaussian_reach(fraction) * float(width)

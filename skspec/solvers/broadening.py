@@ -27,15 +27,16 @@ TABLE_END, TABLE_STEP = 1024.0, 1 / 128  # linear interpolation: 2e-6
 
 
 @lru_cache(maxsize=8)
-def _sight(wavelength, order):
+def _sight(wavelength, order, reach):
     order = None if order is None else np.frombuffer(order, dtype=int)
-    return LineOfSight(np.frombuffer(wavelength), order)
+    return LineOfSight(np.frombuffer(wavelength), order, reach)
 
 
-def sight_of(wavelength, order=None):
+def sight_of(wavelength, order=None, reach=0.0):
     """The :class:`~skspec.solvers.line_of_sight.LineOfSight` of a grid; those last used are kept."""
     wavelength = np.ascontiguousarray(wavelength, dtype=float)
-    return _sight(wavelength.tobytes(), None if order is None else np.asarray(order, int).tobytes())
+    order = None if order is None else np.asarray(order, int).tobytes()
+    return _sight(wavelength.tobytes(), order, reach)
 
 
 # -- kernels ---------------------------------------------------------------------------------------
