@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 
 from skspec._validation import Interval
-from skspec.augmentation._base import Augmentation, like, limits, uniform
+from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
 from skspec.solvers.line_of_sight import C_KMS, ln_shift
 
 __all__ = ["BadPixels", "TelluricMask"]
@@ -25,7 +25,8 @@ class BadPixels(Augmentation):
     run_length : int or (low, high)
         Pixels of a run; uniform in a range. A run ends with its echelle order.
     observed : Spectra, optional
-        Observed stars on the same pixels; each star gets the bad pixels of one of them drawn at random.
+        Observed stars on the same pixels; each star gets the bad pixels of one of them drawn at random
+        (among those with a good pixel).
     flux : float or None
         Flux that bad pixels get, those that were bad before not included; None leaves it.
     p : float
@@ -35,7 +36,7 @@ class BadPixels(Augmentation):
     Raises
     ------
     ValueError
-        When a range makes no sense, or the observed set has other pixels.
+        When a range makes no sense, or the observed set has other pixels, or no good ones.
 
     Notes
     -----
@@ -80,7 +81,11 @@ class BadPixels(Augmentation):
             bad |= self._runs(spectra, runs, rng)
         if self.observed is not None:
             observed = like(self.observed, spectra, "BadPixels")
-            bad |= ~observed[rng.integers(len(observed), size=n)].good
+            rows = drawn_stars(
+                observed, n, rng, lambda stars: stars.good.any(axis=1),
+                "BadPixels(observed=...): no star of the observed set has a good pixel.",
+            )  # fmt: skip
+            bad |= ~observed[rows].good
         return {"bad": bad}
 
     def _runs(self, spectra, fraction, rng):

@@ -260,3 +260,18 @@ def like(observed, spectra, name):
             f"({spectra!r}); skspec.preprocessing.Resampler takes them there."
         )
     return observed
+
+
+def drawn_stars(observed, n, rng, usable, refusal):
+    """Rows of `n` observed stars drawn at random among those that are usable.
+
+    ``usable(spectra)`` is a boolean array; `refusal` is the sentence where none is.
+    """
+    rows = rng.integers(len(observed), size=n)
+    again = ~usable(observed[rows])
+    if again.any():  # only then is the whole set looked at, which may be large
+        among = np.flatnonzero(usable(observed))
+        if not len(among):
+            raise ValueError(refusal)
+        rows[again] = rng.choice(among, size=again.sum())
+    return rows

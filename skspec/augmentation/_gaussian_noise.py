@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 
 from skspec._validation import Interval, StrOptions
-from skspec.augmentation._base import Augmentation, like, limits, uniform
+from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
 
 __all__ = ["GaussianNoise"]
 
@@ -28,9 +28,9 @@ class GaussianNoise(Augmentation):
         ``"ivar"``: spectra that are free of noise get that of their errors. None: S/N of the observed
         set.
     observed : Spectra, optional
-        Observed stars with errors, on the same pixels. Each star gets the error spectrum of one of them
-        drawn at random, in units of the median \|flux\| of either, at the S/N drawn from `snr` if
-        there is one; and the bad pixels that belong to it.
+        Observed stars, on the same pixels. Each star gets the error spectrum of one of them drawn at
+        random (among those with a good pixel of known error), in units of the median \|flux\| of either,
+        at the S/N drawn from `snr` if there is one; and the bad pixels that belong to it.
     p : float
         Probability with which a star is augmented.
     random_state : int, RandomState instance or None
@@ -86,7 +86,10 @@ class GaussianNoise(Augmentation):
         draws = {"noise": rng.standard_normal(spectra.shape, dtype=spectra.dtype)}
         if self.observed is not None:
             observed = like(self.observed, spectra, "GaussianNoise")
-            draws["source"] = rng.integers(len(observed), size=len(spectra))
+            draws["source"] = drawn_stars(
+                observed, len(spectra), rng, _has_errors,
+                "GaussianNoise(observed=...) takes the errors of the observed set, and it has none.",
+            )  # fmt: skip
         elif self.snr is None:
             raise ValueError("GaussianNoise needs snr=..., observed=... or both.")
         if self.snr not in (None, "ivar"):
@@ -122,15 +125,17 @@ class GaussianNoise(Augmentation):
             return unit / draws["snr"][:, None] ** 2
         level = _level(spectra)[:, None]
         source = self.observed[draws["source"]]
-        if not (source.has_errors or self.observed.has_errors):  # the large set is looked at last
-            raise ValueError(
-                "GaussianNoise(observed=...) takes the errors of the observed set, and it has none."
-            )
         scale = level / _level(source)[:, None]
         if "snr" in draws:
             scale *= (np.nan_to_num(source.snr, nan=1.0) / draws["snr"])[:, None]
-        blind = ~source.good.any(axis=1, keepdims=True)  # tells nothing: leaves the star as it is
-        return np.where(blind, 0.0, source.variance * scale**2)
+        return source.variance * scale**2
+
+
+def _has_errors(spectra):
+    """Which stars have a good pixel of known error."""
+    if spectra.ivar is None:
+        return np.zeros(len(spectra), dtype=bool)
+    return np.any((spectra.ivar > 0) & np.isfinite(spectra.ivar), axis=1)
 
 
 def _level(spectra):

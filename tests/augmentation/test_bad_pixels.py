@@ -44,7 +44,8 @@ def test_runs_end_with_their_order():
 def test_masks_of_observed_stars():
     rng = np.random.default_rng(0)
     masks = rng.random((4, 1000)) < [[0.0], [0.01], [0.1], [0.3]]
-    observed = Spectra(np.ones((4, 1000)), mask=masks)
+    blind = np.ones((1, 1000), dtype=bool)  # tells nothing, and is not drawn
+    observed = Spectra(np.ones((5, 1000)), mask=np.vstack([masks, blind]))
     out = BadPixels(0, observed=observed, random_state=0).augment(FLAT)
     kind = np.array([np.flatnonzero((row == masks).all(axis=1))[0] for row in ~out.good])
     assert_allclose(np.bincount(kind) / 200, 0.25, atol=0.12)
@@ -83,6 +84,7 @@ def test_windows_lie_elsewhere_in_the_frame_of_the_star():
         (BadPixels((0.5, 0.1)), "points must be"),
         (BadPixels(0, 0.1, run_length=(5, 2)), "run_length must be"),
         (BadPixels(observed=FLAT[:, :10]), "on the pixels of the spectra"),
+        (BadPixels(observed=FLAT[:3].replace(ivar=0.0)), "no star of the observed set"),
         (TelluricMask([(6200, 6100)]), "lower < upper"),
         (TelluricMask([6200, 6100]), "lower < upper"),
     ],
