@@ -8,7 +8,7 @@ import numpy as np
 
 from skspec.diagnostics import audit_labels
 from skspec.diagnostics._audit_tests import LARGE, OWN_SHARE
-from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
+from skspec.plotting._style import INK, QUIET, colour, label_text, panels, plain, styled
 
 __all__ = ["LabelAuditDisplay"]
 
@@ -143,8 +143,9 @@ class LabelAuditDisplay:
             top = 1 - step * row
             look = {"transform": axes.transAxes, "va": "top"}
             axes.text(0, top, mark, color=shade, fontweight="bold", fontsize=8, **look)
-            axes.text(0.17, top, test.title, fontweight="bold", fontsize=8, **look)
-            axes.text(0.17, top - 0.36 * step, fill(test.why, 96), fontsize=5.8, color=INK, **look)
+            axes.text(0.17, top, plain(test.title), fontweight="bold", fontsize=8, **look)
+            why = plain(fill(test.why, 96))
+            axes.text(0.17, top - 0.36 * step, why, fontsize=5.8, color=INK, **look)
 
 
 def _nothing(axes, audit, name):
@@ -152,5 +153,6 @@ def _nothing(axes, audit, name):
     why = audit.tests[name].why if name in audit.tests else "this test was not asked for."
     axes.set_axis_off()
     axes.text(
-        0.02, 0.5, fill(why, 52), transform=axes.transAxes, va="center", color=QUIET, fontsize=9
-    )
+        0.02, 0.5, plain(fill(why, 52)), transform=axes.transAxes, va="center", color=QUIET,
+        fontsize=9,
+    )  # fmt: skip

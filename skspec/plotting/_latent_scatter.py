@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.latent import node_dispersion
-from skspec.plotting._style import colour, label_text, panels, styled
+from skspec.plotting._style import colour, label_text, panels, plain, styled
 
 __all__ = ["LatentScatterDisplay"]
 
@@ -228,7 +228,7 @@ class _Paint:
             of_class = np.asarray(classes == name)
             self.known |= of_class
             self.colours[of_class] = to_rgba(colour(k))
-            self._handle(str(name), colour(k))
+            self._handle(plain(str(name)), colour(k))
         if not self.known.all():
             self._handle("other", _OTHER)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.diagnostics import unwrap
-from skspec.plotting._style import INK, QUIET, colour, panels, styled
+from skspec.plotting._style import INK, QUIET, colour, panels, plain, styled
 
 __all__ = ["SpectrumFitDisplay"]
 
@@ -53,7 +53,7 @@ class SpectrumFitDisplay:
             fitted = model.predict_flux(labels)
         error = np.sqrt(model.noise_variance(spectra)[0]) if _has_noise(model) else None
         title = ", ".join(
-            f"{key} {_short(value)}" for key, value in zip(model.label_names_in_, labels[0])
+            f"{plain(key)} {_short(value)}" for key, value in zip(model.label_names_in_, labels[0])
         )
         return cls.from_predictions(
             spectra, fitted[0], error=error,

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["colour", "figure", "label_text", "label_unit", "log_ticks", "panels", "styled"]
+__all__ = ["colour", "figure", "label_text", "label_unit", "log_ticks", "panels", "plain",
+           "styled"]  # fmt: skip
 
 INK = "#1b1f24"
 QUIET = "#8a929c"
@@ -57,8 +58,17 @@ _UNITS = {"teff": "K", "vsini": "km/s", "vmacro": "km/s", "rv": "km/s"}
 
 def label_text(name: str, *, unit: bool = False) -> str:
     """A label as it is printed on an axis, with its unit where asked for."""
-    text = _TEXT.get(name.lower(), name)
+    text = _TEXT.get(name.lower()) or plain(name)
     return f"{text} [{label_unit(name)}]" if unit and label_unit(name) else text
+
+
+def plain(text: str) -> str:
+    """`text` for matplotlib to print as it is, which takes dollars for formulae.
+
+    Only in formulae do ``_``, ``^`` and braces mean something; but legends leave out what begins with ``_``.
+    """
+    text = text.replace("$", r"\$")
+    return r"$\_$" + text[1:] if text.startswith("_") else text
 
 
 def label_unit(name: str) -> str:
