@@ -65,7 +65,8 @@ def label_text(name: str, *, unit: bool = False) -> str:
 def plain(text: str) -> str:
     """`text` for matplotlib to print as it is, which takes dollars for formulae.
 
-    Only in formulae do ``_``, ``^`` and braces mean something; but legends leave out what begins with ``_``.
+    Outside of formulae ``_``, ``^`` and braces mean nothing; but legends leave out names that begin with
+    ``_``.
     """
     text = text.replace("$", r"\$")
     return r"$\_$" + text[1:] if text.startswith("_") else text
