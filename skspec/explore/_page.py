@@ -282,7 +282,7 @@ class Page:
                         formatter=NumberFormatter(format="0.00", text_align="right")),
         ]  # fmt: skip
         columns += [
-            TableColumn(field=f"c{k}", title=c.name, width=64,
+            TableColumn(field=f"c{k}", title=escape(c.name), width=64,
                         formatter=StringFormatter(text_align="right"))
             for k, c in enumerate(self.table_columns)
         ]  # fmt: skip

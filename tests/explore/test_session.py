@@ -109,6 +109,12 @@ class TestStars:
         session.choose(3)
         assert "&lt;b&gt;HD 3" in session.page.star.text and "<b>" not in session.page.star.text
 
+    def test_names_of_labels_are_no_html(self, draw_toy):
+        model, spectra, labels = draw_toy()
+        space = LatentSpace(model, spectra, labels.rename(columns={"feh": "<b>"}))
+        titles = [column.title for column in Page(space, title="toy").table_view.columns]
+        assert titles[3:5] == ["&lt;b&gt;", "survey"]
+
     def test_a_click_into_the_void(self, session):
         session._tap(1e3, 1e3)
         assert session.star is None
