@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from skspec._version import __version__
 from skspec.diagnostics import TextTable
+from skspec.plotting._html import facts, header, image, made, terms, text_table, write_page
 from skspec.plotting._label_audit import LabelAuditDisplay
-from skspec.plotting._report import html_page, text_table
-from skspec.plotting._report_figures import svg_address
 from skspec.plotting._style import figure, styled
 
 __all__ = ["write_audit_page"]
@@ -60,32 +58,27 @@ def write_audit_page(audit, path, *, title=None) -> Path:
         The file.
     """
     title = title or "Measured, or inferred?"
-    body = [_header(audit, title), _picture(audit), *map(_section, audit.tests.values())]
-    body += [_remedies(), _made(audit)]
-    path = Path(path)
-    path.write_text(html_page(title, "\n".join(body)), encoding="utf-8")
-    return path
+    note = "A test that passes has found nothing at its limit, with these stars; it proves nothing."
+    parts = [_header(audit, title), _picture(audit), *map(_section, audit.tests.values())]
+    parts += ['<h2 id="remedies">What helps</h2>', terms(_REMEDIES), made(audit.settings, note)]
+    return write_page(path, title, parts)
 
 
 def _header(audit, title):
     flags = list(audit.flags)
-    facts = [
+    known = [
         (audit.n_stars, "stars"), (len(audit.label_names), ", ".join(audit.label_names)),
         (flags.count(True), "flagged"), (flags.count(False), "passed"),
         (flags.count(None), "not tested"),
     ]  # fmt: skip
-    cells = "".join(f"<div><b>{n}</b><span>{escape(text)}</span></div>" for n, text in facts)
     lines = "".join(
         f"<li><b>{_mark(test.flag)}</b> <a href='#{test.name}'>{escape(test.title)}</a>: "
         f"{escape(test.why)}</li>"
         for test in audit.tests.values()
     )
     lede = "Does the model measure its labels, or read them from others that go with them?"
-    return (
-        f'<header><p class="kicker">skspec audit</p><h1>{escape(title)}</h1>'
-        f'<p class="lede">{lede}</p></header><div class="facts">{cells}</div>'
-        f'<ul class="findings">{lines}</ul>'
-    )
+    top = header("skspec audit", title, lede) + facts(known)
+    return f'{top}<ul class="findings">{lines}</ul>'
 
 
 def _mark(flag):
@@ -96,7 +89,7 @@ def _picture(audit):
     with styled():
         fig, axes = figure(2, 2, (11, 7.6))
         LabelAuditDisplay.from_audit(audit, ax=axes)
-    return f'<figure><img src="{svg_address(fig)}" alt="The audit in one picture"></figure>'
+    return image(fig, "The audit in one picture")
 
 
 def _section(test):
@@ -105,17 +98,17 @@ def _section(test):
         if test.flag
         else f"<p>{escape(test.why)}</p>"
     )
-    table = text_table(_as_text(test.table)) if len(test.table) else ""
+    rows = text_table(_as_text(test.table)) if len(test.table) else ""
     return (
         f'<h2 id="{test.name}">{escape(test.title)}</h2>'
-        f'<p class="note">{escape(_WHAT[test.name])}</p>{box}{table}'
+        f'<p class="note">{escape(_WHAT[test.name])}</p>{box}{rows}'
     )
 
 
-def _as_text(table):
-    header = ["flag" if name == "flag" else name.replace("_", " ") for name in table]
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    return TextTable("", header, rows)
+def _as_text(frame):
+    names = [name.replace("_", " ") for name in frame]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return TextTable("", names, rows)
 
 
 def _cell(value):
@@ -124,20 +117,3 @@ def _cell(value):
     if isinstance(value, (float, np.floating)):
         return f"{value:.3g}".replace("-", "−") if np.isfinite(value) else "–"
     return str(value)
-
-
-def _remedies():
-    items = "".join(f"<dt>{escape(what)}</dt><dd>{escape(how)}</dd>" for what, how in _REMEDIES)
-    return f'<h2 id="remedies">What helps</h2><dl>{items}</dl>'
-
-
-def _made(audit):
-    items = "".join(
-        f"<dt>{escape(key.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>"
-        for key, value in audit.settings.items()
-    )
-    return (
-        f'<h2 id="made">How it was made</h2><dl>{items}</dl>'
-        f"<footer>Made by skspec {__version__}. A test that passes has found nothing at its limit, with "
-        "these stars; it proves nothing.</footer>"
-    )

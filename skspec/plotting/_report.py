@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
-from skspec._version import __version__
 from skspec.diagnostics import attenuation_tables, label_tables, method_table, snr_tables
 from skspec.plotting import _report_figures as figures
-from skspec.plotting._report_style import CSS, GLOSSARY
+from skspec.plotting._html import facts, header, image, made, terms, text_table, write_page
+from skspec.plotting._report_style import GLOSSARY
 from skspec.plotting._style import colour
 
-__all__ = ["html_page", "text_table", "write_report"]
+__all__ = ["write_report"]
 
 _NAMES = {
     "teff": "T<sub>eff</sub> [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]",
@@ -49,20 +47,9 @@ def write_report(comparison, path, *, title=None) -> Path:
             _overview(comparison), _label_section(comparison), _snr_section(comparison),
             _calibration(comparison), _errors(comparison), _forward(comparison),
         ]  # fmt: skip
-    parts += [_reading(comparison), _provenance(comparison)]
-    path = Path(path)
-    path.write_text(html_page(title, "\n".join(parts)), encoding="utf-8")
-    return path
-
-
-def html_page(title, body):
-    """A whole page in the style of the report."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} · skspec</title><style>{CSS}</style></head>"
-        f"<body><main>{body}</main></body></html>\n"
-    )
+    note = "The numbers are in results.json, the predictions of every star in predictions.csv."
+    parts += [_reading(comparison), made(comparison.settings, note)]
+    return write_page(path, title, parts)
 
 
 def _header(comparison, title):
@@ -74,31 +61,25 @@ def _header(comparison, title):
     )  # fmt: skip
     nav = "".join(f'<a href="#{key}">{text}</a>' for key, text in links)
     lede = settings.get("data", "Stellar labels from stellar spectra")
-    return (
-        f'<header><p class="kicker">skspec compare</p><h1>{escape(title)}</h1>'
-        f'<p class="lede">{escape(str(lede))}</p></header><nav>{nav}</nav>{_facts(comparison)}'
-    )
+    return f"{header('skspec compare', title, str(lede))}<nav>{nav}</nav>{_facts(comparison)}"
 
 
 def _facts(comparison):
     spectra, snr = comparison.spectra, comparison.snr[np.isfinite(comparison.snr)]
     folds = int(comparison.fold.max()) + 1
-    facts = [
+    known = [
         (len(comparison.star), "stars predicted" if folds == 1 else f"stars, each once, {folds} folds"),
         (comparison.n_train, "training stars" if folds == 1 else "training stars per fold"),
     ]  # fmt: skip
     if spectra is not None:
-        facts.append((spectra.shape[1], "pixels"))
+        known.append((spectra.shape[1], "pixels"))
         if spectra.wavelength is not None:
             low, high = spectra.wavelength.min(), spectra.wavelength.max()
-            facts.append((f"{low:.0f}–{high:.0f}", "Ångström"))
+            known.append((f"{low:.0f}–{high:.0f}", "Ångström"))
     if snr.size:
-        facts.append((f"{snr.min():.0f}–{snr.max():.0f}", "S/N per pixel"))
-    facts.append((len(comparison.label_names), ", ".join(comparison.label_names)))
-    cells = "".join(
-        f"<div><b>{value}</b><span>{escape(name)}</span></div>" for value, name in facts
-    )
-    return f'<div class="facts">{cells}</div>'
+        known.append((f"{snr.min():.0f}–{snr.max():.0f}", "S/N per pixel"))
+    known.append((len(comparison.label_names), ", ".join(comparison.label_names)))
+    return facts(known)
 
 
 def _failures(comparison):
@@ -116,7 +97,7 @@ def _overview(comparison):
     )
     return (
         f'<h2 id="summary">Summary</h2><ul class="findings">{_findings(comparison)}</ul>'
-        f"{_image(figures.methods_figure(comparison), caption, 'Errors of all methods')}"
+        f"{image(figures.methods_figure(comparison), 'Errors of all methods', caption)}"
         f"{_table(method_table(comparison), comparison)}{_warnings(comparison)}"
     )
 
@@ -196,7 +177,7 @@ def _snr_section(comparison):
         '<p class="note">Attenuation: the slope of predicted against true labels. Below 1, noisy '
         f"stars are drawn towards the mean of the training set.</p>{slopes}"
     )
-    return f"{head}{_image(fig, caption, 'Errors against S/N')}{note}{body}{slopes}"
+    return f"{head}{image(fig, 'Errors against S/N', caption)}{note}{body}{slopes}"
 
 
 def _calibration(comparison):
@@ -205,13 +186,13 @@ def _calibration(comparison):
         "honest, below it too small. Thin lines: formal errors alone. Bottom: a flat histogram is "
         "calibrated, one piled up at both ends is over-confident; the band is the counting noise."
     )
-    image = _image(figures.coverage_figure(comparison), caption, "Calibration of all methods")
-    return f'<h2 id="calibration">Error bars</h2>{image}'
+    picture = image(figures.coverage_figure(comparison), "Calibration of all methods", caption)
+    return f'<h2 id="calibration">Error bars</h2>{picture}'
 
 
 def _errors(comparison):
-    image = _image(figures.error_figure(comparison), "", "Predicted minus true labels")
-    return f'<h2 id="errors">Predicted minus true</h2>{image}'
+    picture = image(figures.error_figure(comparison), "Predicted minus true labels")
+    return f'<h2 id="errors">Predicted minus true</h2>{picture}'
 
 
 def _forward(comparison):
@@ -228,7 +209,7 @@ def _forward(comparison):
     )
     what = ("Flux error per pixel of", "Spectrum fitted by", "Information per pixel of")
     body = "".join(
-        _image(fig, "", f"{text} {title}")
+        image(fig, f"{text} {title}")
         for title, *figs in fits
         for text, fig in zip(what, figs)
         if fig is not None
@@ -237,7 +218,6 @@ def _forward(comparison):
 
 
 def _reading(comparison):
-    terms = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in GLOSSARY)
     bound = ""
     if comparison.reference:
         result = comparison.results.get(comparison.reference)
@@ -252,41 +232,11 @@ def _reading(comparison):
                 "the noise. The bound and η are then a yardstick between methods, no physical limit; "
                 "errors of the reference labels count against every method.</p>"
             )
-    return f'<h2 id="reading">How to read this</h2>{bound}<dl>{terms}</dl>'
+    return f'<h2 id="reading">How to read this</h2>{bound}{terms(GLOSSARY)}'
 
 
 def _reference_text(name):
     return "the generator of the spectra itself" if name == "SyntheticGradients" else name
-
-
-def _provenance(comparison):
-    rows = dict(comparison.settings)
-    rows["versions"] = ", ".join(f"{name} {number}" for name, number in _versions().items())
-    items = "".join(
-        f"<dt>{escape(str(key).replace('_', ' '))}</dt><dd>{escape(_value(value))}</dd>"
-        for key, value in rows.items()
-    )
-    return (
-        f'<h2 id="made">How it was made</h2><dl>{items}</dl>'
-        f"<footer>Made by skspec {__version__}. The numbers are in results.json, the predictions of "
-        "every star in predictions.csv.</footer>"
-    )
-
-
-def _value(value):
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
-
-
-def _versions():
-    found = {"skspec": __version__, "Python": platform.python_version()}
-    for name in ("numpy", "scipy", "scikit-learn", "pandas", "matplotlib"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _table(table, comparison):
@@ -295,30 +245,6 @@ def _table(table, comparison):
         for index, result in enumerate(comparison.succeeded.values())
     }
     return text_table(table, dots)
-
-
-def text_table(table, dots=None):
-    """HTML of a :class:`~skspec.diagnostics.TextTable`, with a mark before some cells."""
-    dots = dots or {}
-    head = "".join(f"<th>{dots.get(cell, '')}{escape(cell)}</th>" for cell in table.header)
-    rows = []
-    for r, row in enumerate(table.rows):
-        cells = "".join(
-            f"<td{' class=best' if (r, c) in table.best else ''}>{dots.get(cell, '')}"
-            f"{escape(cell)}</td>"
-            for c, cell in enumerate(row)
-        )
-        limit = " class=limit" if row[0].startswith("Cramér") else ""
-        rows.append(f"<tr{limit}>{cells}</tr>")
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _image(fig, caption, alt):
-    text = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return f'<figure><img src="{figures.svg_address(fig)}" alt="{escape(alt)}">{text}</figure>'
 
 
 def _name(label):

@@ -1,9 +1,6 @@
-"""The figures of the report, as data addresses that need no other file."""
+"""The figures of the report."""
 
 from __future__ import annotations
-
-import base64
-from io import BytesIO
 
 import numpy as np
 
@@ -23,21 +20,10 @@ __all__ = [
     "forward_figures",
     "methods_figure",
     "snr_figure",
-    "svg_address",
 ]
 
 WIDTH = 11.0  # inches
 _MAX_STARS = 100  # whose information is averaged
-
-
-def svg_address(fig) -> str:
-    """The figure as a ``data:`` address, the same bytes for the same figure."""
-    import matplotlib
-
-    buffer = BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "skspec"}):
-        fig.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def methods_figure(comparison):

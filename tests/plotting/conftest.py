@@ -1,3 +1,5 @@
+from html.parser import HTMLParser
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,6 +10,37 @@ import pytest
 from skspec.datasets import make_spectra
 from skspec.diagnostics import compare, make_method
 from skspec.forward import TheCannon
+
+
+class Structure(HTMLParser):
+    """Opens and closes every element; collects addresses and ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses, self.ids = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.addresses += [attrs[key] for key in ("src", "href") if key in attrs]
+        self.ids |= {attrs["id"]} if "id" in attrs else set()
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Function that reads a page, of which every element must be closed."""
+
+    def read(text):
+        found = Structure()
+        found.feed(text)
+        assert found.open == []
+        return found
+
+    return read
 
 
 @pytest.fixture(scope="session")

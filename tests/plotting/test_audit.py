@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,30 +68,10 @@ def test_bars_of_own_lines(stars):
         assert "not asked for" in axes.texts[0].get_text()
 
 
-class Structure(HTMLParser):
-    """Opens and closes every element; collects addresses and ids."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses, self.ids = [], [], set()
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.addresses += [attrs[key] for key in ("src", "href") if key in attrs]
-        self.ids |= {attrs["id"]} if "id" in attrs else set()
-        if tag not in {"meta", "img", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_page(audit, tmp_path):
+def test_page(audit, tmp_path, read_page):
     path = write_audit_page(audit, tmp_path / "audit.html", title="Reader & <others>")
     page = path.read_text("utf-8")
-    found = Structure()
-    found.feed(page)
-    assert found.open == []
+    found = read_page(page)
     for address in found.addresses:
         assert address.startswith(("data:", "#"))
         assert not address.startswith("#") or address[1:] in found.ids

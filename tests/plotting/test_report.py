@@ -2,7 +2,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -10,36 +9,14 @@ import pytest
 from skspec.diagnostics import Comparison, MethodResult
 from skspec.plotting import write_report
 
-VOID = {"meta", "img", "br"}
-
-
-class Structure(HTMLParser):
-    """Opens and closes every element; collects addresses and ids."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses, self.ids = [], [], set()
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.addresses += [attrs[key] for key in ("src", "href") if key in attrs]
-        self.ids |= {attrs["id"]} if "id" in attrs else set()
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
 
 @pytest.fixture(scope="module")
 def page(comparison, tmp_path_factory):
     return write_report(comparison, tmp_path_factory.mktemp("report") / "r.html").read_text("utf-8")
 
 
-def test_needs_no_other_file(page):
-    found = Structure()
-    found.feed(page)
-    assert found.open == []
+def test_needs_no_other_file(page, read_page):
+    found = read_page(page)
     for address in found.addresses:
         assert address.startswith(("data:", "#")), address[:60]
         assert not address.startswith("#") or address[1:] in found.ids
