@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -57,8 +58,8 @@ class SpectraStore:
         Angstrom.
     order : ndarray of int of shape (P,) or None
         Echelle order of each pixel.
-    meta : mapping of str to ndarray
-        What is known of each star, read when it is asked for.
+    meta : mapping of str to ndarray or scalar
+        What is known of each star, read when it is asked for, and of all of them.
     labels : pandas.DataFrame of shape (n, K), or None
         NaN for stars without.
 
@@ -169,8 +170,8 @@ class SpectraStore:
         return self._grid("order")
 
     @property
-    def meta(self) -> Mapping[str, np.ndarray]:
-        """What is known of each star."""
+    def meta(self) -> Mapping[str, Any]:
+        """What is known of each star, and of all of them."""
         return _Columns(self, "meta", np.arange(self._n))
 
     @property
@@ -216,6 +217,7 @@ class SpectraStore:
         """What was committed last: the number of stars, and the names of the arrays."""
         state = _metadata(self.path).get("attributes", {}).get("skspec", {})
         self._n, self._names = state.get("n_stars", 0), state.get("arrays", [])
+        self._scalars = state.get("meta", {})
         self._arrays, self._columns = {}, {}
 
     def _array(self, name):
@@ -264,7 +266,8 @@ class SpectraStore:
         spectra : Spectra or array-like of shape (m, P)
             On the grid of the store. Every bit is kept. Once some stars have errors, those that came
             without have an `ivar` of infinity. Of `meta`, arrays of numbers or text with one entry per
-            star are kept; each append must bring the same.
+            star are kept, and single numbers or texts, which hold for all stars; each append must bring
+            the same.
         labels : pandas.DataFrame of shape (m, K), optional
             Numbers, in float64. Where some stars have labels that others lack, these have NaN.
 
@@ -278,13 +281,13 @@ class SpectraStore:
             When the spectra do not fit to those stored, with what to mend.
         """
         spectra = as_spectra(spectra)
-        columns = _columns(spectra, labels)
+        columns, scalars = _columns(spectra, labels), _scalars(spectra.meta)
         with self._alone():
             self._load()
             if self._n:
-                self._check_fits(spectra, columns)
+                self._check_fits(spectra, columns, scalars)
             if len(spectra):
-                self._extend(spectra, columns)
+                self._extend(spectra, columns, scalars)
                 self._load()
         return self
 
@@ -303,7 +306,7 @@ class SpectraStore:
         finally:
             os.close(folder)
 
-    def _check_fits(self, spectra, columns):
+    def _check_fits(self, spectra, columns, scalars):
         """Refuse what does not go with the stars stored, before anything is written."""
         if spectra.shape[1] != self.shape[1]:
             raise ValueError(
@@ -322,11 +325,17 @@ class SpectraStore:
                 f"These spectra have meta {given}, those in {self.path} {stored}, and a store has "
                 "the same of each star; change it with spectra.replace(meta=...)."
             )
+        if json.dumps(scalars, sort_keys=True) != json.dumps(self._scalars, sort_keys=True):
+            raise ValueError(
+                f"The meta of all these spectra is {scalars}, that in {self.path} {self._scalars}, and "
+                "a store has one for all stars; change it with spectra.replace(meta=...), or give an "
+                "entry per star."
+            )
         for name, values in columns.items():
             if name in self._names:
                 _check_type(name, values, self._array(name))
 
-    def _extend(self, spectra, columns):
+    def _extend(self, spectra, columns, scalars):
         """Write behind the stars that count; count the new ones when all is on the disk."""
         start, stop = self._n, self._n + len(spectra)
         group = _zarr().open_group(self.path, mode="a")
@@ -347,7 +356,8 @@ class SpectraStore:
                 array = _new_array(group, name, values, stop, chunk)
             array[start:] = values
             _to_disk(self.path / _folder(name), start // array.chunks[0], stop // array.chunks[0])
-        self._commit(n_stars=stop, arrays=list(dict.fromkeys([*self._names, *grid, *columns])))
+        names = list(dict.fromkeys([*self._names, *grid, *columns]))
+        self._commit(n_stars=stop, arrays=names, meta=scalars)
 
     def _drop_unfinished(self, name):
         """The array, without what an interrupted append has left."""
@@ -371,13 +381,16 @@ class SpectraStore:
 
 
 class _Columns(Mapping):
-    """Arrays of one kind with an entry per star, read when they are asked for."""
+    """Arrays of one kind with an entry per star, read when they are asked for; scalars for all."""
 
     def __init__(self, store, kind, rows):
         self._store, self._kind, self._rows = store, kind, rows
-        self._names = _of_kind(kind, store._names)
+        self._scalars = store._scalars if kind == "meta" else {}
+        self._names = [*_of_kind(kind, store._names), *self._scalars]
 
     def __getitem__(self, name):
+        if name in self._scalars:
+            return self._scalars[name]
         if name not in self._names:
             raise KeyError(name)
         return self._store._read(f"{self._kind}/{name}", self._rows)
@@ -417,6 +430,14 @@ def _columns(spectra, labels):
             )
         out |= {f"labels/{name}": column.to_numpy(dtype=float) for name, column in labels.items()}
     return out
+
+
+def _scalars(meta):
+    """Entries of meta that hold for all stars: single numbers and texts, as JSON has them."""
+    plain = {name: value.item() if isinstance(value, np.generic) else value
+             for name, value in meta.items()}  # fmt: skip
+    return {name: value for name, value in plain.items()
+            if isinstance(value, (str, bool, int, float))}  # fmt: skip
 
 
 def _check_type(name, values, array):

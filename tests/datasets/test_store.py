@@ -58,6 +58,10 @@ def assert_same(given, wanted):
             assert one.tobytes() == np.ascontiguousarray(other).tobytes()
     assert given.meta.keys() == wanted.meta.keys()
     for name, values in given.meta.items():
+        if np.ndim(values) == 0:
+            assert type(values) in (str, int, float)
+            assert values == wanted.meta[name] or np.isnan(values)
+            continue
         assert values.dtype.kind == np.asarray(wanted.meta[name]).dtype.kind
         assert_array_equal(values, wanted.meta[name])
 
@@ -95,12 +99,14 @@ def test_every_bit_comes_back(tmp_path_factory, sizes, dtype, ivar, n_pixels, ze
             "error": rng.normal(size=(n, 2)).astype(np.float32),
             "weight": pd.Series(rng.random(n)),
             "medium": "air",
+            "resolution": np.float64(1800.5),
+            "nights": 3,
+            "unknown": np.nan,
         },
     )
     store = SpectraStore(tmp_path_factory.mktemp("store") / "a", create=True)
     for start, stop in zip(np.cumsum([0, 1, *sizes]), np.cumsum([1, *sizes])):
         store.append(spectra[start:stop])
-    del spectra.meta["medium"]
     store = SpectraStore(store.path)
     assert (store.shape, store.dtype, store.ndim, store.size) == (flux.shape, dtype, 2, flux.size)
     assert_same(store[:], spectra)
@@ -328,6 +334,7 @@ META = draw(10, 12)[0].meta
         (lambda: changed(order=np.arange(20)), "The order of these"),
         (lambda: changed(meta={}), r"have meta \[\], .*'number', 'star_id'.*replace\(meta"),
         (lambda: changed(meta=META | {"snr": np.ones(2)}), "'snr', 'star_id'"),
+        (lambda: changed(meta=META | {"medium": "air"}), "{'medium': 'air'}.*or give an entry per"),
         (
             lambda: draw(10, 12, dtype=float)[0],
             "flux is float64 .* cannot hold exactly: .* float32",
