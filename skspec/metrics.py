@@ -56,6 +56,15 @@ def _errors(y_true, y_pred):
     return error[keep]
 
 
+def robust_sigma(values, about=None):
+    """``1.4826 MAD`` of each column: the standard deviation of a Gaussian, blind to outliers.
+
+    About the median of the column, or about `about`.
+    """
+    about = np.median(values, axis=0) if about is None else about
+    return np.median(np.abs(values - about), axis=0) / GAUSSIAN_MAD
+
+
 def n_failed(y_pred) -> int:
     """Number of stars without a finite prediction."""
     y_pred = np.asarray(y_pred, dtype=float)
@@ -85,7 +94,7 @@ def mad(y_true, y_pred):
 
 def robust_std(y_true, y_pred):
     """``1.4826 * mad``: the standard deviation of Gaussian errors, blind to outliers."""
-    return mad(y_true, y_pred) / GAUSSIAN_MAD
+    return robust_sigma(_errors(y_true, y_pred))
 
 
 def rmse(y_true, y_pred):

@@ -10,17 +10,12 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from skspec.base import CORRELATED, as_spectra, correlated_labels, star_groups
-from skspec.diagnostics._audited import (
-    MEDIAN_ERROR,
-    beyond,
-    discoveries,
-    robust_sigma,
-    sum_by_star,
-)
+from skspec.diagnostics._audited import MEDIAN_ERROR, beyond, discoveries, sum_by_star
 from skspec.diagnostics._compare import unwrap
 from skspec.diagnostics._information import information_map
 from skspec.diagnostics._residuals import attenuation_slope, snr_bins
 from skspec.latent import partial_rank_correlation
+from skspec.metrics import robust_sigma
 
 __all__ = ["LARGE", "OWN_SHARE", "TESTS", "AuditTest", "Untestable"]
 

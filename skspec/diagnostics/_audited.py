@@ -12,9 +12,9 @@ from sklearn.base import clone
 
 from skspec.base import CorrelatedLabelsWarning, predict_dist, splitter, star_groups
 from skspec.diagnostics._compare import last_step
-from skspec.metrics import GAUSSIAN_MAD
+from skspec.metrics import robust_sigma
 
-__all__ = ["Audited", "beyond", "discoveries", "robust_sigma", "sum_by_star"]
+__all__ = ["Audited", "beyond", "discoveries", "sum_by_star"]
 
 LEVEL = 0.01  # share of false flags among those raised
 MEDIAN_ERROR = 1.2533  # standard error of a median, in that of a mean
@@ -138,12 +138,6 @@ def sum_by_star(values, groups):
     total = np.zeros((star.max() + 1, *values.shape[1:]))
     np.add.at(total, star, values)
     return total
-
-
-def robust_sigma(error, about=None):
-    """1.4826 MAD of each column, about its median or about `about`."""
-    about = np.median(error, axis=0) if about is None else about
-    return np.median(np.abs(error - about), axis=0) / GAUSSIAN_MAD
 
 
 def beyond(value, std, limit):

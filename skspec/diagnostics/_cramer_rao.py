@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from skspec.diagnostics._gradients import GradientSpectra
-from skspec.metrics import GAUSSIAN_MAD
+from skspec.metrics import robust_sigma
 from skspec.solvers.nuisance import marginal_information
 
 __all__ = ["CramerRaoBound", "Efficiency", "cramer_rao_bound", "efficiency"]
@@ -262,9 +262,11 @@ def efficiency(
         raise ValueError("No star has both a finite prediction and a finite bound.")
     error, cov = error[keep], cov[keep]
     z = error / np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
-    kappa = _kappa(z)
+    kappa = robust_sigma(z)
     rng = np.random.default_rng(random_state)
-    draws = np.array([_kappa(z[rng.integers(len(z), size=len(z))]) for _ in range(n_bootstrap)])
+    draws = np.array(
+        [robust_sigma(z[rng.integers(len(z), size=len(z))]) for _ in range(n_bootstrap)]
+    )
     with np.errstate(divide="ignore"):
         interval = np.percentile(1 / draws**2, [16, 84], axis=0) if n_bootstrap else None
         eta = 1 / kappa**2
@@ -277,7 +279,3 @@ def efficiency(
         eta_vec=float(error.shape[1] / np.mean(distance2)),
         n_stars=int(keep.sum()),
     )
-
-
-def _kappa(z):
-    return np.median(np.abs(z - np.median(z, axis=0)), axis=0) / GAUSSIAN_MAD

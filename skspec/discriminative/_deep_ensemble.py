@@ -20,7 +20,7 @@ from skspec.base import (
 )
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.metrics import GAUSSIAN_MAD
+from skspec.metrics import robust_sigma
 
 __all__ = ["DeepEnsembleRegressor"]
 
@@ -194,7 +194,7 @@ class DeepEnsembleRegressor(LabelRegressor):
         if not finite.any():
             raise ValueError("Every member of the ensemble predicts NaN: none can be kept.")
         middle = np.median(self.member_errors_[finite])
-        spread = np.median(np.abs(self.member_errors_[finite] - middle)) / GAUSSIAN_MAD
+        spread = robust_sigma(self.member_errors_[finite], middle)
         self.kept_ = finite.copy()
         self.kept_[finite] = self.member_errors_[finite] <= middle + self.drop * spread
 

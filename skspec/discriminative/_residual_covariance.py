@@ -16,7 +16,7 @@ from skspec._validation import HasMethods, fit_context
 from skspec.base import LabelRegressor, splitter, star_groups
 from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
-from skspec.metrics import GAUSSIAN_MAD
+from skspec.metrics import robust_sigma
 
 __all__ = ["ResidualCovarianceRegressor"]
 
@@ -181,7 +181,7 @@ def _second_moment(residuals):
 
 def _robust_covariance(residuals):
     """MAD scales (about zero, so that bias counts) and rank correlations."""
-    scale = np.median(np.abs(residuals), axis=0) / GAUSSIAN_MAD
+    scale = robust_sigma(residuals, about=0.0)
     if residuals.shape[1] == 1 or len(residuals) < 3:
         return np.diag(scale**2)
     ranks = rankdata(residuals, axis=0)

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from skspec.base import as_spectra
 from skspec.explore._columns import columns_of, star_names
 from skspec.latent import informative_nodes
+from skspec.metrics import robust_sigma
 from skspec.plotting._line_names import strong_lines
 from skspec.solvers.slopes import pixel_slopes
 
@@ -145,11 +146,11 @@ class LatentSpace:
     def _set_nodes(self, threshold):
         seen = self.latents[self.seen]
         self.centre = np.median(seen, axis=0)
-        mad = np.median(np.abs(seen - self.centre), axis=0)
-        self.spread = np.where(mad > 0, 1.4826 * mad, 1.0)
+        spread = robust_sigma(seen, self.centre)
+        self.spread = np.where(spread > 0, spread, 1.0)
         self.low, self.high = np.percentile(seen, (1, 99), axis=0)
         informative = informative_nodes(seen, threshold)
-        order = np.argsort(-mad, kind="stable")
+        order = np.argsort(-spread, kind="stable")
         self.nodes = order[informative[order]] if informative.any() else order[:1]
 
     def _set_nodes_by_response(self):

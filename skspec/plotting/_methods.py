@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.metrics import GAUSSIAN_MAD
+from skspec.metrics import robust_sigma
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
 
 __all__ = ["MethodsDisplay"]
@@ -80,10 +80,5 @@ def _scatter(error, n_bootstrap=200):
     """Robust standard deviation between the ends of its 68 % bootstrap interval."""
     rng = np.random.default_rng(0)
     draws = error[rng.integers(len(error), size=(n_bootstrap, len(error)))]
-    sigma = _robust(draws)
-    return np.percentile(sigma, 16), float(_robust(error[None])[0]), np.percentile(sigma, 84)
-
-
-def _robust(draws):
-    centre = np.median(draws, axis=1, keepdims=True)
-    return np.median(np.abs(draws - centre), axis=1) / GAUSSIAN_MAD
+    sigma = robust_sigma(draws.T)
+    return np.percentile(sigma, 16), float(robust_sigma(error)), np.percentile(sigma, 84)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.base import predict_dist
-from skspec.metrics import GAUSSIAN_MAD
+from skspec.metrics import robust_sigma
 from skspec.plotting._style import INK, colour, label_text, log_ticks, panels, styled
 
 __all__ = ["ResidualSNRDisplay"]
@@ -101,7 +101,7 @@ class ResidualSNRDisplay:
         if points:
             axes.plot(snr, np.abs(error), ".", color=color, ms=3, alpha=0.35, mew=0,
                       rasterized=len(snr) > 2000)  # fmt: skip
-        where, scatter = _binned(snr, error, _robust_sigma)
+        where, scatter = _binned(snr, error, robust_sigma)
         axes.plot(where, scatter, marker=marker, color=color, ms=4.5, label=self.name)
         if show_bound and self.bound is not None:
             some = np.isfinite(self.bound[known, k])
@@ -119,7 +119,3 @@ def _binned(snr, values, summary):
     n_bins = int(np.clip(len(snr) // _PER_BIN, 1, 8))
     rows = [part for part in np.array_split(np.argsort(snr), n_bins) if len(part)]
     return [np.median(snr[part]) for part in rows], [summary(values[part]) for part in rows]
-
-
-def _robust_sigma(error):
-    return np.median(np.abs(error - np.median(error))) / GAUSSIAN_MAD
