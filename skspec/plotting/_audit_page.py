@@ -87,17 +87,17 @@ def _mark(flag):
 
 def _picture(audit):
     with styled():
-        fig, axes = figure(2, 2, (11, 7.6))
-        LabelAuditDisplay.from_audit(audit, ax=axes)
+        fig, ((old, right), (below, last)) = figure(2, 2, (11, 6.4))
+        old.remove()
+        below.remove()  # the list of flags is on the page already
+        wide = fig.add_subplot(old.get_gridspec()[:, 0])
+        LabelAuditDisplay.from_audit(audit, ax=[wide, right, last])
     return image(fig, "The audit in one picture")
 
 
 def _section(test):
-    box = (
-        f'<div class="failed">{escape(test.why)}</div>'
-        if test.flag
-        else f"<p>{escape(test.why)}</p>"
-    )
+    why = f"<b>{_mark(test.flag)}</b> {escape(test.why)}"
+    box = f'<div class="failed">{why}</div>' if test.flag else f"<p>{why}</p>"
     rows = text_table(_as_text(test.table)) if len(test.table) else ""
     return (
         f'<h2 id="{test.name}">{escape(test.title)}</h2>'
@@ -106,7 +106,7 @@ def _section(test):
 
 
 def _as_text(frame):
-    names = [name.replace("_", " ") for name in frame]
+    names = ["S/N" if name == "snr" else name.replace("_", " ") for name in frame]
     rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
     return TextTable("", names, rows)
 
@@ -115,5 +115,11 @@ def _cell(value):
     if isinstance(value, (bool, np.bool_)):
         return "flag" if value else ""
     if isinstance(value, (float, np.floating)):
-        return f"{value:.3g}".replace("-", "−") if np.isfinite(value) else "–"
+        return _number(value) if np.isfinite(value) else "–"
     return str(value)
+
+
+def _number(value):
+    """Three figures, and never more than three decimals."""
+    decimals = 2 - int(np.floor(np.log10(abs(value)))) if value else 3
+    return f"{value:.{np.clip(decimals, 0, 3)}f}".replace("-", "−")

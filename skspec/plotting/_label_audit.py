@@ -28,8 +28,8 @@ class LabelAuditDisplay:
 
     Attributes
     ----------
-    axes_ : ndarray of matplotlib Axes of shape (4,)
-        Leakage, attribution, attenuation, flags.
+    axes_ : ndarray of matplotlib Axes of shape (4,) or (3,)
+        Leakage, attribution, attenuation and, unless three were given, flags.
     figure_ : matplotlib Figure
     """
 
@@ -52,15 +52,16 @@ class LabelAuditDisplay:
 
         Parameters
         ----------
-        ax : array of 4 Axes, optional
-            Default: a new figure.
+        ax : array of 4 Axes, or of 3, optional
+            Default: a new figure. Three leave out the list of flags.
 
         Returns
         -------
         LabelAuditDisplay
         """
+        n_panels = 3 if np.size(ax) == 3 else 4
         with styled():
-            self.axes_ = panels(ax, 4, n_rows=2, size=(5.4, 3.7))
+            self.axes_ = panels(ax, n_panels, n_rows=2, size=(5.4, 3.7))
             drawers = (self._leakage, self._attribution, self._attenuation, self._flags)
             for axes, draw in zip(self.axes_, drawers):
                 draw(axes)
@@ -111,7 +112,7 @@ class LabelAuditDisplay:
         axes.plot(100 * known["pixels"], where, "|", color=INK, ms=22, mew=2)
         axes.axvline(100 * OWN_SHARE, color=QUIET, ls="--", lw=1)
         axes.set_yticks(where, [label_text(name) for name in known["label"]])
-        axes.set(xlim=(0, 100), ylim=(len(known) - 0.4, -0.6))
+        axes.set(xlim=(0, 100), ylim=(max(len(known), 4) - 0.4, -0.6))
         axes.set_xlabel("[%]; black: their share of the pixels; dashed: least wanted")
 
     def _attenuation(self, axes):

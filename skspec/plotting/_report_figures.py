@@ -51,8 +51,7 @@ def snr_figure(comparison):
                 color=colour(index), points=False, marker="osD^vP*X"[index % 8],
                 show_bound=index == len(comparison.succeeded) - 1,
             )  # fmt: skip
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)))
+        _legend(fig, axes[0, 0].get_legend_handles_labels())
     return fig
 
 
@@ -74,22 +73,40 @@ def error_figure(comparison):
 
 
 def coverage_figure(comparison):
-    """Calibration: a column per method."""
+    """Calibration: a column per method, up to four side by side."""
     n_methods = len(comparison.succeeded)
+    n_rows = -(-n_methods // 4)
+    n_columns = -(-n_methods // n_rows)
     with styled():
-        width = min(WIDTH, 3.4 * n_methods)
+        width = min(WIDTH, 3.4 * n_columns)
         fig, axes = figure(
-            2, n_methods, (width, 1.75 * width / n_methods), gridspec_kw={"height_ratios": [3, 2]}
-        )
+            2 * n_rows, n_columns, (width, 0.4 + 1.75 * n_rows * width / n_columns),
+            gridspec_kw={"height_ratios": [3, 2] * n_rows},
+        )  # fmt: skip
+        pairs = axes.reshape(n_rows, 2, n_columns).transpose(0, 2, 1).reshape(-1, 2)
         for index, result in enumerate(comparison.succeeded.values()):
             formal = result.formal_cov
             CoverageDisplay.from_predictions(
                 comparison.labels, result.dist,
                 formal=None if formal is None else MultivariateNormal(result.mean, cov=formal),
-                label_names=comparison.label_names, name=result.title, ax=axes[:, index],
-                legend=index == 0,
+                label_names=comparison.label_names, name=result.title, ax=pairs[index],
+                legend=False,
             )  # fmt: skip
+        for unused in pairs[n_methods:].ravel():
+            unused.remove()
+        _legend(fig, max((one.get_legend_handles_labels() for one, _ in pairs), key=_length))
     return fig
+
+
+def _length(handles_and_names):
+    return len(handles_and_names[1])
+
+
+def _legend(fig, handles_and_names, most=6):
+    """Legend above the panels, in rows as equal as can be."""
+    n = _length(handles_and_names)
+    n_rows = max(1, -(-n // most))
+    fig.legend(*handles_and_names, loc="outside upper left", ncols=-(-n // n_rows))
 
 
 def forward_figures(comparison):

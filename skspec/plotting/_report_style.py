@@ -14,14 +14,14 @@ header { border-bottom: 3px solid var(--ink); padding-bottom: 22px; margin-botto
 h1 { font-size: 34px; line-height: 1.18; letter-spacing: -.015em; margin: 6px 0 10px; }
 h2 { font-size: 23px; letter-spacing: -.01em; margin: 54px 0 8px; }
 h3 { font-size: 16px; margin: 28px 0 8px; }
+sub { font-size: .72em; line-height: 0; vertical-align: -.25em; }
 p { max-width: 74ch; margin: 8px 0 14px; }
 .lede { font-size: 18px; color: var(--soft); max-width: 70ch; margin: 0; }
 nav { margin: 0 0 26px; font-size: 14.5px; display: flex; flex-wrap: wrap; gap: 4px 20px; }
 a { color: var(--mark); text-decoration: none; } a:hover { text-decoration: underline; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 1px;
-         background: var(--line); border: 1px solid var(--line); border-radius: 8px;
-         overflow: hidden; margin: 0 0 26px; }
-.facts div { background: #fff; padding: 13px 16px; }
+         border: 1px solid var(--line); border-radius: 8px; overflow: hidden; margin: 0 0 26px; }
+.facts div { padding: 13px 16px; outline: 1px solid var(--line); }
 .facts b { display: block; font-size: 21px; letter-spacing: -.01em; font-weight: 650;
            font-variant-numeric: tabular-nums; }
 .facts span { color: var(--soft); font-size: 13.5px; }

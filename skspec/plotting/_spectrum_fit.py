@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.diagnostics import unwrap
-from skspec.plotting._style import INK, QUIET, colour, panels, plain, styled
+from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
 
 __all__ = ["SpectrumFitDisplay"]
 
@@ -53,7 +53,8 @@ class SpectrumFitDisplay:
             fitted = model.predict_flux(labels)
         error = np.sqrt(model.noise_variance(spectra)[0]) if _has_noise(model) else None
         title = ", ".join(
-            f"{plain(key)} {_short(value)}" for key, value in zip(model.label_names_in_, labels[0])
+            f"{label_text(key)} {_short(value)}"
+            for key, value in zip(model.label_names_in_, labels[0])
         )
         return cls.from_predictions(
             spectra, fitted[0], error=error,
@@ -121,4 +122,4 @@ def _has_noise(model):
 
 
 def _short(value):
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}"
+    return (f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}").replace("-", "−")

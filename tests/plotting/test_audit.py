@@ -82,5 +82,6 @@ def test_page(audit, tmp_path, read_page):
         assert test.title in page
     assert page.count('class="failed"') == sum(flag is True for flag in audit.flags)
     slope = audit.leakage.loc["mgfe", "feh"]
-    assert f"<td>{slope:.3g}</td>" in page
+    assert f"<td>{slope:.3f}</td>" in page
+    assert "e+0" not in re.sub('base64,[^"]*', "", page)
     assert "What helps" in page and "censoring" in page

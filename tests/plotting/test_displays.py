@@ -133,7 +133,7 @@ class TestForwardModels:
         display = SpectrumFitDisplay.from_estimator(cannon, stars[0][100:], star=7, name="x")
         assert y_labels(display) == ["flux", "residual / σ"]
         assert x_labels(display)[1] == "wavelength [Å]"
-        assert display.axes_[0].get_title(loc="left").startswith("x:  teff ")
+        assert display.axes_[0].get_title(loc="left").startswith(r"x:  $T_\mathrm{eff}$ ")
         assert_allclose(display.flux, stars[0].flux[107])
         assert np.std((display.flux - display.model) / display.error) < 1.6
 

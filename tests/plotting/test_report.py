@@ -2,12 +2,14 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from skspec.diagnostics import Comparison, MethodResult
 from skspec.plotting import write_report
+from skspec.plotting._report_figures import coverage_figure
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,17 @@ def test_unknown_noise_and_cleaning_are_told(comparison, tmp_path):
     told.results = {"ridge": replace(comparison.results["ridge"], n_removed=[7])}
     text = write_report(told, tmp_path / "r.html").read_text("utf-8")
     assert "no physical limit" in text and "left out 7 training stars" in text
+
+
+@pytest.mark.parametrize("n_methods", [1, 4, 6, 9])
+def test_names_of_axes_do_not_run_into_each_other(comparison, n_methods):
+    ridge = comparison.results["ridge"]
+    results = {f"{k}": replace(ridge, name=f"{k}") for k in range(n_methods)}
+    fig = coverage_figure(replace(comparison, results=results))
+    fig.canvas.draw()
+    assert len(fig.axes) == 2 * n_methods
+    boxes = [one.xaxis.label.get_window_extent() for one in fig.axes]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_importing_the_displays_imports_no_matplotlib():
