@@ -18,6 +18,7 @@ from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
 from skspec.networks import FluxScaler
+from skspec.solvers.gaussian_divergence import gaussian_divergence
 from skspec.spectra import Spectra
 
 __all__ = ["BetaVAE"]
@@ -446,7 +447,7 @@ class BetaVAE(
         misfit = sum(self._log_likelihood(spectra, mean + std * draw) for draw in draws) / N_DRAWS
         if self.beta == 0:
             return misfit
-        return misfit - 0.5 * (mean**2 + std**2 - 1.0 - 2.0 * np.log(std)).sum(axis=1)
+        return misfit - gaussian_divergence(mean, std**2, 2.0 * np.log(std)).sum(axis=1)
 
     def score(self, X, y=None):
         """Mean evidence lower bound of the spectra [nat]; larger is better.

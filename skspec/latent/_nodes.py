@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
+from skspec.solvers.gaussian_divergence import gaussian_divergence
+
 __all__ = ["informative_nodes", "node_dispersion"]
 
 
@@ -121,7 +123,7 @@ def node_dispersion(latents, std=None, *, weight=None) -> pd.DataFrame:
                 "positive standard deviation for each latent."
             )
         std = std[seen]
-        divergence = 0.5 * (latents**2 + std**2 - 1) - np.log(std)
+        divergence = gaussian_divergence(latents, std**2, 2 * np.log(std))
         table["kl"] = np.average(divergence, axis=0, weights=weight)
     return pd.DataFrame(table).rename_axis("node")
 

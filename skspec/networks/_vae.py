@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from skspec.solvers.gaussian_divergence import gaussian_divergence
+
 __all__ = ["EvidenceLoss", "VariationalAutoencoder"]
 
 LEAK = 0.1
@@ -207,7 +209,8 @@ class EvidenceLoss(nn.Module):
             misfit = misfit / good.sum(dim=(1, 2)).clamp(min=1)
         if log_variance is None:
             return misfit, torch.zeros_like(misfit)
-        return misfit, divergence(mean, log_variance).sum(dim=1)
+        kl = gaussian_divergence(mean, log_variance.exp(), log_variance)
+        return misfit, kl.sum(dim=1)
 
     def forward(self, predicted, target):
         """Of a batch; the target is (x, variance, weight), the variance of a bad pixel infinite."""
@@ -215,8 +218,3 @@ class EvidenceLoss(nn.Module):
         misfit, kl = self.terms(predicted, x, variance)
         size = 1 if self.reduction == "mean" else self.log_scatter.numel()
         return (weight * (misfit + self.beta * kl)).mean() / size
-
-
-def divergence(mean, log_variance):
-    """Kullback-Leibler divergence of each latent number from the standard normal (n, D) [nat]."""
-    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
