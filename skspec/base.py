@@ -186,6 +186,12 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
             mean, std = mean[:, 0], std[:, 0]
         return (mean, std) if return_std else mean
 
+    def _distribution(self, mean, cov, lost):
+        """Distribution of these moments, which are overwritten: `lost` stars have no labels."""
+        mean[lost] = np.nan
+        cov[lost] = np.diag(np.full(mean.shape[1], np.inf))
+        return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+
     def _named_labels(self, y):
         """Checked labels (n, K) in the form in which they came, for the fit of another estimator."""
         import pandas as pd

@@ -208,10 +208,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         mean, cov = dist.mean().copy(), dist.cov().copy()
         if self.uses_ivar_:
             cov += self._excess_noise(flux, spectra)
-        blind = ~spectra.good.any(axis=1)
-        mean[blind] = np.nan
-        cov[blind] = np.diag(np.full(mean.shape[1], np.inf))
-        return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+        return self._distribution(mean, cov, ~spectra.good.any(axis=1))
 
     def _excess_noise(self, flux, spectra):
         """Covariance (n, K, K) by photon noise beyond that of the training stars."""

@@ -145,10 +145,7 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
         mean = np.asarray(self.estimator_.predict(self._filled(spectra)), dtype=float)
         mean = mean.reshape(len(spectra), -1) * self.label_scale_ + self._label_mean
         cov = np.repeat(self.label_covariance_[None], len(mean), axis=0)
-        blind = ~spectra.good.any(axis=1)
-        mean[blind] = np.nan
-        cov[blind] = np.diag(np.full(mean.shape[1], np.inf))
-        return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+        return self._distribution(mean, cov, ~spectra.good.any(axis=1))
 
     def _filled(self, spectra):
         """Flux in float64 with bad pixels replaced: whatever they hold, nothing changes."""

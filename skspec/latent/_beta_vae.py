@@ -485,12 +485,10 @@ class BetaVAE(
         if not hasattr(self, "head_"):
             raise NotFittedError("This BetaVAE was fitted without labels; call fit(X, y).")
         latents = self._posterior(self._validate_predict(X))[0][:, self._used_nodes()]
-        blind = np.isnan(latents).any(axis=1)
-        mean = self.head_(np.where(blind[:, None], 0.0, latents))
+        lost = np.isnan(latents).any(axis=1)
+        mean = self.head_(np.where(lost[:, None], 0.0, latents))
         cov = np.repeat(self.head_.covariance[None], len(mean), axis=0)
-        mean[blind] = np.nan
-        cov[blind] = np.diag(np.full(mean.shape[1], np.inf))
-        return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+        return self._distribution(mean, cov, lost)
 
     def domain_score(self, X) -> np.ndarray:
         """How far each spectrum is from those that the network reconstructs.
