@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -79,15 +77,13 @@ class AugmentedStars(Dataset):
             generator.shuffle(rows)
             seeds = generator.integers(2**32, size=n_batches).tolist()
         wanted = list(zip(np.array_split(rows, n_batches), seeds))[skip:]
-        with closing(_ahead(self._batch, wanted, self.n_ahead, self.n_threads)) as made:
-            for arrays in made:
-                yield _Rows(arrays, self.device)[slice(None)]
+        yield from _ahead(self._batch, wanted, self.n_ahead, self.n_threads)
 
     def _batch(self, wanted):
-        """Arrays of some rows, augmented if there is a seed."""
+        """Tensors of some rows, augmented if there is a seed."""
         rows, seed = wanted
         spectra, y = self.spectra[rows], None if self.y is None else self.y.iloc[rows]
         if seed is not None:
             out = self.augmentation.augment(spectra, y, random_state=seed)
             spectra, y = (out, None) if y is None else out
-        return self.arrays(spectra, y)
+        return _Rows(self.arrays(spectra, y), self.device)[slice(None)]

@@ -98,11 +98,8 @@ class StarStream(Dataset):
             place = generator.permutation(chunk[-1] + 1)[chunk]
             rows = rows[np.argsort(place + self.n_mixed * generator.random(len(rows)))]
         batches = np.array_split(rows, n_batches)[skip:]
-        with (
-            closing(self._batches(batches)) as made,
-            closing(_ahead(lambda _: next(made), batches, self.n_ahead, 1)) as ready,
-        ):
-            yield from ready
+        with closing(self._batches(batches)) as made:
+            yield from _ahead(lambda _: next(made), batches, self.n_ahead, 1)
 
     def _batches(self, batches):
         """The batches of these rows. A chunk is there from its first star to its last one."""
