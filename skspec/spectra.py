@@ -6,7 +6,7 @@ splitters, searches and pickles, so that the errors still arrive at test time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -291,39 +291,57 @@ class Spectra:
         return f"<Spectra: {', '.join(parts)}>"
 
 
-def concatenate(spectra: Sequence[Spectra]) -> Spectra:
+def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Spectra:
     """Stack the stars of several `Spectra` that share one pixel grid.
 
     Per-star entries of `meta` that all of them have are joined; the rest is dropped.
 
+    Parameters
+    ----------
+    spectra : iterable of Spectra
+    n_stars : int, optional
+        Of all together. Where it is given, what an iterator yields is let go once it is copied.
+
     Raises
     ------
     ValueError
-        When the list is empty or the grids differ.
+        When there are none, the grids differ, or `n_stars` is not their number.
     """
-    spectra = list(spectra)
-    if not spectra:
-        raise ValueError("Nothing to concatenate: the list of spectra is empty.")
-    first = spectra[0]
-    for other in spectra[1:]:
-        same = other.shape[1] == first.shape[1] and all(
-            np.array_equal(getattr(other, name), getattr(first, name))
-            for name in ("wavelength", "order")
-        )
-        if not same:
+    if n_stars is None:
+        spectra = list(spectra)
+        n_stars = sum(map(len, spectra))
+    grid = flux = ivar = None
+    metas, end = [], 0
+    for part in spectra:
+        if grid is None:
+            grid = part.shape[1:], part.wavelength, part.order
+            flux = np.empty((n_stars, part.shape[1]), part.dtype)
+        elif not all(map(np.array_equal, grid, (part.shape[1:], part.wavelength, part.order))):
             raise ValueError("The spectra lie on different grids; use Resampler first.")
-    ivar = None
-    if any(s.ivar is not None for s in spectra):
-        ivar = np.concatenate([np.full(s.shape, np.inf) if s.ivar is None else s.ivar
-                               for s in spectra])  # fmt: skip
-    shared = set.intersection(*(set(s.meta) for s in spectra))
-    meta = {
-        name: np.concatenate([np.asarray(s.meta[name]) for s in spectra])
-        for name in first.meta
-        if name in shared and all(_is_per_star(s.meta[name], len(s)) for s in spectra)
-    }
-    flux = np.concatenate([s.flux for s in spectra])
-    return Spectra(flux, ivar=ivar, wavelength=first.wavelength, order=first.order, meta=meta)
+        rows = slice(end, end + len(part))
+        end = rows.stop
+        if end > n_stars:
+            break
+        flux = _put(flux, rows, part.flux)
+        if ivar is None and part.ivar is not None:
+            ivar = np.full(flux.shape, np.inf, part.ivar.dtype)
+        if part.ivar is not None:
+            ivar = _put(ivar, rows, part.ivar)
+        metas.append({k: v for k, v in part.meta.items() if _is_per_star(v, len(part))})
+    if grid is None:
+        raise ValueError("Nothing to concatenate: the list of spectra is empty.")
+    if end != n_stars:
+        raise ValueError(f"n_stars={n_stars} is not the number of stars to concatenate.")
+    shared = [name for name in metas[0] if all(name in meta for meta in metas)]
+    meta = {name: np.concatenate([np.asarray(meta[name]) for meta in metas]) for name in shared}
+    return Spectra._from_clean(flux, ivar, *grid[1:], meta)
+
+
+def _put(out, rows, values):
+    """`out`, in a type that holds the values, too, with these in some rows."""
+    out = out.astype(np.result_type(out, values), copy=False)
+    out[rows] = values
+    return out
 
 
 def _float_array(values, name):

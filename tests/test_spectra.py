@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -298,6 +299,33 @@ def test_concatenate_with_and_without_errors():
     both = concatenate([Spectra(np.ones((1, 2))), Spectra(np.ones((2, 2)), ivar=3.0)])
     assert_array_equal(both.ivar[:, 0], [np.inf, 3, 3])
     assert concatenate([Spectra(np.ones((1, 2)))] * 2).ivar is None
+
+
+def test_concatenate_holds_what_it_is_given_once():
+    def parts():
+        for k in range(8):
+            yield Spectra(np.full((50, 1000), k), ivar=np.ones((50, 1000)), meta={"k": [k] * 50})
+
+    tracemalloc.start()
+    whole = concatenate(parts(), n_stars=400)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * (whole.flux.nbytes + whole.ivar.nbytes)
+    assert_array_equal(whole.flux[:, 0], np.repeat(np.arange(8), 50))
+    assert_array_equal(whole.meta["k"], whole.flux[:, 0])
+
+
+@pytest.mark.parametrize("n_stars", [7, 9])
+def test_concatenate_of_another_number_of_stars(n_stars):
+    with pytest.raises(ValueError, match=f"n_stars={n_stars} is not the number"):
+        concatenate([Spectra(np.ones((4, 2)))] * 2, n_stars=n_stars)
+
+
+def test_concatenate_of_single_and_double_precision():
+    parts = [Spectra(np.ones((1, 2), dtype), ivar=np.ones((1, 2), dtype)) for dtype in "fd"]
+    for some in (parts, parts[::-1]):
+        whole = concatenate(some)
+        assert whole.dtype == whole.ivar.dtype == np.float64
 
 
 def test_concatenate_refuses(spectra):

@@ -112,24 +112,34 @@ class AugmentedRegressor(LabelRegressor):
             raise ValueError("AugmentedRegressor needs at least 2 stars, got 1 sample.")
         order = np.lexsort(y.T)  # whatever the order in which the stars came
         spectra, y = spectra[order], y[order]
-        stars, labels = [spectra], [self._named_labels(y)]
+        y = self._named_labels(y)
         if self.augmentation is not None:
-            stars, labels = self._copies(spectra, labels[0])
-            self.uses_ivar_ = stars[0].has_errors
+            spectra, y = self._copies(spectra, y)
+            self.uses_ivar_ = spectra.has_errors
         estimator = ResidualCovarianceRegressor() if self.estimator is None else self.estimator
         with inner_fits():
-            self.estimator_ = clone(estimator).fit(concatenate(stars), _joined(labels))
+            self.estimator_ = clone(estimator).fit(spectra, y)
         return self
 
     def _copies(self, spectra, y):
-        """Lists of spectra and labels."""
+        """Spectra and labels of all copies, of which no spectra are in memory twice."""
+        import pandas as pd
+
         if star_groups(spectra) is None:
             spectra = spectra.replace(meta=spectra.meta | {"star_id": np.arange(len(spectra))})
-        random = check_random_state(self.random_state)
-        copies = [
-            self.augmentation.augment(spectra, y, random_state=random) for _ in range(self.n_copies)
-        ]
-        return map(list, zip(*copies, *([(spectra, y)] if self.keep else [])))
+        random, labels = check_random_state(self.random_state), []
+
+        def copies():
+            for _ in range(self.n_copies):
+                copy, new_y = self.augmentation.augment(spectra, y, random_state=random)
+                labels.append(new_y)
+                yield copy
+            if self.keep:
+                labels.append(y)
+                yield spectra
+
+        stars = concatenate(copies(), n_stars=(self.n_copies + self.keep) * len(y))
+        return stars, pd.concat(labels, ignore_index=True)
 
     def predict_dist(self, X) -> MultivariateNormal:
         """Distribution of the labels, by the method.
@@ -163,9 +173,3 @@ class AugmentedRegressor(LabelRegressor):
         """
         spectra = self._validate_predict(X)
         return domain_score(self.estimator_, spectra)
-
-
-def _joined(labels):
-    import pandas as pd
-
-    return pd.concat(labels, ignore_index=True)

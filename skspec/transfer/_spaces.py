@@ -11,7 +11,7 @@ from skspec.spectra import concatenate
 
 __all__ = ["ComponentSpace", "PixelSpace"]
 
-MOST_STARS = 1000  # of each domain, to learn components from
+MOST_STARS = 1000  # of each domain, to learn components or scales from
 BATCH = 1024  # stars at once
 
 
@@ -35,8 +35,8 @@ class ComponentSpace:
     """
 
     def __init__(self, synthetic, observed, rng, n_components, error_floor):
-        some = [part[rng.permutation(len(part))[:MOST_STARS]] for part in (synthetic, observed)]
-        pool = concatenate([part.replace(meta={}) for part in some])
+        some = _some(synthetic, observed, rng)
+        pool = concatenate(some)
         self.error_floor = error_floor
         self.pixels = pool.good.any(axis=0)
         unit = _noise_shape(observed, self.pixels)
@@ -78,11 +78,12 @@ class PixelSpace:
     ----------
     synthetic, observed : Spectra
     rng : RandomState
+        Of the stars that means and scales are learned from, where there are many.
     error_floor : float
     """
 
     def __init__(self, synthetic, observed, rng, error_floor):
-        pool = concatenate([part.replace(meta={}) for part in (synthetic, observed)])
+        pool = concatenate(_some(synthetic, observed, rng))
         self.scaler, self.error_floor = FluxScaler(pool, rng), error_floor
         self.pixels = self.scaler.pixels
 
@@ -106,6 +107,14 @@ class PixelSpace:
         out = np.full((len(x), len(self.pixels)), np.nan)
         out[:, self.pixels] = self.scaler.flux(np.asarray(x, dtype=float))
         return out
+
+
+def _some(synthetic, observed, rng):
+    """Not too many stars of both domains."""
+    return [
+        part[rng.permutation(len(part))[:MOST_STARS]].replace(meta={})
+        for part in (synthetic, observed)
+    ]
 
 
 def _joined(spectra, function):

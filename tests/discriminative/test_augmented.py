@@ -1,5 +1,7 @@
 """AugmentedRegressor fits a method to copies of its stars, labels included."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,21 @@ def test_copies_and_their_labels(slow_stars):
     assert_array_equal(seen.flux[240:], spectra.flux[order])
     assert not np.allclose(seen.flux[:80], seen.flux[80:160])
     assert model.uses_ivar_ and model.label_names_in_ == ["teff", "feh", "vsini"]
+
+
+def test_copies_are_in_memory_once():
+    class Nothing(RidgeRegressor):
+        def fit(self, X, y):
+            return self
+
+    spectra = Spectra(np.ones((1000, 1000)), ivar=100.0)
+    model = AugmentedRegressor(Nothing(), GaussianNoise(20), 8)
+    y = np.random.default_rng(0).normal(size=1000)
+    tracemalloc.start()
+    model.fit(spectra, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.6 * 8 * 2 * spectra.flux.nbytes
 
 
 def test_groups_that_are_known_are_kept(slow_stars):

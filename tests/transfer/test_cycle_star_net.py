@@ -290,6 +290,17 @@ def test_many_stars_take_little_memory(kind, times):
         assert_allclose(whole[19_990:], part, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [ComponentSpace, PixelSpace])
+def test_scales_of_many_stars_take_little_memory(kind):
+    more = (5, 0.005) if kind is ComponentSpace else (0.005,)
+    domains = stars(20_000, 2)[0], stars(20_000, 3, observed=True)[0]
+    tracemalloc.start()
+    kind(*domains, np.random.RandomState(0), *more)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * domains[0].flux.nbytes
+
+
 def test_any_meta_and_domains_that_there_are_not(trained):
     net = trained[0]
     observed = stars(30, 5, observed=True)[0]
