@@ -47,6 +47,50 @@ def test_a_noisy_spectrum_is_not_a_strange_one():
     assert np.mean(domain.score(noisy, good, np.zeros_like(variance)) > 1) > 0.9
 
 
+def test_what_neighbouring_pixels_have_in_common_counts():
+    """Ripples of a third of the noise: too small for chi2, and like no noise."""
+    *train, _ = draw(400, n_pixels=400)
+    flux, good, variance, _ = draw(200, n_pixels=400, seed=1)
+    domain = fit_domain(*train)
+    sigma = np.sqrt(variance)
+    ripple = sigma * np.sin(np.arange(400) * 2 * np.pi / 100) / 2
+    assert np.mean(domain.score(flux, good, variance) > 1) < 0.05
+    assert np.mean(domain.score(flux + ripple, good, variance) > 1) > 0.6
+    rough = sigma * np.random.default_rng(3).choice([-1, 1], size=flux.shape) / 8**0.5
+    assert np.mean(domain.score(flux + rough, good, variance) > 1) < 0.6  # of the same chi2
+
+
+def test_a_spectrum_is_compared_with_its_like():
+    """Stars of one kind differ from each other, those of the other do not."""
+
+    def world(n, seed):
+        rng = np.random.default_rng(seed)
+        kind = rng.uniform(-1, 1, n)
+        shape = np.sin(np.arange(80) / 5)
+        spread = np.where(kind > 0, 0.05, 0.002)[:, None]
+        flux = 1 + kind[:, None] * shape + spread * rng.normal(size=(n, 80))
+        return kind, flux, np.ones(flux.shape, dtype=bool), np.full(flux.shape, 1e-6)
+
+    _, *train = world(600, 0)
+    kind, flux, good, variance = world(2000, 1)
+    domain = fit_domain(*train)
+    score = domain.score(flux, good, variance)
+    assert np.mean(score[kind > 0] > 1) < 0.04
+    assert np.mean(score[kind < 0] > 1) < 0.04
+    flux += np.where(kind < -0.2, 0.02, 0)[:, None] * np.random.default_rng(2).normal(
+        size=flux.shape
+    )
+    assert np.mean(domain.score(flux, good, variance)[kind < -0.2] > 1) > 0.95
+
+
+def test_noisy_and_good_spectra_are_flagged_alike():
+    *train, _ = draw(2 * MOST_FITTED + 1000, n_pixels=200)
+    flux, good, variance, _ = draw(4000, n_pixels=200, seed=1)
+    above = fit_domain(*train).score(flux, good, variance) > 1
+    noisy = variance[:, 0] > np.median(variance)
+    assert 0 < np.mean(above[noisy]) < 0.03 and 0 < np.mean(above[~noisy]) < 0.03
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.sampled_from([0.0, 1e30, -1e30, np.nan, np.inf]), st.integers(0, 100))
 def test_a_bad_pixel_changes_nothing(garbage, seed):
@@ -80,7 +124,9 @@ def test_spectra_of_a_star_are_seen_together():
     flux = rng.normal(size=(n, 40))[star] + 0.01 * rng.normal(size=(3 * n, 40))
     parts = flux, np.ones(flux.shape, dtype=bool), np.full(flux.shape, 1e-4)
     together, apart = fit_domain(*parts, groups=star), fit_domain(*parts)
-    assert together.limit[0] > 1.15 * apart.limit[0]
+    new = rng.normal(size=(200, 40)), np.ones((200, 40), dtype=bool), np.full((200, 40), 1e-4)
+    assert np.mean(together.score(*new) > 1) < 0.1
+    assert np.mean(apart.score(*new) > 1) > 0.5
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
