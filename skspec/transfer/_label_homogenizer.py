@@ -31,6 +31,7 @@ __all__ = ["HomogenizedLabels", "LabelHomogenizer"]
 
 LEAST_STARS = 6
 STAGES = ("before", "translated", "model", "after")
+NO_CORRECTION = {"pivot": 0.0, "offset": 0.0, "slope": 1.0, "offset_std": 0.0, "slope_std": 0.0}
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class LabelHomogenizer(BaseEstimator):
         Sigma beyond which the labels of a common star disagree.
     correct : bool
         Take offsets and trends out that the models leave (step 5). The labels then scatter more about
-        the truth, as they are no longer drawn to the middle.
+        the truth, as they are no longer drawn to the middle. Errors of offset and slope, the same for
+        all stars, are part of their covariances.
     cv : int or cross-validation splitter
         Folds; a number shuffles the stars, always in the same way.
     n_jobs : int, optional
@@ -116,7 +118,8 @@ class LabelHomogenizer(BaseEstimator):
         other survey ``before``; ``translated`` label to label; of the ``model``, from spectra; and
         ``after`` correction. All but the first two out of fold. Columns (stage, label).
     corrections_ : DataFrame
-        Per scale and label: the model states ``pivot + offset + slope (label - pivot)``.
+        Per scale and label: the model states ``pivot + offset + slope (label - pivot)``; and the errors
+        `offset_std` and `slope_std`.
     report_ : DataFrame
         Per scale, label and stage: `offset` (label minus target, at the mean target) and `trend` (its
         change per unit of the target) with errors, robust standard deviation `scatter` of the
@@ -306,7 +309,7 @@ class LabelHomogenizer(BaseEstimator):
         """What the model leaves, from all stars; takes it out of each fold as the others tell it."""
         frame = self.cv_labels_[scale]
         names = list(verdict.index[verdict["homogenisable"]]) if self.correct else []
-        left = pd.DataFrame({"pivot": 0.0, "offset": 0.0, "slope": 1.0}, index=verdict.index)
+        left = pd.DataFrame(NO_CORRECTION, index=verdict.index)
         if not names:
             return left
         labels, target = frame["model"][names], frame["target"][names]
@@ -317,10 +320,10 @@ class LabelHomogenizer(BaseEstimator):
             rest = np.setdiff1d(np.arange(len(frame)), stars)
             errors = None if std is None else std[rest]
             part = _left(labels.iloc[rest], target.iloc[rest], errors, self.clip)
-            after[stars] = _taken_out(model[stars], *part)
+            after[stars] = _taken_out(model[stars], part)[0]
         for k, name in enumerate(names):
             frame["after", name] = after[:, k]
-        left.loc[names] = np.column_stack(_left(labels, target, std, self.clip))
+        left.loc[names] = _left(labels, target, std, self.clip)
         return left
 
     def _report(self, tables):
@@ -373,9 +376,10 @@ class LabelHomogenizer(BaseEstimator):
         dist, score = _predicted(getattr(self, f"estimator_{survey}_"), as_spectra(spectra))
         verdict = self.homogenisable_.loc[scale, "homogenisable"].to_numpy()
         left = self.corrections_.loc[scale]
-        (pivot, offset, slope), names = left.to_numpy().T, list(left.index)
-        mean = _taken_out(dist.mean(), pivot, offset, slope)
+        slope, names = left["slope"].to_numpy(), list(left.index)
+        mean, variance = _taken_out(dist.mean(), left)
         mean, cov = np.where(verdict, mean, np.nan), dist.cov() / np.outer(slope, slope)
+        cov += np.nan_to_num(variance)[:, :, None] * np.eye(len(names))
         distance = np.full(len(dist), np.nan)
         if verdict.any():
             distance = self._domains[scale].score(mean[:, verdict])
@@ -424,13 +428,21 @@ def _differences(labels, target, std, clip):
 
 
 def _left(labels, target, std, clip):
-    """Pivot, offset and slope of the labels that a model states."""
-    found = _differences(labels, target, std, clip)
-    return found["pivot"], found["offset"], 1 + found["trend"]
+    """What a model leaves in its labels: a row of ``corrections_`` for each."""
+    found = pd.DataFrame(_differences(labels, target, std, clip), index=labels.columns)
+    found = found.assign(slope=1 + found["trend"], slope_std=found["trend_std"])
+    return found[list(NO_CORRECTION)]
 
 
-def _taken_out(labels, pivot, offset, slope):
-    return pivot + (labels - pivot - offset) / slope
+def _taken_out(labels, left):
+    """Labels (n, K) without what is left in them, and the variance of that.
+
+    At the pivot, the mean of the stars, errors of offset and slope are independent; those of different
+    labels are taken to be.
+    """
+    pivot, offset, slope, offset_std, slope_std = left[list(NO_CORRECTION)].to_numpy().T
+    labels = pivot + (labels - pivot - offset) / slope
+    return labels, (offset_std**2 + (slope_std * (labels - pivot)) ** 2) / slope**2
 
 
 @singledispatch

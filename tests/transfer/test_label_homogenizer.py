@@ -1,5 +1,6 @@
 import os
 import pickle
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -123,13 +124,35 @@ def test_trends_that_the_model_leaves_are_taken_out(surveys):
     report = model.report_.loc["b"].xs("teff")
     assert report.loc["model", "trend"] < -0.08
     assert abs(report.loc["after", "trend"]) < 3 * report.loc["after", "trend_std"]
-    slope = model.corrections_.loc[("b", "teff"), "slope"]
+    left = model.corrections_.loc[("b", "teff")]
+    slope = left["slope"]
     assert_allclose(slope - 1, report.loc["model", "trend"], atol=0.02)
     bare = fit(LabelHomogenizer(ResidualCovarianceRegressor(), correct=False), (rough, *a[1:]), b)
     assert_allclose(bare.cv_labels_["b"]["model"], bare.cv_labels_["b"]["after"])
     one, two = (m.to_scale_of_b(rough) for m in (model, bare))
-    assert_allclose(one.dist.std()[:, 0] * slope, two.dist.std()[:, 0])
+    more = np.hypot(left["offset_std"], left["slope_std"] * (one.labels[:, 0] - left["pivot"]))
+    assert_allclose(one.dist.std()[:, 0] * slope, np.hypot(two.dist.std()[:, 0], more))
     assert np.ptp(one.labels[:, 0]) > 1.05 * np.ptp(two.labels[:, 0])
+
+
+def test_errors_of_the_corrections_are_in_those_of_the_labels(fitted, surveys):
+    """By moving offset and slope by their errors, of stars near to the common ones and far."""
+    spectra = surveys[0][0][:20]
+    result, stated = fitted.to_scale_of_b(spectra), fitted.estimator_a_.predict_dist(spectra)
+    left = fitted.corrections_.loc["b"]
+    assert (left[["offset_std", "slope_std"]] > 0).all(axis=None)
+    expected = stated.cov() / np.outer(left["slope"], left["slope"])
+    moved = []
+    for key in ("offset", "slope"):
+        other = copy(fitted)
+        other.corrections_ = fitted.corrections_.copy()
+        other.corrections_[key] += 1e-3 * other.corrections_[f"{key}_std"]
+        moved.append(1e3 * (other.to_scale_of_b(spectra).labels - result.labels))
+    variance = np.square(moved).sum(axis=0)
+    assert_allclose(result.dist.cov(), expected + variance[:, :, None] * np.eye(3), rtol=1e-3)
+    assert np.all(np.ptp(variance, axis=0) > 0)
+    blind = fitted.to_scale_of_b(spectra.replace(ivar=0.0)).dist
+    assert np.isinf(blind.std()).all()
 
 
 def test_visits_of_a_star(surveys):
