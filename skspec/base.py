@@ -286,10 +286,12 @@ def star_groups(X, groups=None):
 def splitter(cv, most, groups=None, *, shuffle=False):
     """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds.
 
-    With `groups`, a number means folds that keep each star on one side.
+    With `groups`, a number means folds that keep each star on one side, and a splitter that does not
+    warns of it.
     """
+    cv = 5 if cv is None else cv
     if not isinstance(cv, Integral):
-        return check_cv(cv)
+        return check_cv(cv) if groups is None else _Watched(check_cv(cv), groups)
     order = {"shuffle": True, "random_state": 0} if shuffle else {}
     if groups is None:
         return KFold(min(cv, most), **order)
@@ -297,6 +299,29 @@ def splitter(cv, most, groups=None, *, shuffle=False):
     if n_groups < 2:
         raise ValueError("All spectra are of one star (star_id): folds need at least 2 stars.")
     return GroupKFold(min(cv, most, n_groups), **order)
+
+
+class _Watched:
+    """A splitter of the caller's, which tells when spectra of one star are on both sides."""
+
+    def __init__(self, cv, groups):
+        self.cv, self.groups = cv, np.asarray(groups)
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return self.cv.get_n_splits(X, y, self.groups)
+
+    def split(self, X, y=None, groups=None):
+        with warnings.catch_warnings():  # whether stars are torn apart matters, not how
+            warnings.filterwarnings("ignore", "The groups parameter is ignored")
+            folds = list(self.cv.split(X, y, self.groups))
+        both = [len(np.intersect1d(self.groups[fit], self.groups[out])) for fit, out in folds]
+        if any(both):
+            warnings.warn(
+                f"cv={self.cv} puts spectra of {max(both)} stars (star_id) on both sides of a fold: "
+                "errors out of fold are then too small. GroupKFold, or a number, keeps them apart.",
+                stacklevel=2,
+            )
+        return iter(folds)
 
 
 def label_names(y):

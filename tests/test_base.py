@@ -11,7 +11,13 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, Ridge
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    RandomizedSearchCV,
+    cross_val_score,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -23,6 +29,13 @@ from skspec.base import (
     as_spectra,
     correlated_labels,
     star_groups,
+)
+from skspec.diagnostics import star_splits
+from skspec.discriminative import (
+    CalibratedRegressor,
+    ConsensusRegressor,
+    KernelPCARegressor,
+    ResidualCovarianceRegressor,
 )
 from skspec.metrics import (
     coverage_error_scorer,
@@ -409,6 +422,33 @@ def test_pairs_of_correlated_labels():
     assert rho == pytest.approx(np.corrcoef(y[10:, 0], y[10:, 2])[0, 1])
     y[:45, 2] = np.nan
     assert correlated_labels(y, ["a", "b", "c"]) == []
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda cv: ResidualCovarianceRegressor(cv=cv),
+        lambda cv: KernelPCARegressor(gamma=0.5, cv=cv),
+        lambda cv: CalibratedRegressor(RidgeRegressor(), cv=cv),
+        lambda cv: ConsensusRegressor([("a", RidgeRegressor()), ("b", RidgeRegressor(2))], cv=cv),
+    ],
+)
+def test_folds_that_tear_stars_apart_are_told(data, method):
+    spectra, y = data
+    visits = spectra.replace(meta={"star_id": np.arange(90) // 2})
+    torn = KFold(3, shuffle=True, random_state=0)
+    with pytest.warns(
+        UserWarning, match=r"cv=KFold\(.*spectra of \d+ stars .* both sides of a fold"
+    ):
+        method(torn).fit(visits, y)
+    for cv in (KFold(3), GroupKFold(3), 3, None):  # the pairs are neighbours
+        method(cv).fit(visits, y)
+    method(torn).fit(spectra, y)
+
+
+def test_splits_of_a_comparison_that_tear_stars_apart_are_told():
+    with pytest.warns(UserWarning, match="puts spectra of 10 stars"):
+        star_splits(20, cv=KFold(2), groups=np.tile(list("abcdefghij"), 2))
 
 
 def test_star_groups(data):

@@ -15,7 +15,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 
 from skspec._progress import CallbackSupportMixin, StepCounter
-from skspec.base import as_spectra, predict_dist
+from skspec.base import as_spectra, predict_dist, splitter
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import CramerRaoBound, cramer_rao_bound
 from skspec.discriminative import ResidualCovarianceRegressor
@@ -213,15 +213,15 @@ def star_splits(n_stars, test_size=0.2, cv=None, groups=None, random_state=0):
     """
     if cv is None:
         kind = ShuffleSplit if groups is None else GroupShuffleSplit
-        splitter = kind(n_splits=1, test_size=test_size, random_state=random_state)
+        cv = kind(n_splits=1, test_size=test_size, random_state=random_state)
     elif isinstance(cv, (int, np.integer)):
         kind = KFold if groups is None else GroupKFold
-        splitter = kind(n_splits=int(cv), shuffle=True, random_state=random_state)
-    else:
-        splitter = cv
+        cv = kind(n_splits=int(cv), shuffle=True, random_state=random_state)
     return [
         (np.asarray(train), np.asarray(test))
-        for train, test in splitter.split(np.zeros((n_stars, 1)), groups=groups)
+        for train, test in splitter(cv, n_stars, groups).split(
+            np.zeros((n_stars, 1)), groups=groups
+        )
     ]
 
 
