@@ -31,13 +31,17 @@ MOST_COMPARED = 2000  # stars of the training whose scores are compared between 
 TINY_SPREAD = 1e-6  # of the logarithms of scores, squared: folds that all claim the same
 LEAST_SEEN = 0.1  # of the scores of new stars, for those of the training to say anything
 LEAST_IN_BIN = 40  # stars that may have a calibration of their own: enough for 95 % of them
+NOISE_TERMS = np.geomspace(0.05, 20, 49)  # that are tried, in units of a typical error bar
+LEAST_GAIN = 2.0  # of the log-likelihood, for a noise term
 
 
 class CalibratedRegressor(LabelRegressor):
     r"""Any method, with error bars calibrated on stars it has not seen.
 
-    Predictions of the training stars out of fold give the scores
-    :math:`z_{ik} = |\ell_{ik} - \mu_{ik}| / \sigma_{ik}` of label `k`, from which
+    Predictions of the training stars out of fold tell how errors follow the noise:
+    :math:`\sigma_{ik}^2 \to \sigma_{ik}^2 + t_k^2\,(S/N)_i^{-2}` where such a term makes them likelier.
+    Then they give the scores :math:`z_{ik} = |\ell_{ik} - \mu_{ik}| / \sigma_{ik}` of label `k`, from
+    which
 
     - each :math:`\sigma_k` is multiplied by one factor :math:`s_k`, correlations kept:
       :math:`\Sigma' = S \Sigma S` with :math:`S = \mathrm{diag}(s)`. This is ``predict_dist``: a
@@ -67,6 +71,10 @@ class CalibratedRegressor(LabelRegressor):
     level : float or None
         Fraction of stars within the interval from which the factors are found. None: the factors
         of maximum likelihood, root mean square scores, which outliers widen.
+    noise_term : bool
+        Whether there may be the term :math:`t_k^2\,(S/N)^{-2}`. Many methods claim too much for noisy
+        spectra and too little for good ones, which one factor cannot mend. Stars of unknown noise have
+        a typical one.
     snr_bins : int or array-like of float, optional
         Separate calibration in bins of the median signal-to-noise ratio (Mondrian), by number or by
         edges. Bins of fewer than 40 stars, and stars of unknown noise, use that of all stars.
@@ -87,6 +95,8 @@ class CalibratedRegressor(LabelRegressor):
     scale_ : ndarray of shape (B + 1, K)
         Factors of the error bars in each of B bins of S/N, and of all stars; shape (1, K) without
         bins.
+    noise_ : ndarray of shape (K,)
+        Coefficients :math:`t_k`, in units of the labels; 0 where the error bars follow the noise.
     scores_, joint_scores_ : list of ndarray of shape (n_bin, K), (n_bin,)
         Sorted scores of the labels, and Mahalanobis distances after scaling, of each row of
         `scale_`.
@@ -123,6 +133,7 @@ class CalibratedRegressor(LabelRegressor):
         "estimator": [HasMethods(["fit", "predict"]), None],
         "method": [StrOptions({"scale", "conformal"})],
         "level": [Interval(Real, 0, 1, closed="neither"), None],
+        "noise_term": ["boolean"],
         "snr_bins": [Interval(Integral, 1, None, closed="left"), "array-like", None],
         "cv": ["cv_object"],
         "ensemble": ["boolean"],
@@ -130,12 +141,13 @@ class CalibratedRegressor(LabelRegressor):
     }
 
     def __init__(
-        self, estimator=None, *, method="scale", level=ONE_SIGMA, snr_bins=None, cv=5,
-        ensemble=False, n_jobs=None,
+        self, estimator=None, *, method="scale", level=ONE_SIGMA, noise_term=True, snr_bins=None,
+        cv=5, ensemble=False, n_jobs=None,
     ):  # fmt: skip
         self.estimator = estimator
         self.method = method
         self.level = level
+        self.noise_term = noise_term
         self.snr_bins = snr_bins
         self.cv = cv
         self.ensemble = ensemble
@@ -219,6 +231,8 @@ class CalibratedRegressor(LabelRegressor):
     # -- calibration -------------------------------------------------------------------------------
 
     def _calibrate(self, dist, y, spectra):
+        self._learn_noise(dist, y, spectra)
+        dist = self._noisier(dist, spectra)
         scores = _scores(dist, y)
         known = np.isfinite(scores).all(axis=1)
         if not known.any():
@@ -232,6 +246,27 @@ class CalibratedRegressor(LabelRegressor):
         self.scale_ = np.array([self._factor(part) for part in self.scores_])
         distance = self._scaled(dist, place).mahalanobis(y)
         self.joint_scores_ = [np.sort(distance[inside]) for inside in rows]
+
+    def _learn_noise(self, dist, y, spectra):
+        """Coefficients of the noise term, and the noise of stars of which it is not known."""
+        noise, error, variance = _relative_noise(spectra), np.abs(y - dist.mean()), dist.std() ** 2
+        usable = np.isfinite(noise) & np.isfinite(error * variance).all(axis=1)
+        usable &= (variance > 0).all(axis=1)
+        self.noise_, self._typical_noise = np.zeros(y.shape[1]), 0.0
+        if self.noise_term and usable.sum() >= LEAST_IN_BIN:
+            some = _sample(np.flatnonzero(usable))
+            self._typical_noise = np.median(noise[some])
+            self.noise_ = _noise_coefficients(error[some], variance[some], noise[some])
+
+    def _noisier(self, dist, spectra):
+        """Distributions with the noise term, correlations kept."""
+        if not self.noise_.any():
+            return dist
+        noise = _relative_noise(spectra)
+        noise = np.where(np.isfinite(noise), noise, self._typical_noise)[:, None]
+        sigma = dist.std()
+        factor = np.hypot(1, noise * self.noise_ / np.where(sigma > 0, sigma, np.inf))
+        return _stretched(dist, factor, dist.label_names)
 
     def _factor(self, scores):
         """Factor of each label from its sorted scores."""
@@ -269,19 +304,20 @@ class CalibratedRegressor(LabelRegressor):
         return np.where(np.isfinite(snr), place, len(self.snr_edges_) + 1)
 
     def _scaled(self, dist, place):
-        factor = self.scale_[place]
-        with np.errstate(invalid="ignore"):
-            cov = dist.cov() * factor[:, :, None] * factor[:, None, :]
-        return MultivariateNormal(dist.mean(), cov=cov, label_names=self.label_names_in_)
+        return _stretched(dist, self.scale_[place], self.label_names_in_)
 
     def _uncalibrated(self, spectra):
         dists = [predict_dist(model, spectra) for model in self.estimators_]
         return dists[0] if len(dists) == 1 else MultivariateNormal.mixture(dists)
 
+    def _claimed(self, spectra):
+        """Distributions before scaling, and the rows of `scale_` that they use."""
+        return self._noisier(self._uncalibrated(spectra), spectra), self._bins(spectra)
+
     # -- prediction --------------------------------------------------------------------------------
 
     def predict_dist(self, X) -> MultivariateNormal:
-        """The Gaussian of the method, its error bars multiplied by ``scale_``.
+        """The Gaussian of the method with the noise term, its error bars multiplied by ``scale_``.
 
         Parameters
         ----------
@@ -293,7 +329,7 @@ class CalibratedRegressor(LabelRegressor):
             NaN, with infinite errors, for a star without a good pixel.
         """
         spectra = self._validate_predict(X)
-        return self._scaled(self._uncalibrated(spectra), self._bins(spectra))
+        return self._scaled(*self._claimed(spectra))
 
     def predict_interval(self, X, level: float = ONE_SIGMA):
         """Interval of each label that holds the truth with probability `level`.
@@ -314,7 +350,7 @@ class CalibratedRegressor(LabelRegressor):
         """
         _check_level(level)
         spectra = self._validate_predict(X)
-        dist, place = self._uncalibrated(spectra), self._bins(spectra)
+        dist, place = self._claimed(spectra)
         if self.method == "conformal":
             width = np.array([conformal_quantile(scores, level) for scores in self.scores_])
         else:
@@ -340,8 +376,8 @@ class CalibratedRegressor(LabelRegressor):
         """
         _check_level(level)
         spectra = self._validate_predict(X)
-        place = self._bins(spectra)
-        dist = self._scaled(self._uncalibrated(spectra), place)
+        dist, place = self._claimed(spectra)
+        dist = self._scaled(dist, place)
         with np.errstate(invalid="ignore"):
             matrix = dist.cov() * self._radius(level)[place, None, None] ** 2
         return dist.mean(), matrix
@@ -363,8 +399,8 @@ class CalibratedRegressor(LabelRegressor):
         """
         _check_level(level)
         spectra = self._validate_predict(X)
-        place = self._bins(spectra)
-        dist = self._scaled(self._uncalibrated(spectra), place)
+        dist, place = self._claimed(spectra)
+        dist = self._scaled(dist, place)
         y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
         return dist.mahalanobis(y) <= self._radius(level)[place]
 
@@ -417,6 +453,39 @@ def _scores(dist, y):
         scores = np.abs(y - dist.mean()) / dist.std()
     scores[y == dist.mean()] = 0
     return scores
+
+
+def _stretched(dist, factor, names):
+    """Distributions whose error bars are multiplied by factors (n, K)."""
+    with np.errstate(invalid="ignore"):
+        cov = dist.cov() * factor[:, :, None] * factor[:, None, :]
+    return MultivariateNormal(dist.mean(), cov=cov, label_names=names)
+
+
+def _relative_noise(spectra):
+    """Noise (n,) in units of the flux; NaN where it is not known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = 1 / spectra.snr
+    return np.where(np.isfinite(noise) & (noise > 0), noise, np.nan)
+
+
+def _noise_coefficients(error, variance, noise):
+    r"""Coefficients t (K,) of the noise that make errors (n, K) likeliest, whatever their scale.
+
+    The variances are :math:`\sigma^2 + t^2\nu^2`. Errors are taken as Laplace's, for which the best
+    scale is their mean in units of sigma: tails count little.
+    """
+    unit = np.sqrt(np.median(variance, axis=0) / np.median(noise**2))
+    terms = np.append(0.0, NOISE_TERMS)[:, None] * unit
+    cost = []
+    for t in terms:
+        v = variance + (noise[:, None] * t) ** 2
+        typical = np.mean(error / np.sqrt(v), axis=0)
+        cost.append(0.5 * np.mean(np.log(v), axis=0) + np.log(np.maximum(typical, TINY_SPREAD)))
+    cost = len(error) * np.array(cost)
+    best = np.argmin(cost, axis=0)
+    best[cost[0] - cost.min(axis=0) < LEAST_GAIN] = 0
+    return np.take_along_axis(terms, best[None], axis=0)[0]
 
 
 def _typical(scores):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
@@ -129,8 +130,8 @@ def test_gaussian_joint_region_is_that_of_chi_square():
 def test_bins_of_snr_hold_in_each_bin(method, bins):
     """Errors go with 1 / S/N, which the method does not know."""
     train, (spectra, labels) = draw(20_000, noise=100), draw(20_000, seed=1, noise=100)
-    pooled = CalibratedRegressor(Claims(), method=method).fit(*train)
-    binned = CalibratedRegressor(Claims(), method=method, snr_bins=bins).fit(*train)
+    plain = CalibratedRegressor(Claims(), method=method, noise_term=False)
+    pooled, binned = clone(plain).fit(*train), clone(plain).set_params(snr_bins=bins).fit(*train)
     assert binned.scale_.shape == (5, 2)
     assert np.all(np.diff(binned.scale_[:4], axis=0) < 0)
     low, high = spectra.snr < binned.snr_edges_[0], spectra.snr >= binned.snr_edges_[-1]
@@ -145,6 +146,31 @@ def test_bins_of_snr_hold_in_each_bin(method, bins):
         assert_allclose(
             binned.predict_dist(unknown).std(), pooled.scale_[0] * UNIT * np.ones((3, 1))
         )
+
+
+@pytest.mark.parametrize("tails", [np.inf, 3])
+def test_the_noise_term_makes_error_bars_follow_the_noise(tails):
+    """Errors go with 1 / S/N, which the method does not know."""
+    model = CalibratedRegressor(Claims(0.2)).fit(*draw(3000, noise=100, tails=tails))
+    spectra, labels = draw(20_000, seed=1, noise=100, tails=tails)
+    dist = predict_dist(model, spectra)
+    for part in (spectra.snr < 50, spectra.snr > 150):
+        assert_allclose(coverage(labels[part], dist[part], 1), 0.6827, atol=0.04)
+    assert_allclose(model.noise_ * model.scale_[0], 100 * UNIT, rtol=0.2 if tails > 3 else 0.5)
+    assert_allclose(dist.corr(), np.broadcast_to(CORR, (20_000, 2, 2)), atol=1e-9)
+    unknown = spectra[:3].replace(ivar=None)  # a typical noise
+    with pytest.warns(UserWarning, match="without"):
+        low, high = np.quantile(dist.std()[:, 0], [0.3, 0.7])
+        assert np.all((low < model.predict_dist(unknown).std()[:, 0])
+                      & (model.predict_dist(unknown).std()[:, 0] < high))  # fmt: skip
+
+
+def test_no_noise_term_where_none_is_needed():
+    spectra, labels = draw(3000)  # errors are the same at each S/N
+    assert_array_equal(CalibratedRegressor(Claims()).fit(spectra, labels).noise_, 0)
+    assert_array_equal(CalibratedRegressor(Claims()).fit(spectra.flux, labels).noise_, 0)
+    model = CalibratedRegressor(Claims(), noise_term=False).fit(*draw(3000, noise=100))
+    assert_array_equal(model.noise_, 0)
 
 
 def test_maximum_likelihood_is_the_root_mean_square():
