@@ -23,6 +23,7 @@ from skspec.diagnostics import make_method, star_splits
 from skspec.discriminative import CalibratedRegressor, DeepEnsembleRegressor, SpectralCNN
 from skspec.metrics import coverage
 
+TWO_SIGMA = 0.9545
 #: MAE of PCA(150) and ridge over all S/N and above 100, from the data's README
 RIDGE = {"all S/N": (71, 0.074, 0.041, 0.045, 1.35), "above 100": (31, 0.029, 0.018, 0.013, 0.44)}
 
@@ -60,18 +61,21 @@ def accuracy(args):
     [(train, test)] = star_splits(len(labels), test_size=500, random_state=0)
     train, held_out = train[args.held_out :], train[: args.held_out]
     header = ["method", "MAE", "MAE above S/N 100", "1 sigma %", "2 sigma %", "calibrated 1 sigma %",
-              "2 sigma %", "score > 1 %", "fit CPU s"]  # fmt: skip
-    rows = [["PCA + ridge, README", *(slashed(v) for v in RIDGE.values()), *[""] * 6]]
+              "2 sigma %", "conformal 2 sigma %", "score > 1 %", "fit CPU s"]  # fmt: skip
+    rows = [["PCA + ridge, README", *(slashed(v) for v in RIDGE.values()), *[""] * 7]]
     truth, bright = labels.to_numpy()[test], spectra.snr[test] > 100
     for name in args.networks:
         seconds, model = clocked(
             lambda name=name: recipes(args.epochs)[name].fit(spectra[train], labels.iloc[train])
         )
-        scaled = CalibratedRegressor(FrozenEstimator(model), method="scale")
+        scaled = CalibratedRegressor(FrozenEstimator(model), method="conformal")
         scaled.fit(spectra[held_out], labels.iloc[held_out])
         dists = [predict_dist(m, spectra[test]) for m in (model, scaled)]
         error = np.abs(dists[0].mean() - truth)
         covered = [slashed(100 * coverage(truth, d, k), "{:.0f}") for d in dists for k in (1, 2)]
+        lower, upper = scaled.predict_interval(spectra[test], TWO_SIGMA)
+        inside = (lower <= truth) & (truth <= upper)
+        covered.append(slashed(100 * inside.mean(axis=0), "{:.0f}"))
         far = 100 * np.mean(domain_score(model, spectra[test]) > 1)
         rows.append([name, slashed(error.mean(axis=0)), slashed(error[bright].mean(axis=0)), *covered,
                      f"{far:.1f}", f"{seconds.cpu:.0f}"])  # fmt: skip
@@ -132,10 +136,9 @@ def prepared(architecture, n, n_pixels, device):
         architecture, augment_snr=(20.0, 300.0), max_iter=1, device=device, random_state=0,
         architecture_params={"width": 8} if architecture in ("residual", "attention") else None,
     ).fit(spectra, labels)  # fmt: skip
-    target = ((labels.to_numpy() - model.label_mean_) / model.label_scale_).astype(np.float32)
-    cut = n // 10
-    train = model._training_inputs(spectra[cut:]), target[cut:]
-    return model, spectra, train, (model._known(spectra[:cut]), target[:cut])
+    y, cut = labels.to_numpy(), n // 10
+    train = model._training_arrays(spectra[cut:], y[cut:])
+    return model, spectra, train, (model._known(spectra[:cut]), model._target(y[:cut]))
 
 
 def epochs_of_both(model, train, valid, epochs, batch_size):
