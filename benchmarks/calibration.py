@@ -3,7 +3,8 @@
     python -m benchmarks calibration [--parts coverage ensemble ...] [--methods ridge strided ...]
 
 - coverage: synthetic stars of S/N 20 to 300; coverage of every method as it comes, scaled, and
-  conformal, per label and jointly, on many test stars.
+  conformal, per label and jointly, on many test stars. Each is fitted once and calibrated by stars
+  held out, or with --n-calibration 0 by its own training stars in --cv folds.
 - ensemble: one network and a deep ensemble of five, calibrated by stars held out.
 - domain: share of spectra with a domain score above 1: other stars of the same kind, the Sun at
   other resolutions, shifted spectra; MILES against LAMOST, two grids of APOGEE spectra.
@@ -23,7 +24,16 @@ from skspec.diagnostics import calibration_report, make_method
 from skspec.discriminative import CalibratedRegressor, DeepEnsembleRegressor, SpectralCNN
 
 LEVELS = (0.6827, 0.9545)
-NETWORKS = ("starnet", "strided", "residual", "attention")
+#: as many filters as a core can train, and as many epochs as they need
+NETWORKS = {
+    "strided": {},
+    "starnet": {},
+    "residual": {"architecture_params": {"width": 32}},
+    "attention": {
+        "architecture_params": {"width": 8}, "batch_size": 32, "learning_rate_init": 3e-3,
+        "max_iter": 120,
+    },
+}  # fmt: skip
 METHODS = ("ridge", "the_cannon", "kernel_pca", *NETWORKS, "ensemble")
 
 
@@ -31,7 +41,7 @@ def method(name, n_train, epochs=60):
     if name == "ensemble":
         return DeepEnsembleRegressor(method("strided", n_train, epochs), 5, random_state=0)
     if name in NETWORKS:
-        return SpectralCNN(name, "full", max_iter=epochs, random_state=0)
+        return SpectralCNN(name, "full", random_state=0, **{"max_iter": epochs, **NETWORKS[name]})
     return make_method(name, n_train, random_state=0)
 
 
@@ -39,44 +49,59 @@ def percent(values):
     return " / ".join(f"{100 * v:.1f}" for v in values)
 
 
+def drawn(args, *numbers):
+    """As many synthetic stars for each purpose."""
+    stars = make_spectra(sum(numbers), n_pixels=args.pixels, snr=(20, 300), random_state=0)
+    return [[part[end - n : end] for part in stars] for n, end in zip(numbers, np.cumsum(numbers))]
+
+
 def coverage(args):
-    stars = make_spectra(args.n_train + args.n_test, n_pixels=args.pixels, snr=(20, 300),
-                         random_state=0)  # fmt: skip
-    train, test = ([part[rows] for part in stars]
-                   for rows in (slice(args.n_train), slice(args.n_train, None)))  # fmt: skip
+    train, held, test = drawn(args, args.n_train, args.n_calibration, args.n_test)
     rows = []
     for name in args.methods:
-        model = CalibratedRegressor(
-            method(name, args.n_train, args.epochs), method="conformal", cv=args.cv
-        )
-        seconds, model = clocked(lambda model=model: model.fit(*train))
-        before = calibration_report(model.estimators_[0], *test, levels=LEVELS)
-        after = calibration_report(model, *test, levels=LEVELS)
+        model = method(name, args.n_train, args.epochs)
+        seconds, model = clocked(lambda model=model: calibrated(model, train, held, args.cv))
         error = np.abs(model.predict(test[0]) - test[1].to_numpy()).mean(axis=0)
-        kinds = (("as it comes", before.table), ("scaled", after.table),
-                 ("conformal", after.intervals))  # fmt: skip
-        for kind, frame in kinds:
+        snr = test[0].snr
+        parts = [observed(model, *(part[stars] for part in test))
+                 for stars in (snr > 0, snr < 40, snr > 150)]  # fmt: skip
+        for kind, frame, noisy, good in zip(("as it comes", "scaled", "conformal"), *parts):
+            ends = [part[LEVELS[0]].drop("joint").mean() for part in (noisy, good)]
             rows.append([
-                name, kind, *(percent(frame[level]) for level in LEVELS),
+                name, kind, *(percent(frame[level]) for level in LEVELS), percent(ends),
                 f"{error[0]:.0f} / {error[1]:.3f} / {error[2]:.3f}", f"{seconds.cpu:.0f}",
             ])  # fmt: skip
             print(rows[-1], flush=True)
-    error = [100 * np.sqrt(level * (1 - level) / args.n_test) for level in LEVELS]
+    share = 1 / args.n_test + 1 / (args.n_calibration or args.n_train)
+    error = [100 * np.sqrt(level * (1 - level) * share) for level in LEVELS]
+    how = f"{args.n_calibration} to calibrate" if args.n_calibration else f"{args.cv} folds"
     table(
-        f"coverage [%] of Teff / logg / [Fe/H] / joint; {args.n_train} training stars in {args.cv} "
-        f"folds, {args.n_test} test stars (standard error {error[0]:.1f}, {error[1]:.1f}), S/N "
-        f"20-300, {args.pixels} pixels; load {load():.1f}",
-        ["method", "error bars", "68.27", "95.45", "MAE", "fits CPU s"], rows,
+        f"coverage [%] of Teff / logg / [Fe/H] / joint; {args.n_train} stars to train, {how}, "
+        f"{args.n_test} to test (standard error {error[0]:.1f}, {error[1]:.1f}), S/N 20-300, "
+        f"{args.pixels} pixels; load {load():.1f}",
+        ["method", "error bars", "68.27", "95.45", "68.27 at S/N < 40 / > 150", "MAE", "fits CPU s"],
+        rows,
     )  # fmt: skip
+
+
+def observed(model, X, y):
+    """Coverage of the method, of its scaled Gaussian and of the conformal intervals."""
+    before = calibration_report(model.estimators_[0], X, y, levels=LEVELS)
+    after = calibration_report(model, X, y, levels=LEVELS)
+    return before.table, after.table, after.intervals
+
+
+def calibrated(model, train, held, cv):
+    """Conformal calibration by stars held out, or by those of the training in folds."""
+    if not len(held[1]):
+        return CalibratedRegressor(model, method="conformal", cv=cv).fit(*train)
+    model = FrozenEstimator(model.fit(*train))
+    return CalibratedRegressor(model, method="conformal").fit(*held)
 
 
 def ensemble(args):
     """One network and five, calibrated by stars held out."""
-    stars = make_spectra(args.n_train + 1000 + args.n_test, n_pixels=args.pixels, snr=(20, 300),
-                         random_state=0)  # fmt: skip
-    ends = np.cumsum([args.n_train, 1000, args.n_test])
-    train, held, test = ([part[end - n : end] for part in stars]
-                         for n, end in zip((args.n_train, 1000, args.n_test), ends))  # fmt: skip
+    train, held, test = drawn(args, args.n_train, args.n_calibration, args.n_test)
     five = method("ensemble", args.n_train, args.epochs).fit(*train)
     rows = []
     for name, model in (("one network", five.estimators_[0]), ("five", five)):
@@ -89,8 +114,9 @@ def ensemble(args):
                 name, kind, *(percent(frame[level]) for level in LEVELS),
                 f"{error[0]:.1f} / {error[1]:.3f} / {error[2]:.4f}",
             ])  # fmt: skip
-    table(f"strided networks, {args.n_train} training stars, 1000 to calibrate, {args.n_test} test "
-          f"stars; load {load():.1f}", ["", "error bars", "68.27", "95.45", "MAE"], rows)  # fmt: skip
+    table(f"strided networks, {args.n_train} training stars, {args.n_calibration} to calibrate, "
+          f"{args.n_test} test stars; load {load():.1f}",
+          ["", "error bars", "68.27", "95.45", "MAE"], rows)  # fmt: skip
 
 
 def domain(args):
@@ -129,9 +155,13 @@ def domain(args):
     if path is not None and other is not None:
         spectra, labels = load_spectra(path, ["teff", "logg", "feh"])
         kurucz, _ = load_spectra(other, ["teff", "logg", "feh"])
-        n = min(args.n_train, 2000)
-        kurucz = kurucz.replace(ivar=np.full(kurucz.shape, 1e4), wavelength=spectra.wavelength)
-        sets = {"other emulated stars": spectra[n:], "Kurucz synthesis": kurucz}
+        n, rng = min(args.n_train, 2000), np.random.default_rng(0)
+        sets = {"other emulated stars": spectra[n:]}
+        for snr in (50, 100, 300):  # they come without noise
+            noisy = kurucz.flux + rng.normal(size=kurucz.shape) / snr
+            sets[f"Kurucz synthesis, S/N {snr}"] = kurucz.replace(
+                flux=noisy, ivar=np.full(kurucz.shape, float(snr**2)), wavelength=spectra.wavelength
+            )
         strangers(args, "apogee_emulated", (spectra[:n], labels.iloc[:n]), sets)
 
 
@@ -190,7 +220,8 @@ def main(arguments=None):
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS[:-1]))
     parser.add_argument("--n-train", type=int, default=1500)
-    parser.add_argument("--n-test", type=int, default=4000)
+    parser.add_argument("--n-calibration", type=int, default=6000)
+    parser.add_argument("--n-test", type=int, default=10000)
     parser.add_argument("--pixels", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--cv", type=int, default=5)
