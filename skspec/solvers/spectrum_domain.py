@@ -202,10 +202,11 @@ def _measure(pca, scatter, flux, good, variance):
 
 def _coherent(residual, known, scales):
     """Root mean square sums of `m` neighbouring residuals, in units of those of independent ones."""
-    total, count = (np.cumsum(np.pad(part, ((0, 0), (1, 0))), axis=1) for part in (residual, known))
+    total = np.cumsum(np.pad(residual, ((0, 0), (1, 0))), axis=1)
     for m in scales:
-        part, n_good = total[:, m:] - total[:, :-m], np.sum(count[:, m:] - count[:, :-m], axis=1)
-        yield np.sqrt(np.einsum("ij,ij->i", part, part) / np.maximum(n_good, 1))
+        part = total[:, m:] - total[:, :-m]
+        n_sums = np.convolve(np.ones(part.shape[1]), np.ones(m))  # in which each pixel is
+        yield np.sqrt(np.einsum("ij,ij->i", part, part) / np.maximum(known @ n_sums, 1))
 
 
 def _scales(n_pixels):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skspec.solvers.spectrum_domain import MOST_FITTED, fit_domain
+from skspec.solvers.spectrum_domain import MOST_FITTED, _coherent, fit_domain
 
 
 def draw(n, n_pixels=60, *, noise=0.02, bad=0.0, seed=0):
@@ -58,6 +58,17 @@ def test_what_neighbouring_pixels_have_in_common_counts():
     assert np.mean(domain.score(flux + ripple, good, variance) > 1) > 0.6
     rough = sigma * np.random.default_rng(3).choice([-1, 1], size=flux.shape) / 8**0.5
     assert np.mean(domain.score(flux + rough, good, variance) > 1) < 0.6  # of the same chi2
+
+
+def test_sums_of_neighbours_are_those_of_the_formula():
+    rng = np.random.default_rng(0)
+    known = rng.random((3, 20)) > 0.3
+    r = rng.normal(size=known.shape) * known
+    for m, fast in zip((1, 4, 16), _coherent(r, known, (1, 4, 16))):
+        starts = range(20 - m + 1)
+        square = sum(r[:, j : j + m].sum(axis=1) ** 2 for j in starts)
+        count = sum(known[:, j : j + m].sum(axis=1) for j in starts)
+        assert_allclose(fast, np.sqrt(square / count))
 
 
 def test_a_spectrum_is_compared_with_its_like():
