@@ -14,6 +14,7 @@ from skspec._progress import CallbackSupportMixin, fit_task
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
+from skspec.forward._coherence import HeldOut, coherent_sums, find_coherence
 from skspec.forward._inversion import (
     TINY_INFORMATION,
     FluxModel,
@@ -26,6 +27,7 @@ from skspec.forward._inversion_result import InversionResult
 from skspec.forward._label_covariance import LabelErrorSum, LocalCovariance, label_covariance
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
+from skspec.solvers.coherent_errors import CoherentErrors
 from skspec.solvers.pixel_blocks import in_threads
 from skspec.spectra import Spectra
 
@@ -39,7 +41,7 @@ VARIANCE_FLOOR = 1e-6**2
 
 
 class ForwardModel(CallbackSupportMixin, LabelRegressor):
-    """Base of models labels -> flux that are linear in features of the labels.
+    r"""Base of models labels -> flux that are linear in features of the labels.
 
     A subclass provides
 
@@ -48,9 +50,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     - ``_features(x, derivative=False)``: ``phi (m, q)`` and its derivative ``(m, K, q)``;
     - ``_curvature(x, weight)``: ``sum_q weight (m, q) phi_q''`` of shape ``(m, K, K)``;
     - ``_coef``: property, array (q, P), so that the flux is ``phi @ _coef``;
-    - ``_out_of_sample(x, spectra)``: a function ``pixels -> residual (n, B), jacobian (n, K, B)`` of
-      the training stars by models that have not seen them, and the list of slices of pixels to call
-      it with (or overrides ``_cross_validate``).
+    - ``_out_of_sample(x, spectra)``: a function ``pixels -> HeldOut`` of the training stars by models
+      that have not seen them, and the list of slices of pixels to call it with (or overrides
+      ``_cross_validate``).
 
     Parameters
     ----------
@@ -79,6 +81,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     correlation_length : int
         Pixels over which the noise of a spectrum may be correlated, as resampling leaves it: formal
         errors then count the autocorrelation of each star's own residuals. 0: pixels are independent.
+    coherence : float
+        Fraction of the variance of the model's error, beyond photon noise, that pixels are taken to
+        have in common. 0: independent pixels, as all methods were published. Otherwise the
+        principal components of cross-validated residuals enter the likelihood, where they cost a
+        stiff model little and repair it: see Notes. Not together with `correlation_length`, or with
+        what else is fitted to a star.
     ivar : {"auto", "require", "ignore"}
         Take flux errors where they are given, insist on them, or leave them aside (bad pixels stay
         bad).
@@ -96,8 +104,23 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Mean squared flux error of each pixel, cross-validated and on the training stars.
     training_outliers_ : ndarray of int
         Rows of the training set that `clean_training` removed.
+    error_components_ : ndarray of shape (q, P)
+        With `coherence` the error of the model has the covariance
+        ``error_components_.T @ error_components_``, and a variance of each pixel beyond it.
     label_pivot_, label_scale_ : ndarray of shape (K,)
         ``scaled label = (label - pivot) / scale``.
+
+    Notes
+    -----
+    A model too stiff for its labels, as a quadratic in a wide box is, leaves residuals that follow few
+    patterns. As if pixels were independent, their errors add up along the gradient spectra. With
+    ``coherence=0.2`` the covariance of each star is
+
+    .. math:: \Sigma = U^T U + \mathrm{diag}(s^2 + \sigma^2)
+
+    of components `U` (:mod:`skspec.solvers.residual_components`), marginalised in each step
+    (:mod:`skspec.solvers.coherent_errors`); `label_covariance_` is measured with components that have
+    not seen the star either.
     """
 
     _parameter_constraints: dict = {
@@ -113,6 +136,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         "max_steps": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "correlation_length": [Interval(Integral, 0, None, closed="left")],
+        "coherence": [Interval(Real, 0, 1, closed="left")],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
 
@@ -172,6 +196,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 f"{type(self).__name__} needs at least 2 training stars, got n_samples = 1."
             )
         self._columns = self._nuisance_columns(spectra)
+        self._check_coherence(spectra.shape[1])
         self._set_label_scaling(y)
         x = self._to_scaled(y)
         keep = np.ones(len(x), dtype=bool)
@@ -193,6 +218,17 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             self._local_model_cov = LocalCovariance.around(x[keep], x, errors)
         self._prepare_inversion(x[keep])
         return self
+
+    def _check_coherence(self, n_pixels):
+        self._coherent, self.error_components_ = None, np.zeros((0, n_pixels))
+        others = [name for name in ("fit_rv", "fit_broadening", "correlation_length")
+                  if getattr(self, name)]  # fmt: skip
+        others += ["continuum_degree"] * (self.continuum_degree is not None)
+        if self.coherence and others:
+            raise ValueError(
+                f"coherence={self.coherence:g} cannot be combined with {', '.join(others)}: errors that "
+                "pixels have in common are known at rest, on the continuum of the training spectra."
+            )
 
     def _nuisance_columns(self, spectra):
         nuisance = Nuisance.of(self)
@@ -242,7 +278,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         n_labels = x.shape[1]
         self._scaled_model_cov = np.zeros((len(self._unit), len(self._unit)))
         self.label_covariance_ = np.zeros((n_labels, n_labels))
-        if not (self.label_covariance or self.clean_training is not None):
+        if not self._needs_held_out:
             return None
         errors = self._label_errors(x, spectra, keep, kept)
         self.cv_label_errors_ = errors.error[:, :n_labels] * self.label_scale_
@@ -252,6 +288,11 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             self.label_covariance_ = self._scaled_model_cov[:n_labels, :n_labels] * scale
         return errors
 
+    @property
+    def _needs_held_out(self):
+        """Whether anything wants to know what the model makes of stars it has not seen."""
+        return self.label_covariance or self.clean_training is not None or self.coherence > 0
+
     def _label_errors(self, x, spectra, keep, kept):
         """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
         total = self._error_sum(len(x))
@@ -260,26 +301,41 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         removed = np.flatnonzero(~keep)
         step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
         coef = self._coef if removed.size else None
-        for start in range(0, len(removed), step):  # no model has seen these
+        for start in range(0, len(removed), step):
             rows = removed[start : start + step]
-            phi, slope = self._features(x[rows], derivative=True)
-            flux = phi @ coef
-            total.add(
-                rows, 1.0 / self._variance(spectra[rows]), spectra[rows].flux - flux,
-                self._with_columns(slope @ coef, flux, slice(None)),
-                lambda pull, rows=rows: self._curvature(x[rows], pull @ coef.T),
-            )  # fmt: skip
+            total.put(rows, self._unseen_sums(x[rows], spectra[rows], coef))
         return total.errors(len(self._unit))
+
+    def _unseen_sums(self, x, spectra, coef):
+        """Sums for the label errors of stars that the model has not seen."""
+        phi, slope = self._features(x, derivative=True)
+        flux, jacobian = phi @ coef, slope @ coef
+        if self._coherent is not None:
+            residual = np.where(spectra.good, spectra.flux - flux, 0.0)
+            unseen = HeldOut(residual, jacobian, lambda pull, _: pull @ coef.T)
+            return self._coherent_sums(
+                x, self._photon_variance(spectra), residual, [(slice(None), self._coherent)],
+                lambda _: unseen, [slice(None)],
+            )  # fmt: skip
+        sums = self._error_sum(len(x))
+        sums.add(
+            slice(None), 1.0 / self._variance(spectra), spectra.flux - flux,
+            self._with_columns(jacobian, flux, slice(None)),
+            lambda pull: self._curvature(x, pull @ coef.T),
+        )  # fmt: skip
+        return sums
 
     def _cross_validate(self, x, spectra):
         """Sums over pixels for the label errors, and the cross-validated mean squared flux error."""
         held_out, blocks = self._out_of_sample(x, spectra)
+        if self.coherence:
+            return self._find_coherence(x, spectra, held_out, blocks)
         coef, photon = self._coef, self._photon_variance(spectra)
         model = self.scatter_**2 + self._flux_floor
         phi = None if self._columns is None else self._features(x)
 
         def add_up(pixels):
-            residual, jacobian = held_out(pixels)
+            residual, jacobian, project = held_out(pixels)
             if phi is not None:
                 jacobian = self._with_columns(jacobian, phi @ coef[:, pixels], pixels)
             weight = 1.0 / (photon[:, pixels] + model[pixels])
@@ -289,7 +345,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 slice(None), weight, residual, jacobian, lambda pull: pulls.append(pull) or 0.0
             )
             mse = _mean_square(residual, np.isfinite(photon[:, pixels]))
-            return sums, pulls[0] @ coef[:, pixels].T, mse
+            return sums, project(pulls[0], slice(None)), mse
 
         total, pull, mse = self._error_sum(len(x)), 0.0, np.empty(spectra.shape[1])
         for pixels, done in zip(blocks, in_threads(add_up, blocks)):
@@ -298,6 +354,20 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             pull = pull + pulls
         total.curvature += self._curvature(x, pull)
         return total, mse
+
+    def _find_coherence(self, x, spectra, held_out, blocks):
+        """As `_cross_validate`, with the errors that pixels have in common, found on the way."""
+        photon, trained = self._photon_variance(spectra), np.isfinite(self.scatter_)
+        found = find_coherence(held_out, blocks, photon, trained, self.coherence)
+        self._coherent, self.error_components_ = found.components, found.components.spectra
+        sums = self._coherent_sums(x, photon, found.residual, found.parts, held_out, blocks)
+        return sums, _mean_square(found.residual, np.isfinite(photon))
+
+    def _coherent_sums(self, x, photon, residual, parts, held_out, blocks):
+        return coherent_sums(
+            self._error_sum(len(x)), photon, self._flux_floor, residual, parts, held_out, blocks,
+            lambda rows, weight: self._curvature(x[rows], weight),
+        )  # fmt: skip
 
     def _training_mse(self, x, spectra):
         phi, coef = self._features(x), self._coef
@@ -323,7 +393,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         points = np.vstack(
             [self._candidates, rng.uniform(self._lower, self._upper, (128, len(margin)))]
         )
-        noise = np.sqrt(self.scatter_**2 + self.training_variance_ + self._flux_floor)
+        noise = np.sqrt(self._own_variance + self.training_variance_)
         self._basis = compress(self._features, points, self._coef, noise)
 
     # -- the model of the flux ---------------------------------------------------------------------
@@ -383,10 +453,15 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 variance = np.where(unknown, self.training_variance_[pixels], variance)
         return variance
 
-    def _variance(self, spectra, pixels=slice(None)):
-        """Photon plus model variance of each pixel; ``inf`` at bad pixels."""
-        model = (self.scatter_**2 + self._flux_floor)[pixels]
-        return self._photon_variance(spectra, pixels) + model
+    @property
+    def _own_variance(self):
+        """Variance (P,) of the model that pixels do not share."""
+        own = self.scatter_**2 if self._coherent is None else self._coherent.rest
+        return own + self._flux_floor
+
+    def _variance(self, spectra):
+        """Photon plus model variance of each pixel alone; ``inf`` at bad pixels."""
+        return self._photon_variance(spectra) + self._own_variance
 
     def _variances(self, spectra):
         """Photon variance in the unit of the spectra, and the rest in that of the model's flux."""
@@ -410,10 +485,15 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             ``inf`` at bad pixels.
         """
         check_is_fitted(self)
-        return self._variance(as_spectra(X))
+        variance = self._variance(as_spectra(X))
+        if self._coherent is not None:
+            variance += np.einsum("qp,qp->p", *2 * (self._coherent.spectra,))
+        return variance
 
     def fisher_information(self, labels, X) -> np.ndarray:
         """Fisher matrix ``J^T diag(1 / noise_variance) J`` of each star, in label units.
+
+        With `coherence`, of the covariance of all pixels.
 
         Parameters
         ----------
@@ -434,7 +514,13 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             rows = slice(start, start + step)
             jacobian = self._features(x[rows], derivative=True)[1] @ coef
             weight = 1.0 / self._variance(spectra[rows])
-            out[rows] = (jacobian * weight[:, None]) @ np.swapaxes(jacobian, 1, 2)
+            weighted = jacobian * weight[:, None]
+            out[rows] = weighted @ np.swapaxes(jacobian, 1, 2)
+            if self._coherent is not None:
+                errors, zero = CoherentErrors(self._coherent.spectra, weight), np.zeros(len(weight))
+                on_jacobian = weighted @ self._coherent.spectra.T
+                nothing = np.zeros((len(weight), len(self._coherent.spectra)))
+                out[rows] = errors.take_off(zero, zero[:, None], out[rows], nothing, on_jacobian)[2]
         return out / (self.label_scale_[:, None] * self.label_scale_)
 
     # -- inversion ---------------------------------------------------------------------------------
@@ -515,7 +601,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _flux_model(self):
         """The fitted model as the inversion sees it."""
-        return FluxModel(self._features, self._basis)
+        return FluxModel(self._features, self._basis, self._components)
+
+    @property
+    def _components(self):
+        shared = self._coherent is not None and len(self._coherent.spectra) > 0
+        return self._coherent.spectra if shared else None
 
     def _seen_model(self):
         """The model as it is seen through velocity, broadening and continuum; None without."""

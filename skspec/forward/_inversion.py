@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from skspec.solvers.coherent_errors import CoherentErrors
 from skspec.solvers.correlated_noise import correlated_information
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt
 from skspec.solvers.weighted_gram import weighted_gram
@@ -87,10 +88,14 @@ class FluxBasis:
 
 @dataclass(frozen=True)
 class FluxModel:
-    """A fitted model as the inversion sees it: its features, and the basis that holds its spectra."""
+    """A fitted model as the inversion sees it: its features, and the basis that holds its spectra.
+
+    Its errors are shared between pixels along `components` (q, P), if any.
+    """
 
     features: Callable
     basis: FluxBasis
+    components: np.ndarray | None = None
 
 
 def compress(features, points, coef, noise, *, tol=1e-3, leading_tol=0.3) -> FluxBasis:
@@ -186,7 +191,7 @@ class _Objective:
         brightest = int(np.argmax(level))
         pattern = weight[brightest] / level[brightest] if level[brightest] > 0 else weight[0]
         # looking whether all stars share one pattern of weights costs more than few components do
-        many = len(model.basis.flux) > MAX_LOSSLESS
+        many = len(model.basis.flux) > MAX_LOSSLESS or model.components is not None
         self.is_shared = many and _is_outer(weight, level, pattern)
         basis = model.basis if self.is_shared and not rough else model.basis.leading()
         self.features, self.basis = model.features, basis
@@ -195,7 +200,9 @@ class _Objective:
         weighted = residual * weight
         self.constant = np.einsum("np,np->n", weighted, residual)
         self.projection = weighted @ basis.flux.T
-        if self.is_shared:
+        if model.components is not None:
+            self._integrate(model.components, weighted, weight, level, pattern)
+        elif self.is_shared:
             self.gram, self.gram_scale = ((basis.flux * pattern) @ basis.flux.T)[None], level
         else:
             # single precision will do where the last steps are taken with all pixels
@@ -204,6 +211,21 @@ class _Objective:
                 weighted_gram(basis.flux, weight, real),
                 np.ones(len(flux)),
             )
+
+    def _integrate(self, components, weighted, weight, level, pattern):
+        """The same sums with the amplitudes of the components integrated over."""
+        rank, stack = len(self.basis.flux), np.vstack([self.basis.flux, components])
+        if self.is_shared:
+            level = level if np.ptp(level) > 0 else level[:1]
+            gram = level[:, None, None] * ((stack * pattern) @ stack.T)
+        else:
+            gram = weighted_gram(stack, weight)
+        errors = CoherentErrors.of_gram(components, gram[:, rank:, rank:])
+        self.constant, self.projection, self.gram = errors.take_off(
+            self.constant, self.projection, gram[:, :rank, :rank], weighted @ components.T,
+            gram[:, :rank, rank:],
+        )  # fmt: skip
+        self.gram_scale = np.ones(len(weight))
 
     def coarse(self, points):
         """chi2 (n, m) of all stars at the same `m` points."""
@@ -327,10 +349,14 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
     `fisher` is that of the final weights, `chi2` that of the true ones.
     """
     basis, rows = model.basis, np.arange(len(x))
+    robust = weight
     for _ in range(SWEEPS):
-        predicted = basis.reference + basis.reduce(model.features(x[rows])) @ basis.flux
-        z2 = (flux[rows] - predicted) ** 2 * weight[rows]
-        robust = weight[rows] * influence(z2, loss)
+        residual = flux[rows] - basis.reference - basis.reduce(model.features(x[rows])) @ basis.flux
+        if model.components is not None:  # what the pixels share is no outlier
+            errors = CoherentErrors(model.components, robust)
+            amplitude = errors.amplitudes((residual * robust) @ model.components.T)
+            residual -= amplitude @ model.components
+        robust = weight[rows] * influence(residual**2 * weight[rows], loss)
         objective = _Objective(model, flux[rows], robust)
         new, fisher[rows], chi2[rows], converged[rows], steps = _descend(
             model, objective, flux[rows], robust, x[rows], box
@@ -338,12 +364,16 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
         step, x[rows] = new - x[rows], new
         n_iter[rows] += steps
         moved = np.einsum("nk,nkl,nl->n", step, fisher[rows], step)  # squared, in sigma
-        rows = rows[moved > STILL]
+        rows, robust = rows[moved > STILL], robust[moved > STILL]
         if rows.size == 0:
             break
     converged[rows] = False
-    predicted = basis.reference + basis.reduce(model.features(x)) @ basis.flux
-    chi2[:] = np.einsum("np,np,np->n", weight, flux - predicted, flux - predicted)
+    residual = flux - basis.reference - basis.reduce(model.features(x)) @ basis.flux
+    chi2[:] = np.einsum("np,np,np->n", weight, residual, residual)
+    if model.components is not None:
+        on_residual = (residual * weight) @ model.components.T
+        amplitude = CoherentErrors(model.components, weight).amplitudes(on_residual)
+        chi2 -= np.einsum("nq,nq->n", on_residual, amplitude)
 
 
 def _correlated(model, flux, weight, x, loss, length, order):
@@ -377,10 +407,13 @@ def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-4, max_steps
     step = batch_rows(flux.shape[1] * (n_labels + 1))
     for start in range(0, n, step):
         part = slice(start, start + step)
-        y, w = flux[part], weight[part]
+        y, w, shared = flux[part], weight[part], None
+        if model.components is not None:
+            shared = CoherentErrors(model.components, w)
 
-        def evaluate(x, rows, y=y, w=w):
-            found = _normal_equations(model, x[:, 0], y[rows], w[rows])
+        def evaluate(x, rows, y=y, w=w, shared=shared):
+            errors = None if shared is None else shared[rows]
+            found = _normal_equations(model, x[:, 0], y[rows], w[rows], errors)
             return tuple(value[:, None] for value in found)
 
         found = levenberg_marquardt(
@@ -391,10 +424,10 @@ def _polish(model, flux, weight, x, lower, upper, *, good_enough=1e-4, max_steps
     return x, fisher, chi2, converged
 
 
-def _normal_equations(model, x, flux, weight):
+def _normal_equations(model, x, flux, weight, shared=None):
     """chi2 (m,), half gradient (m, K) and ``J^T W J`` (m, K, K) from every pixel.
 
-    Derivatives are in single precision.
+    Derivatives are in single precision. Errors that pixels have in common are integrated over.
     """
     basis = model.basis
     phi, slope = model.features(x, derivative=True)
@@ -406,4 +439,10 @@ def _normal_equations(model, x, flux, weight):
     jacobian *= root.astype(np.float32)[:, None]  # in units of the noise: no overflow
     gradient = (jacobian @ residual.astype(np.float32)[:, :, None])[..., 0].astype(float)
     normal = (jacobian @ np.swapaxes(jacobian, 1, 2)).astype(float)
-    return np.einsum("np,np->n", residual, residual), gradient, normal
+    chi2 = np.einsum("np,np->n", residual, residual)
+    if shared is None:
+        return chi2, gradient, normal
+    jacobian *= root.astype(np.float32)[:, None]
+    on_jacobian = one_product(jacobian, shared.components.T.astype(np.float32)).astype(float)
+    on_residual = (residual * root) @ shared.components.T
+    return shared.take_off(chi2, gradient, normal, on_residual, on_jacobian)

@@ -129,6 +129,12 @@ class LabelErrorSum:
         self.chi2[rows] += other.chi2
         self.n_good[rows] += other.n_good
 
+    def take_off(self, rows, errors, on_residual, on_jacobian):
+        """Integrate over the :class:`CoherentErrors` of the stars `rows`, once all pixels are added."""
+        self.chi2[rows], self.score[rows], self.information[rows] = errors.take_off(
+            self.chi2[rows], self.score[rows], self.information[rows], on_residual, on_jacobian
+        )
+
     def errors(self, n_kept=None) -> LabelErrors:
         """Errors of all stars, of the labels and of `n_kept` parameters in all (default: all)."""
         n_columns, n_labels = self.score.shape[1], self.curvature.shape[1]

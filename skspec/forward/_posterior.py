@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
-from skspec.forward._inversion import FluxModel, _Objective
+from skspec.forward._inversion import _Objective
 
 __all__ = ["PosteriorSamples", "sample_posterior"]
 
@@ -150,7 +150,7 @@ def sample_posterior(
     random = check_random_state(random_state)
     seeds = random.randint(np.iinfo(np.int32).max, size=len(spectra))
     weight = 1.0 / model._variance(spectra)
-    target = FluxModel(model._features, model._basis)
+    target = model._flux_model()
     box = (model._lower, model._upper)
     jobs = Parallel(n_jobs=n_jobs)(
         delayed(_sample_star)(target, spectra.flux[i], weight[i], start, box, n_burn, n_steps, seed)

@@ -13,6 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skspec._progress import track
 from skspec._validation import Interval, StrOptions
 from skspec.forward._base import ForwardModel
+from skspec.forward._coherence import HeldOut
 from skspec.forward._slam_pixels import (
     SOLVERS,
     ChunkColumns,
@@ -21,7 +22,7 @@ from skspec.forward._slam_pixels import (
     rbf_curvature,
     rbf_kernel,
 )
-from skspec.solvers.pixel_blocks import one_blas_thread
+from skspec.solvers.pixel_blocks import one_blas_thread, pixel_slices
 from skspec.solvers.svr import admm_operator
 
 __all__ = ["SLAM"]
@@ -61,7 +62,7 @@ class SLAM(ForwardModel):
     n_jobs : int, optional
         Workers over chunks of pixels; any joblib backend (`joblib.parallel_config`).
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, ivar
+    correlation_length, coherence, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -138,6 +139,7 @@ class SLAM(ForwardModel):
         max_steps=50,
         tol=1e-8,
         correlation_length=0,
+        coherence=0.0,
         ivar="auto",
     ):
         self.C = C
@@ -160,6 +162,7 @@ class SLAM(ForwardModel):
         self.max_steps = max_steps
         self.tol = tol
         self.correlation_length = correlation_length
+        self.coherence = coherence
         self.ivar = ivar
 
     def _fit_flux(self, x, spectra, context):
@@ -216,10 +219,10 @@ class SLAM(ForwardModel):
         operators = {}
         if self.solver == "batched":
             operators = {gamma: admm_operator(kernel) for gamma, kernel in kernels.items()}
-        wanted = self.label_covariance or self.clean_training is not None
         return SLAMJob(
-            x, kernels, grid, operators, folds, self.selection, self.solver, self.svr_tol, wanted
-        )
+            x, kernels, grid, operators, folds, self.selection, self.solver, self.svr_tol,
+            self._needs_held_out, keep=self.coherence > 0,
+        )  # fmt: skip
 
     def _assemble(self, done, job, x):
         self.dual_coef_ = np.concatenate([chunk.dual_coef for chunk in done], axis=1)
@@ -230,6 +233,16 @@ class SLAM(ForwardModel):
         self.cv_mse_ = variance * self.flux_std_**2
         self.scatter_ = np.concatenate([chunk.scatter for chunk in done]) * self.flux_std_
         self._gammas = np.unique(self.gamma_)
+        self._held_out = None
+        if job.keep:
+            std = self.flux_std_.astype(np.float32)
+            self._held_out = (
+                job.folds,
+                *(
+                    np.concatenate([getattr(chunk, key) for chunk in done], axis=-1) * std
+                    for key in ("residual", "jacobian", "duals")
+                ),
+            )
         total = self._error_sum(len(x))
         for chunk in done:
             total += chunk.errors
@@ -237,7 +250,20 @@ class SLAM(ForwardModel):
 
     def _cross_validate(self, x, spectra):
         total, self._label_error_sum = self._label_error_sum, None
-        return total, self.cv_mse_
+        if not self.coherence:
+            return total, self.cv_mse_
+        (folds, residual, jacobian, duals), self._held_out = self._held_out, None
+
+        def held_out(pixels):
+            def project(pull, rows):
+                mine, out = folds[rows], np.zeros((len(pull), 1 + len(self._gammas) * len(x)))
+                for fold, dual in enumerate(duals[..., pixels]):
+                    out[mine == fold, 1:] = pull[mine == fold] @ self._by_gamma(dual, pixels).T
+                return out
+
+            return HeldOut(residual[:, pixels], jacobian[..., pixels], project)
+
+        return self._find_coherence(x, spectra, held_out, pixel_slices(spectra.shape[1], CHUNK))
 
     def _features(self, x, derivative=False):
         kernels = [rbf_kernel(x, self.labels_fit_, gamma) for gamma in self._gammas]
@@ -264,7 +290,11 @@ class SLAM(ForwardModel):
     @property
     def _coef(self):
         """Coefficients (1 + n G, P) of the features ``[1, k_gamma1, k_gamma2, ...]``."""
-        blocks = [(self.flux_mean_ + self.flux_std_ * self.intercept_)[None]]
-        for gamma in self._gammas:
-            blocks.append(np.where(self.gamma_ == gamma, self.dual_coef_ * self.flux_std_, 0.0))
-        return np.concatenate(blocks)
+        constant = (self.flux_mean_ + self.flux_std_ * self.intercept_)[None]
+        dual = self._by_gamma(self.dual_coef_ * self.flux_std_)
+        return np.concatenate([constant, dual])
+
+    def _by_gamma(self, dual, pixels=slice(None)):
+        """Dual coefficients (n, B) of the features of all kernels (n G, B)."""
+        gamma = self.gamma_[pixels]
+        return np.concatenate([np.where(gamma == each, dual, 0.0) for each in self._gammas])

@@ -66,6 +66,7 @@ class SLAMJob:
     solver: str
     tol: float
     label_errors: bool
+    keep: bool = False
 
     def solve(self, Y, point, weight, tol):
         """Support vector regression of all columns of `Y` with one (C, epsilon, gamma)."""
@@ -111,6 +112,10 @@ class SLAMPixels:
         Number of the grid point of each pixel.
     errors : LabelErrorSum
         Contribution of these pixels to the label errors of the training stars.
+    residual, jacobian : ndarray of shape (n, B), (n, K, B)
+        Of stars held out, where they are kept.
+    duals : ndarray of shape (F, n, B)
+        Of the models that did not see each fold, where they are kept.
     """
 
     dual_coef: np.ndarray
@@ -119,6 +124,9 @@ class SLAMPixels:
     mse: np.ndarray
     scatter: np.ndarray
     errors: LabelErrorSum
+    residual: np.ndarray | None = None
+    jacobian: np.ndarray | None = None
+    duals: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,8 @@ def fit_pixels(job: SLAMJob, Y, good, photon, floor, more=None) -> SLAMPixels:
         LabelErrorSum(*job.labels.shape, 0 if more is None else len(more.columns)),
     )  # fmt: skip
     residual = np.empty_like(Y)
+    if job.keep:
+        out.duals = np.zeros((job.folds.max() + 1, *Y.shape), np.float32)
     jacobian = np.empty((len(Y), job.labels.shape[1], n_pixels)) if job.label_errors else None
     for number in np.unique(choice):
         mine, point = choice == number, job.grid[number]
@@ -179,9 +189,16 @@ def fit_pixels(job: SLAMJob, Y, good, photon, floor, more=None) -> SLAMPixels:
         residual[:, mine] = held.residual
         if job.label_errors:
             jacobian[:, :, mine] = held.jacobian
+        if job.keep:
+            for fold, (_, dual) in enumerate(held.duals):
+                out.duals[fold][:, mine] = dual
+        elif job.label_errors:
             inverse = 1.0 / (photon[:, mine] + out.scatter[mine] ** 2 + floor[mine])
             out.errors.curvature += _curvature(job, held, point[2], inverse * held.residual)
-    if job.label_errors:
+    if job.keep:  # the sums need all pixels at once
+        out.residual = np.where(good, residual, 0.0).astype(np.float32)
+        out.jacobian = jacobian.astype(np.float32)
+    elif job.label_errors:
         if more is not None:
             jacobian = np.concatenate([jacobian, more(Y - residual)], axis=1)
         inverse = 1.0 / (photon + out.scatter**2 + floor)

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from skspec._validation import Interval
 from skspec.forward._base import ForwardModel
+from skspec.forward._coherence import HeldOut
 from skspec.forward._inversion import FluxModel
 from skspec.forward._polynomial import Monomials
 from skspec.forward._slam_pixels import rbf_curvature
@@ -57,7 +58,7 @@ class SpectralGP(ForwardModel):
     random_state : int, RandomState instance or None, default=0
         Chooses the stars of the search.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, ivar
+    correlation_length, coherence, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -127,6 +128,7 @@ class SpectralGP(ForwardModel):
         max_steps=50,
         tol=1e-8,
         correlation_length=0,
+        coherence=0.0,
         ivar="auto",
     ):
         self.mean_degree = mean_degree
@@ -146,6 +148,7 @@ class SpectralGP(ForwardModel):
         self.max_steps = max_steps
         self.tol = tol
         self.correlation_length = correlation_length
+        self.coherence = coherence
         self.ivar = ivar
 
     # -- learning ----------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ class SpectralGP(ForwardModel):
         coef = ridge_in_basis(Phi, basis, y, weight, amplitude2=amplitude2)
         trained = good.sum(axis=0) > basis.n_mean
         coef[:, ~trained] = 0.0
-        held_out = leave_one_out(Phi, basis, y - Phi @ coef, weight)[0] / level
+        held_out = leave_one_out(Phi, basis, y - Phi @ coef, weight).residual / level
         scatter = np.sqrt(_excess_variance(held_out**2, photon, good))
         self.coef_[:, pixels] = coef
         self.scatter_[pixels] = np.where(trained, scatter, np.inf)
@@ -243,8 +246,14 @@ class SpectralGP(ForwardModel):
             good = part.good
             y = level * np.where(good, part.flux, 0.0)
             weight = self._weight(self._photon_variance(part, pixels), pixels)
-            residual, jacobian = leave_one_out(Phi, basis, y - Phi @ coef, weight, slope, coef)
-            return np.where(good, residual / level, 0.0), jacobian / level[:, None]
+            without = leave_one_out(Phi, basis, y - Phi @ coef, weight, slope, coef)
+            residual, jacobian, change, spread = without
+
+            def project(pull, rows):
+                return pull @ coef.T - Phi[rows] * ((pull * change[rows]) @ spread.T)
+
+            residual = np.where(good, residual / level, 0.0)
+            return HeldOut(residual, jacobian / level[:, None], project)
 
         return held_out, pixel_slices(spectra.shape[1], BLOCK)
 
@@ -278,7 +287,7 @@ class SpectralGP(ForwardModel):
     def _flux_model(self):
         if self._direct_basis is None:
             return super()._flux_model()
-        return FluxModel(self._functions, self._direct_basis)
+        return FluxModel(self._functions, self._direct_basis, self._components)
 
     def _curvature(self, x, weight):
         basis, u, p = self._kernel_basis, x / self._length, len(self._mean)

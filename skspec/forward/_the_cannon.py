@@ -9,6 +9,7 @@ import numpy as np
 
 from skspec._validation import Interval, StrOptions
 from skspec.forward._base import ForwardModel
+from skspec.forward._coherence import HeldOut
 from skspec.forward._polynomial import LogMonomials, Monomials, label_index
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
@@ -61,7 +62,7 @@ class TheCannon(ForwardModel):
         Start a regularised fit from the coefficients of the last one: set `regularization` to ever
         smaller values and fit again to follow the path.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, ivar
+    correlation_length, coherence, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -128,6 +129,7 @@ class TheCannon(ForwardModel):
         max_steps=50,
         tol=1e-8,
         correlation_length=0,
+        coherence=0.0,
         ivar="auto",
     ):
         self.degree = degree
@@ -151,6 +153,7 @@ class TheCannon(ForwardModel):
         self.max_steps = max_steps
         self.tol = tol
         self.correlation_length = correlation_length
+        self.coherence = coherence
         self.ivar = ivar
 
     def _label_scaler(self):
@@ -259,8 +262,9 @@ class TheCannon(ForwardModel):
         )
 
         def held_out(pixels):
-            block = compute(pixels)
-            return block.residuals, block.jacobian
+            block, coef = compute(pixels), self.theta_[:, pixels]
+            # a star has little part in the curvature of few terms
+            return HeldOut(block.residuals, block.jacobian, lambda pull, _: pull @ coef.T)
 
         return held_out, blocks
 

@@ -10,13 +10,16 @@ from sklearn.utils import check_random_state
 from skspec._progress import track
 from skspec._validation import Interval, StrOptions
 from skspec.forward._base import ForwardModel
+from skspec.forward._coherence import HeldOut
 from skspec.forward._inversion import batch_rows
 from skspec.networks import ACTIVATIONS, Perceptron
 from skspec.solvers.output_layer import refit_output_layer
+from skspec.solvers.pixel_blocks import pixel_slices
 
 __all__ = ["ThePayne"]
 
 CLEANING_FOLDS = 5  # where stars are to be cleaned and `cv` is None
+BLOCK = 512  # pixels at a time
 #: the network is not asked to be right within this fraction of the standard deviation of a pixel:
 #: pixels and stars of smaller noise count no more
 GOOD_ENOUGH = 0.05
@@ -64,7 +67,7 @@ class ThePayne(ForwardModel):
     random_state : int, RandomState instance or None, default=None
         Of the held-out stars, the initial weights and the batches.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, ivar
+    correlation_length, coherence, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -151,6 +154,7 @@ class ThePayne(ForwardModel):
         max_steps=50,
         tol=1e-8,
         correlation_length=0,
+        coherence=0.0,
         ivar="auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -177,6 +181,7 @@ class ThePayne(ForwardModel):
         self.max_steps = max_steps
         self.tol = tol
         self.correlation_length = correlation_length
+        self.coherence = coherence
         self.ivar = ivar
 
     # -- training ----------------------------------------------------------------------------------
@@ -207,8 +212,9 @@ class ThePayne(ForwardModel):
         self.coef_ = np.concatenate([constant, *(coef[1:] / len(coefs) for coef in coefs)])
         self.n_iter_ = max(len(history["valid_loss"]) for history in self.history_)
         self._measure(x, spectra, photon, folds, coefs)
-        wanted = self.label_covariance or self.clean_training is not None
-        self._held_out = [(order[rows], coef) for rows, coef in zip(folds, coefs)] if wanted else []
+        self._held_out = []
+        if self._needs_held_out:
+            self._held_out = [(order[rows], coef) for rows, coef in zip(folds, coefs)]
 
     def _widths(self):
         widths = np.atleast_1d(self.hidden_layer_sizes)
@@ -298,6 +304,8 @@ class ThePayne(ForwardModel):
         self.scatter_ = np.where(measured, excess, np.inf)
 
     def _cross_validate(self, x, spectra):
+        if self.coherence:
+            return self._cross_validate_coherent(x, spectra)
         sums = self._error_sum(len(x))
         step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
         for network, (held_out, coef) in zip(self.networks_, self._held_out):
@@ -313,6 +321,38 @@ class ThePayne(ForwardModel):
                     ),
                 )  # fmt: skip
         self._held_out = []
+        return sums, self.cv_mse_
+
+    def _cross_validate_coherent(self, x, spectra):
+        parts, self._held_out = self._held_out, []
+        made = [
+            (*network(x[rows], derivative=True), coef)
+            for network, (rows, coef) in zip(self.networks_, parts)
+        ]
+        rows = np.concatenate([rows for rows, _ in parts])
+        number = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+        end = 1 + np.cumsum([coef.shape[0] - 1 for _, _, coef in made])
+        some = spectra[rows]
+
+        def held_out(pixels):
+            flux = np.concatenate([phi @ coef[:, pixels] for phi, _, coef in made])
+            jacobian = np.concatenate([slope @ coef[:, pixels] for _, slope, coef in made])
+
+            def project(pull, rows):
+                out, mine = np.zeros((len(pull), end[-1])), number[rows]
+                for k, (_, _, coef) in enumerate(made):
+                    seen = pull[mine == k] @ coef[1:, pixels].T
+                    out[mine == k, end[k] - seen.shape[1] : end[k]] = seen
+                return out
+
+            part = some[:, pixels]
+            return HeldOut(np.where(part.good, part.flux - flux, 0.0), jacobian, project)
+
+        sums = self._error_sum(len(x))
+        found, _ = self._find_coherence(
+            x[rows], some, held_out, pixel_slices(spectra.shape[1], BLOCK)
+        )
+        sums.put(rows, found)
         return sums, self.cv_mse_
 
     # -- the model of the flux ---------------------------------------------------------------------

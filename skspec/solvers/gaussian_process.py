@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 
 __all__ = [
     "KernelBasis",
+    "LeaveOneOut",
     "Search",
     "kernel_basis",
     "leave_one_out",
@@ -343,14 +344,23 @@ def ridge_in_basis(Phi, basis, Y, weight, *, amplitude2=1.0, tol=1e-4, max_iter=
     return c
 
 
+class LeaveOneOut(NamedTuple):
+    """Models trained without each star: coefficients are ``coef - change_i * (phi_i * spread.T).T``."""
+
+    residual: np.ndarray  # (n, B)
+    jacobian: np.ndarray | None  # (n, K, B)
+    change: np.ndarray  # (n, B)
+    spread: np.ndarray  # (q, B)
+
+
 def leave_one_out(Phi, basis, residual, weight, slope=None, coef=None):
-    r"""Residuals, and Jacobians, of the models trained without each star, in closed form.
+    r"""Residuals, Jacobians and coefficients of the models trained without each star, in closed form.
 
     With the leverage :math:`h_i = \phi_i^T S \phi_i / \nu` of a model whose stars all have the mean
     weight :math:`1/\nu`, a star of weight :math:`w_i` and residual :math:`e_i` has
 
     .. math:: r_i = e_i \left(1 + w_i \nu \frac{h_i}{1 - h_i}\right), \qquad
-              J_i = \phi_i' \cdot c - w_i e_i \frac{\phi_i' S \phi_i}{1 - h_i}.
+              J_i = \phi_i' \cdot c_{-i}, \qquad c_{-i} = c - \frac{w_i e_i}{1 - h_i} S \phi_i.
 
     Exact for equal weights; else the star's own weight is, and those of the others are taken as
     their mean. A star of weight 0 has its plain residual.
@@ -368,18 +378,17 @@ def leave_one_out(Phi, basis, residual, weight, slope=None, coef=None):
 
     Returns
     -------
-    residual : ndarray of shape (n, B)
-    jacobian : ndarray of shape (n, K, B) or None
+    LeaveOneOut
     """
     mean_weight = weight.mean(axis=0)
     nu = 1 / np.where(mean_weight > 0, mean_weight, 1.0)
     spread = 1 / (basis.square[:, None] + nu * basis.penalty[:, None])
     rest = np.maximum(1 - Phi**2 @ spread, 1e-10)  # 1 - h
     held_out = residual * (1 + weight * nu * (1 / rest - 1))
+    change = weight * residual * nu / rest
     if slope is None:
-        return held_out, None
-    pull = weight * residual * nu / rest
+        return LeaveOneOut(held_out, None, change, spread)
     jacobian = np.empty((len(Phi), slope.shape[1], residual.shape[1]))
     for k in range(slope.shape[1]):
-        jacobian[:, k] = slope[:, k] @ coef - pull * ((slope[:, k] * Phi) @ spread)
-    return held_out, jacobian
+        jacobian[:, k] = slope[:, k] @ coef - change * ((slope[:, k] * Phi) @ spread)
+    return LeaveOneOut(held_out, jacobian, change, spread)

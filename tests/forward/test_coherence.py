@@ -1,0 +1,157 @@
+"""Errors that pixels have in common, in the likelihood of forward models."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import least_squares
+from sklearn.base import clone
+
+from skspec import Spectra
+from skspec.datasets import make_spectra
+from skspec.forward import SLAM, SpectralGP, TheCannon, ThePayne, sample_posterior
+from skspec.metrics import coverage
+
+MODELS = {
+    "TheCannon": TheCannon(),
+    "SpectralGP": SpectralGP(),
+    "SLAM": SLAM(C=2, n_jobs=1),
+    "ThePayne": ThePayne((20,), cv=3, max_iter=60, random_state=0),
+}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("SLAM", "ThePayne")]
+
+
+@pytest.fixture(scope="module")
+def data():
+    """A box too wide for a quadratic."""
+    spectra, labels = make_spectra(
+        700, n_pixels=250, snr=100, random_state=5,
+        label_ranges={"teff": (4200, 7000), "logg": (2.5, 4.8), "feh": (-1.5, 0.3)},
+    )  # fmt: skip
+    return spectra[:300], labels[:300], spectra[300:], labels[300:].to_numpy()
+
+
+def covariance(model, spectra):
+    """Of the pixels of each star, (n, P, P)."""
+    U = model.error_components_
+    return U.T @ U + np.einsum("np,pr->npr", model._variance(spectra), np.eye(U.shape[1]))
+
+
+def test_a_stiff_model_gains_and_its_errors_stay_honest(data):
+    train, y, test, truth = data
+    plain = TheCannon().fit(train, y)
+    model = TheCannon(coherence=0.2).fit(train, y)
+    rmse = [np.sqrt(np.mean((m.predict(test) - truth) ** 2, axis=0)) for m in (plain, model)]
+    assert np.all(rmse[1] < 0.85 * rmse[0])
+    assert np.all(np.abs(coverage(truth, model.predict_dist(test)) - 0.683) < 0.1)
+    assert np.mean(model.domain_score(test) > 1) < 0.05
+    assert len(model.error_components_) > 3
+    assert len(plain.error_components_) == 0
+
+
+@pytest.mark.parametrize("name", ["TheCannon", "SpectralGP"])
+@pytest.mark.parametrize("noise", ["equal", "uneven", "unknown"])
+def test_inversion_minimises_chi2_of_the_full_covariance(data, name, noise):
+    train, y, test, _ = data
+    test = test[:6]
+    if noise == "uneven":
+        rng = np.random.default_rng(0)
+        ivar = test.ivar * rng.uniform(0.1, 2, test.shape) * (rng.random(test.shape) > 0.05)
+        test = test.replace(ivar=ivar)
+    elif noise == "unknown":
+        train, test = Spectra(train.flux), Spectra(test.flux)
+    model = clone(MODELS[name]).set_params(coherence=0.5).fit(train, y)
+    result = model.invert(test)
+    for i, sigma in enumerate(covariance(model, test)):
+        good = test.good[i]
+        root = np.linalg.cholesky(np.linalg.inv(sigma[np.ix_(good, good)])).T
+        scale = model.label_scale_
+
+        def residual(x, i=i, good=good, root=root, scale=scale):
+            return root @ (model.predict_flux(x * scale)[0] - test.flux[i])[good]
+
+        found = least_squares(residual, result.labels[i] / scale, x_scale="jac", xtol=1e-12)
+        formal = result.formal_dist.std()[i]
+        assert np.all(np.abs(found.x * scale - result.labels[i]) < 0.02 * formal)
+        assert_allclose(result.chi2[i], 2 * found.cost, rtol=1e-3)
+        expected = np.linalg.inv(found.jac.T @ found.jac) * np.outer(scale, scale)
+        assert_allclose(
+            result.formal_cov[i], expected, rtol=0.03, atol=0.03 * np.abs(expected).max()
+        )
+        fisher = model.fisher_information(result.labels[i : i + 1], test[i : i + 1])[0]
+        assert_allclose(np.linalg.inv(fisher), result.formal_cov[i], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["SpectralGP", *SLOW])
+def test_errors_hardly_shared_are_independent_errors(data, name):
+    train, y, test, _ = data
+    train = Spectra(train.flux, flux_err=np.full(train.shape, 0.01))
+    plain = clone(MODELS[name]).fit(train, y)
+    model = clone(plain).set_params(coherence=1e-12).fit(train, y)
+    assert_allclose(
+        model.cv_label_errors_,
+        plain.cv_label_errors_,
+        rtol=1e-2,
+        atol=1e-3 * plain.label_scale_.max(),
+    )
+    assert_allclose(model.label_covariance_, plain.label_covariance_, rtol=1e-2)
+    assert_allclose(model.cv_mse_, plain.cv_mse_, rtol=1e-4)
+    spread = plain.predict_dist(test).std()
+    assert np.all(np.abs(model.predict(test) - plain.predict(test)) < 0.02 * spread)
+
+
+@pytest.mark.parametrize("name", ["TheCannon", "SpectralGP", *SLOW])
+def test_held_out_errors_are_those_of_new_stars(data, name):
+    train, y, test, truth = data
+    model = clone(MODELS[name]).set_params(coherence=0.2).fit(train, y)
+    seen = np.quantile(np.abs(model.cv_label_errors_), 0.6827, axis=0)
+    new = np.quantile(np.abs(model.predict(test) - truth), 0.6827, axis=0)
+    assert np.all(np.abs(np.log(seen / new)) < np.log(1.4))
+
+
+def test_wrong_labels_are_found_and_outliers_resisted(data):
+    train, y, test, truth = data
+    y = y.copy()
+    y.iloc[::30, 0] += 1200
+    model = TheCannon(coherence=0.2, clean_training=4).fit(train, y)
+    assert np.isin(np.arange(0, 300, 30), model.training_outliers_).mean() >= 0.8
+    flux = test.flux.copy()
+    flux[:, ::25] += 0.3
+    spoilt = test.replace(flux=flux)
+    plain = np.mean((model.predict(spoilt) - truth) ** 2, axis=0)
+    robust = np.mean((model.set_params(loss="soft_l1").predict(spoilt) - truth) ** 2, axis=0)
+    assert np.all(robust < 0.8 * plain)
+
+
+def test_noise_of_stars_and_pixels_without_training(data):
+    train, y, test, _ = data
+    ivar = train.ivar.copy()
+    ivar[:, 7] = 0.0
+    model = TheCannon(coherence=0.2).fit(train.replace(ivar=ivar), y)
+    assert_allclose(model.error_components_[:, 7], 0.0)
+    assert np.all(np.isinf(model.noise_variance(test)[:, 7]))
+    total = model.noise_variance(test)
+    assert np.all(np.delete(total - test.variance, 7, axis=1) > 0)
+    assert np.isfinite(model.predict(test)).all()
+
+
+def test_posterior_samples_the_same_likelihood(data):
+    pytest.importorskip("emcee")
+    train, y, test, _ = data
+    model = TheCannon(coherence=0.3).fit(train, y)
+    result = model.invert(test[:1])
+    found = sample_posterior(model, test[:1], n_steps=1500, label_covariance=False, random_state=0)
+    assert_allclose(found.samples[0].std(axis=0), result.formal_dist.std()[0], rtol=0.3)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"fit_rv": True},
+        {"continuum_degree": 1},
+        {"correlation_length": 3},
+        {"fit_broadening": True},
+    ],
+)
+def test_what_it_cannot_be_combined_with(data, other):
+    with pytest.raises(ValueError, match=f"cannot be combined with {next(iter(other))}"):
+        TheCannon(coherence=0.2, **other).fit(data[0], data[1])
