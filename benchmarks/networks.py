@@ -38,8 +38,7 @@ def recipes(epochs):
         "ensemble": DeepEnsembleRegressor(strided, 5, random_state=0),
         "starnet": SpectralCNN("starnet", **settings),
         "residual": SpectralCNN(
-            "residual", architecture_params={"width": 16, "hidden": (256, 128), "dropout": 0.1},
-            **settings,
+            "residual", architecture_params={"width": 16, "hidden": (256, 128)}, **settings
         ),
         "the_payne": make_method("the_payne", 2000, random_state=0),
         "ridge": make_method("ridge", 2000),
