@@ -291,6 +291,46 @@ class MultivariateNormal:
             cov = self.cov() * (scale[:, None] * scale)
         return MultivariateNormal(loc, cov=cov, label_names=self.label_names)
 
+    def with_prior(self, mean, cov) -> MultivariateNormal:
+        r"""Posterior under a Gaussian prior of the labels, taking this distribution as the likelihood.
+
+        .. math:: \Sigma' = (\Sigma^{-1} + P^{-1})^{-1}, \qquad
+                  \mu' = \Sigma' (\Sigma^{-1} \mu + P^{-1} m)
+
+        Parameters
+        ----------
+        mean : array-like of shape (K,)
+            Mean `m` of the population, such as ``labels.mean()`` of the training labels.
+        cov : array-like of shape (K, K)
+            Its covariance `P`, such as ``labels.cov()``: positive definite.
+
+        Notes
+        -----
+        For the labels of forward models, which know no population. Regressions of labels on spectra
+        have that of their training stars in them already. A star without information gets the prior.
+        """
+        mean, prior = np.asarray(mean, dtype=float), np.asarray(cov, dtype=float)
+        if mean.shape != (self.n_labels,) or prior.shape != 2 * (self.n_labels,):
+            raise ValueError(
+                f"A prior of {self.n_labels} labels has a mean of shape ({self.n_labels},) and a "
+                f"covariance of shape ({self.n_labels}, {self.n_labels}), not {mean.shape} and "
+                f"{prior.shape}."
+            )
+        unit = np.sqrt(np.diag(prior))
+        if not np.all(unit > 0) or np.linalg.eigvalsh(prior / np.outer(unit, unit))[0] <= 0:
+            raise ValueError("The covariance of a prior must be positive definite.")
+        prior, away = prior / np.outer(unit, unit), (mean - self.loc) / unit
+        cov = self.cov() / np.outer(unit, unit)
+        known = np.isfinite(cov).all(axis=(-1, -2)) & np.isfinite(away).all(axis=-1)
+        cov = np.where(known[..., None, None], cov, np.eye(self.n_labels))
+        gain = np.swapaxes(np.linalg.solve(cov + prior, cov), -1, -2)
+        step = (gain @ np.where(known[..., None], away, 0.0)[..., None])[..., 0]
+        left = gain @ prior
+        left = 0.5 * (left + np.swapaxes(left, -1, -2))
+        loc = np.where(known[..., None], self.loc + unit * step, mean)
+        posterior = np.where(known[..., None, None], left, prior) * np.outer(unit, unit)
+        return MultivariateNormal(loc, cov=posterior, label_names=self.label_names)
+
     @staticmethod
     def mixture(dists, weights=None) -> MultivariateNormal:
         """Gaussian with the mean and covariance of a mixture (law of total variance)."""

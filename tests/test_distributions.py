@@ -352,3 +352,50 @@ def test_caller_arrays_are_not_modified(loc, y):
     assert_array_equal(y, truth)
     assert_array_equal(cov, random_cov(7))
     assert_allclose(dist.std() ** 2, np.diagonal(cov, axis1=1, axis2=2))
+
+
+class TestPrior:
+    mean, cov = np.array([5500.0, 4.0]), np.array([[250_000.0, 90.0], [90.0, 0.25]])
+
+    def test_is_the_product_of_two_gaussians(self):
+        rng = np.random.default_rng(0)
+        root = rng.normal(size=(6, 2, 2)) * np.array([100.0, 0.2])[:, None]
+        likelihood = root @ np.swapaxes(root, 1, 2)
+        loc = self.mean + rng.normal(size=(6, 2)) * [400, 0.4]
+        found = MultivariateNormal(loc, cov=likelihood, label_names=["teff", "logg"]).with_prior(
+            self.mean, self.cov
+        )
+        precision = np.linalg.inv(likelihood) + np.linalg.inv(self.cov)
+        np.testing.assert_allclose(
+            found.cov() @ precision, np.tile(np.eye(2), (6, 1, 1)), atol=1e-6
+        )
+        weighted = np.linalg.inv(likelihood) @ loc[..., None]
+        weighted = weighted[..., 0] + np.linalg.inv(self.cov) @ self.mean
+        np.testing.assert_allclose(
+            found.mean(), np.linalg.solve(precision, weighted[..., None])[..., 0]
+        )
+        assert found.label_names == ["teff", "logg"]
+
+    def test_a_star_without_information_gets_the_prior_and_a_certain_one_stays(self):
+        dist = MultivariateNormal(
+            [[np.nan, np.nan], [5000.0, 3.0]], scale=[[np.inf, np.inf], [0.0, 0.0]]
+        ).with_prior(self.mean, self.cov)
+        np.testing.assert_allclose(dist.mean(), [self.mean, [5000.0, 3.0]])
+        np.testing.assert_allclose(dist.cov(), [self.cov, np.zeros((2, 2))])
+
+    def test_a_single_distribution(self):
+        one = MultivariateNormal([5000.0, 3.0], scale=[500.0, 0.5]).with_prior(
+            self.mean, np.diag([500.0, 0.5]) ** 2
+        )
+        np.testing.assert_allclose(one.mean(), [5250.0, 3.5])
+        np.testing.assert_allclose(one.std(), np.array([500.0, 0.5]) / np.sqrt(2))
+
+    @pytest.mark.parametrize(
+        "mean, cov, why",
+        [([1.0], np.eye(2), "mean of shape"), ([1.0, 2.0], np.eye(3), "covariance of shape"),
+         ([1.0, 2.0], [[1.0, 2.0], [2.0, 1.0]], "positive definite"),
+         ([1.0, 2.0], np.zeros((2, 2)), "positive definite")],
+    )  # fmt: skip
+    def test_no_prior(self, mean, cov, why):
+        with pytest.raises(ValueError, match=why):
+            MultivariateNormal([1.0, 2.0], scale=[1.0, 1.0]).with_prior(mean, cov)

@@ -12,11 +12,13 @@ __all__ = ["Method", "available_methods", "make_method"]
 
 _FORWARD = {
     "the_cannon": ("TheCannon", "The Cannon", "Ness et al. 2015"),
+    "cannon_coherent": ("TheCannon", "Cannon, coherent", "errors in common, this package"),
     "slam": ("SLAM", "SLAM", "Zhang, Liu & Deng 2020"),
     "the_payne": ("ThePayne", "The Payne", "Ting et al. 2019"),
     "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this package"),
     "full_spectrum": ("FullSpectrumFit", "Full-spectrum fit", "Koleva et al. 2009"),
 }
+_CHANGED = {"cannon_coherent": {"coherence": 0.2}}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,13 @@ def available_methods() -> dict[str, Method]:
     from skspec.networks import can_train
 
     methods = {
-        name: Method(name, title, reference, "forward", _forward_builder(getattr(forward, cls)))
+        name: Method(
+            name,
+            title,
+            reference,
+            "forward",
+            _forward_builder(getattr(forward, cls), **_CHANGED.get(name, {})),
+        )  # fmt: skip
         for name, (cls, title, reference) in _FORWARD.items()
         if name != "the_payne" or can_train()
     }
@@ -96,10 +104,10 @@ def make_method(name: str, n_train: int, **settings):
     return methods[name].build(n_train, **given)
 
 
-def _forward_builder(cls):
+def _forward_builder(cls, **changed):
     def build(n_train, **settings):
         known = signature(cls).parameters
-        return cls(**{key: value for key, value in settings.items() if key in known})
+        return cls(**changed, **{key: value for key, value in settings.items() if key in known})
 
     return build
 
