@@ -199,6 +199,9 @@ class LocalCovariance:
     def around(cls, centres, x, errors: LabelErrors) -> LocalCovariance:
         """Variances of the errors of the 200 stars nearest to each centre; of all, where fewer.
 
+        All are multiplied by one factor for each label, so that one total sigma holds as many stars as
+        it promises.
+
         Parameters
         ----------
         centres : ndarray of shape (n, K)
@@ -216,6 +219,12 @@ class LocalCovariance:
                 rows = slice(start, start + step)
                 near = tree.query(centres[rows], k=N_LOCAL)[1]
                 variance[rows] = _variance_beyond(excess[near], axis=1)
+            # a star at the edge has neighbours further in, where errors are smaller
+            own = variance[cKDTree(centres).query(x[errors.informed])[1]]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = np.where(own > 0, excess / own, np.where(excess > 0, np.inf, -np.inf))
+            factor = np.quantile(share, ONE_SIGMA, axis=0, method="closest_observation")
+            variance *= np.where(np.isfinite(factor), np.maximum(factor, 0.0), 1.0)
         return cls(correlation, variance)
 
     def near(self, rows):

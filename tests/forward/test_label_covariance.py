@@ -176,17 +176,23 @@ def test_local_covariance_follows_the_errors():
     assert np.all((errors.error[~worse] ** 2 < overall).mean(axis=0) > 0.85)  # too wide there
 
 
-def test_local_covariance_is_the_quantile_of_the_nearest_stars():
+def test_local_covariance_goes_as_the_quantile_of_the_nearest_stars():
+    """And holds the share of all stars that it promises, those at the edge included."""
     rng = np.random.default_rng(1)
     errors, x = draw_errors(450, rng), rng.normal(size=(450, 3))
     informed = rng.random(450) < 0.8
     error = np.where(informed[:, None], errors.error, 1e6)
-    local = LocalCovariance.around(x[:7], x, LabelErrors(error, errors.formal, informed))
-    excess = errors.error**2 - errors.formal_variance
+    error *= 1 + np.linalg.norm(x, axis=1)[:, None]  # worse outside
+    local = LocalCovariance.around(x, x, LabelErrors(error, errors.formal, informed))
+    excess, ratio = error**2 - errors.formal_variance, []
     for centre, variance in zip(x[:7], local.variance):
         distance = np.where(informed, np.linalg.norm(x - centre, axis=1), np.inf)
         near = np.argsort(distance)[:200]
-        assert_allclose(variance, np.quantile(excess[near], 0.682689492, axis=0).clip(0))
+        ratio.append(variance / np.quantile(excess[near], 0.682689492, axis=0).clip(0))
+    assert_allclose(ratio, np.tile(ratio[0], (7, 1)))
+    held = (excess <= local.variance)[informed].mean(axis=0)
+    assert_allclose(held, 0.6827, atol=0.005)
+    assert np.all(ratio[0] > 1)
     rows = np.array([[0, 1, 2], [4, 5, 6]])
     diagonal = np.diagonal(local.near(rows), axis1=1, axis2=2)
     assert_allclose(diagonal, local.variance[rows].mean(axis=1))
