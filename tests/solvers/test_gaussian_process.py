@@ -199,10 +199,10 @@ def test_leave_one_out_is_a_refit_without_the_star(degree, varied):
     weight = RHO[:, None] / ratio
     Phi = level * raw
     coef = ridge_in_basis(Phi, basis, level * Y, weight, tol=1e-9)
-    residual, jacobian = leave_one_out(
+    without = leave_one_out(
         Phi, basis, level * (Y - raw @ coef), weight, level[:, None] * slope, coef
     )
-    residual, jacobian = residual / level, jacobian / level[:, None]
+    residual, jacobian = without.residual / level, without.jacobian / level[:, None]
     for i in (0, 7, 21):
         for j in range(3):
             others = ratio[:, j].copy()
@@ -212,3 +212,6 @@ def test_leave_one_out_is_a_refit_without_the_star(degree, varied):
             tol = 0.15 * np.sqrt(0.02) if varied else 1e-5
             assert residual[i, j] == pytest.approx(Y[i, j] - raw[i] @ held, abs=tol)
             assert_allclose(jacobian[i, :, j], slope[i] @ held, atol=2 * tol)
+            changed = coef[:, j] - without.change[i, j] * without.spread[:, j] * Phi[i]
+            assert_allclose(slope[i] @ changed, slope[i] @ held, atol=2 * tol)
+            assert_allclose(raw @ changed, raw @ held, atol=2 * tol)
