@@ -251,11 +251,12 @@ class NuisanceModel:
             hat *= self.sight.phase(shift, np.complex64)[:, None]
         return self.sight.spectra(hat)
 
-    def evaluate(self, p, shift, y, weight, real=np.float32, leading=False):
+    def evaluate(self, p, shift, y, weight, real=np.float32, leading=False, root=None):
         """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
 
         And their continuum (n, Q) with its derivatives (n, Q, M). Products of derivatives are summed
         in the precision `real`; with the `leading` components of the model alone, where asked for.
+        `root` is the square root of `weight`, where it is known.
         """
         rows = self._rows(p, shift, leading=leading)
         flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
@@ -263,7 +264,7 @@ class NuisanceModel:
         if self.continuum is not None:
             coef, inner = self.continuum.solve(flux, y, weight)
             curve = self._curve(coef)
-        root = np.sqrt(weight)
+        root = np.sqrt(weight) if root is None else root
         residual = root * (y - curve * flux)
         chi2 = np.einsum("np,np->n", residual, residual)
         # in units of the noise: neither flux nor weights need fit into single precision
@@ -369,15 +370,15 @@ class NuisanceModel:
     def _descend(self, p, shift, flux, weight, max_iter, tol, leading=True):
         """Levenberg-Marquardt, with sums in single precision."""
         lower, upper = self._box()
+        root = np.sqrt(weight)
 
         def evaluate(p, rows):
             parts = []
             for start in range(0, len(rows), CHUNK):
                 part = slice(start, start + CHUNK)
                 at = rows[part]
-                parts.append(
-                    self.evaluate(p[part, 0], shift[at], flux[at], weight[at], leading=leading)[:3]
-                )
+                data = shift[at], flux[at], weight[at]
+                parts.append(self.evaluate(p[part, 0], *data, leading=leading, root=root[at])[:3])
             return tuple(np.concatenate(values)[:, None] for values in zip(*parts))
 
         return levenberg_marquardt(
