@@ -38,12 +38,12 @@ def slashed(values, form="{:.3g}"):
     return " / ".join(form.format(v) for v in values)
 
 
-def measure(name, train, y, test, y_test, n_jobs, elsewhere=None):
+def measure(name, train, y, test, y_test, args, elsewhere=None):
     """Row of figures of one method: RMSE, bias, robust scatter, coverage total and formal, CPU.
 
     `elsewhere` is a second test set, of which only the coverage is told.
     """
-    model = make_method(name, len(train), n_jobs=n_jobs)
+    model = make_method(name, len(train), n_jobs=args.jobs, coherence=args.coherence)
     fit, model = clocked(lambda: model.fit(train, y))
     truth = np.asarray(y_test)
     if hasattr(model, "invert"):
@@ -75,7 +75,7 @@ def emulator(args):
     for n in args.n:
         data = apogee_like(n)
         *_, spectra, labels = apogee_like(1, n_test=2000, inner=1.0)
-        rows = [measure(name, *data, args.jobs, (spectra, labels)) for name in args.methods]
+        rows = [measure(name, *data, args, (spectra, labels)) for name in args.methods]
         for name, (*error, covered) in PUBLISHED.get(n, {}).items():
             rows.append([f"{name}, published", slashed(error), "", "", "", covered, "", "", ""])
         rows.append(["Cramer-Rao bound", slashed(FLOOR), "", "", "", "", "", "", ""])
@@ -91,7 +91,7 @@ def emulated(args):
     [(train, test)] = star_splits(len(labels), test_size=500, random_state=0)
     train = train[:1000]
     data = spectra[train], labels.iloc[train], spectra[test], labels.iloc[test]
-    rows = [measure(name, *data, args.jobs) for name in args.methods]
+    rows = [measure(name, *data, args) for name in args.methods]
     table(f"apogee_emulated, {len(train)} training stars, {len(test)} test stars, 7214 pixels: "
           f"{' / '.join(labels)}; load {load():.1f}", HEADER, rows)  # fmt: skip
 
@@ -99,7 +99,14 @@ def emulated(args):
 def in_folds(args, title, spectra, labels, **options):
     """Table of `skspec.diagnostics.compare` in 5 folds by star."""
     methods = {
-        name: make_method(name, int(0.8 * len(labels)), n_jobs=args.jobs, random_state=0, **options)
+        name: make_method(
+            name,
+            int(0.8 * len(labels)),
+            n_jobs=args.jobs,
+            random_state=0,
+            coherence=args.coherence,
+            **options,
+        )  # fmt: skip
         for name in args.methods
     }
     # as `skspec compare --cv 5` splits
@@ -147,7 +154,7 @@ def raw(args):
     keep = labels["teff"].between(4000, 7000).to_numpy()
     for clean in args.clean:
         how = f"clean_training={clean:g}" if clean else "all training stars"
-        only = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"])
+        only = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"], coherence=None)
         in_folds(only, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
                  spectra[keep], labels[keep].reset_index(drop=True),
                  clean_training=clean or None)  # fmt: skip
@@ -176,6 +183,7 @@ def main(argv=None):
     add("--methods", nargs="+", default=list(METHODS))
     add("--n", type=int, nargs="+", default=[200, 500, 1000], help="training stars (emulator)")
     add("--clean", type=float, nargs="+", default=[0.0, 4.0], help="clean_training (miles); 0: off")
+    add("--coherence", type=float, help="of all forward models that have it")
     add("--jobs", type=int, default=2)
     args = parser.parse_args(argv)
     print_machine()

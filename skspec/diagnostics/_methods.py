@@ -89,8 +89,8 @@ def make_method(name: str, n_train: int, **settings):
     n_train : int
         Number of training stars of the smallest fit.
     **settings
-        ``n_jobs``, ``clean_training``, ``random_state``: passed to the estimators that have them,
-        unless None.
+        ``n_jobs``, ``clean_training``, ``coherence``, ``random_state``: passed to the estimators that
+        have them, unless None.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def make_method(name: str, n_train: int, **settings):
 def _forward_builder(cls, **changed):
     def build(n_train, **settings):
         known = signature(cls).parameters
-        return cls(**changed, **{key: value for key, value in settings.items() if key in known})
+        return cls(**changed | {key: value for key, value in settings.items() if key in known})
 
     return build
 

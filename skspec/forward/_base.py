@@ -331,7 +331,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         if self.coherence:
             return self._find_coherence(x, spectra, held_out, blocks)
         coef, photon = self._coef, self._photon_variance(spectra)
-        model = self.scatter_**2 + self._flux_floor
+        model = self._own_variance
         phi = None if self._columns is None else self._features(x)
 
         def add_up(pixels):
@@ -466,7 +466,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def _variances(self, spectra):
         """Photon variance in the unit of the spectra, and the rest in that of the model's flux."""
         photon = spectra.variance
-        rest = np.broadcast_to(self.scatter_**2 + self._flux_floor, photon.shape)
+        rest = np.broadcast_to(self._own_variance, photon.shape)
         if self.uses_ivar_ and (unknown := photon == 0).any():
             rest = np.where(unknown, rest + self.training_variance_, rest)
         return photon, rest
@@ -517,10 +517,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             weighted = jacobian * weight[:, None]
             out[rows] = weighted @ np.swapaxes(jacobian, 1, 2)
             if self._coherent is not None:
-                errors, zero = CoherentErrors(self._coherent.spectra, weight), np.zeros(len(weight))
+                errors = CoherentErrors(self._coherent.spectra, weight)
                 on_jacobian = weighted @ self._coherent.spectra.T
-                nothing = np.zeros((len(weight), len(self._coherent.spectra)))
-                out[rows] = errors.take_off(zero, zero[:, None], out[rows], nothing, on_jacobian)[2]
+                out[rows] = errors.take_off_information(out[rows], on_jacobian)
         return out / (self.label_scale_[:, None] * self.label_scale_)
 
     # -- inversion ---------------------------------------------------------------------------------

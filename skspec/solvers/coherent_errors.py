@@ -71,5 +71,8 @@ class CoherentErrors:
         amplitude = self.amplitudes(on_residual)
         chi2 = chi2 - np.einsum("nq,nq->n", on_residual, amplitude)
         score = score - (on_jacobian @ amplitude[..., None])[..., 0]
-        information = information - on_jacobian @ self._inverse @ np.swapaxes(on_jacobian, 1, 2)
-        return chi2, score, information
+        return chi2, score, self.take_off_information(information, on_jacobian)
+
+    def take_off_information(self, information, on_jacobian):
+        """The last of these alone: it does not depend on the residuals."""
+        return information - on_jacobian @ self._inverse @ np.swapaxes(on_jacobian, 1, 2)

@@ -65,9 +65,8 @@ class ResidualPCA:
         noise = weight @ known / np.where(level > 0, level, 1.0)
         variance = self._total + noise
         self._unit = np.sqrt(np.where(variance > 0, variance, 1.0))
+        self._n_pixels = int(good.any(axis=0).sum())
         #: share of the photons in the variance that the components are made of
-        live = good.any(axis=0)
-        self._n_pixels = int(live.sum())
         self._noise = float(np.sum(noise / self._unit**2) / max(self._n_pixels, 1))
         weight = np.sqrt(weight / weight.mean())[:, None]
         self._white = np.where(good, residual, 0.0) * weight / self._unit
