@@ -136,17 +136,23 @@ def check_sliders(page):
     assert np.allclose(curve(page, "decoded"), before, atol=1e-6)
 
 
+def wait_for_star(page):
+    """Until its spectrum is drawn: the server sends it after its name and its neighbours."""
+    page.wait_for_function(f"{MODEL}('curves').data.observed.every(Number.isFinite)")
+
+
 def check_stars(page):
     page.mouse.click(*page.evaluate(PLACE, STAR))
     page.wait_for_function(f"{MODEL}('table').data.name.length === 8")
     page.get_by_text(f"star {STAR}", exact=True).first.wait_for()
     page.get_by_text("reduced χ²").wait_for()
-    assert np.isfinite(curve(page, "observed")).all()
+    wait_for_star(page)
     distance = page.evaluate(f"Array.from({MODEL}('table').data.distance)")
     assert distance == sorted(distance) and distance[0] > 0
     neighbour = page.evaluate(f"{MODEL}('table').data.name[0]")
     page.locator(".slick-cell", has_text=re.compile(f"^{neighbour}$")).click()
     page.wait_for_function(f"{MODEL}('star').text.includes('{neighbour}<')")
+    wait_for_star(page)
     assert curve(page, "observed").size == 300
 
 
