@@ -1,6 +1,6 @@
 """Accuracy and honesty of every method, beside the published figures of the public codes.
 
-    python -m benchmarks accuracy [--parts emulator giants emulated miles raw]
+    python -m benchmarks accuracy [--parts emulator giants emulated miles raw field]
 
 - emulator: n = 200, 500, 1000 emulator spectra at S/N 100, 3 labels, 7214 pixels; 200 test stars
   from the inner 90 % of the box, and the coverage of 2000 stars from the whole box, like those of
@@ -10,6 +10,7 @@
 - emulated: 3000 APOGEE-like stars, 5 labels, S/N 20 to 300; 1000 stars to train.
 - miles: real MILES spectra, 4000-7000 K, 3900-7000 A, in 5 folds, with and without clean_training.
 - raw: the same without continuum normalisation, by full-spectrum fitting.
+- field: dwarfs and giants of `make_spectra`, S/N 5 to 80, with and without their population as prior.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 
 from benchmarks.common import apogee_like, clocked, data_file, load, print_machine, table
 from skspec import predict_dist
-from skspec.datasets import load_spectra
+from skspec.datasets import load_spectra, make_spectra
 from skspec.diagnostics import available_methods, compare, make_method, star_splits
 from skspec.metrics import coverage, robust_std
 
@@ -38,12 +39,18 @@ def slashed(values, form="{:.3g}"):
     return " / ".join(form.format(v) for v in values)
 
 
+def settings(args):
+    """What is the same for all methods that have it."""
+    names = "coherence", "label_prior"
+    return {"n_jobs": args.jobs} | {name: getattr(args, name, None) for name in names}
+
+
 def measure(name, train, y, test, y_test, args, elsewhere=None):
     """Row of figures of one method: RMSE, bias, robust scatter, coverage total and formal, CPU.
 
     `elsewhere` is a second test set, of which only the coverage is told.
     """
-    model = make_method(name, len(train), n_jobs=args.jobs, coherence=args.coherence)
+    model = make_method(name, len(train), **settings(args))
     fit, model = clocked(lambda: model.fit(train, y))
     truth = np.asarray(y_test)
     if hasattr(model, "invert"):
@@ -100,12 +107,7 @@ def in_folds(args, title, spectra, labels, **options):
     """Table of `skspec.diagnostics.compare` in 5 folds by star."""
     methods = {
         name: make_method(
-            name,
-            int(0.8 * len(labels)),
-            n_jobs=args.jobs,
-            random_state=0,
-            coherence=args.coherence,
-            **options,
+            name, int(0.8 * len(labels)), random_state=0, **settings(args), **options
         )  # fmt: skip
         for name in args.methods
     }
@@ -154,7 +156,7 @@ def raw(args):
     keep = labels["teff"].between(4000, 7000).to_numpy()
     for clean in args.clean:
         how = f"clean_training={clean:g}" if clean else "all training stars"
-        only = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"], coherence=None)
+        only = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"])
         in_folds(only, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
                  spectra[keep], labels[keep].reset_index(drop=True),
                  clean_training=clean or None)  # fmt: skip
@@ -173,7 +175,26 @@ def miles(args):
                  spectra, labels, clean_training=clean or None)  # fmt: skip
 
 
-PARTS = {"emulator": emulator, "giants": giants, "emulated": emulated, "miles": miles, "raw": raw}
+def field(args):
+    """What the population of the training stars adds to spectra of low S/N."""
+    for snr in (5, 10, 20, 40, 80):
+        spectra, labels = make_spectra(2000, population="field", snr=snr, random_state=0)
+        data = spectra[:1000], labels[:1000], spectra[1000:], labels[1000:]
+        rows = []
+        for name in args.methods:
+            row = measure(name, *data, args)
+            rows.append(row)
+            if hasattr(make_method(name, 1000), "label_prior"):
+                prior = argparse.Namespace(**vars(args) | {"label_prior": "training"})
+                rows.append([f"{row[0]}, prior", *measure(name, *data, prior)[1:]])
+        table(f"Dwarfs and giants of make_spectra at S/N {snr}, 1000 to train, 1000 to test, 2000 "
+              f"pixels: {' / '.join(labels)}; load {load():.1f}", HEADER, rows)  # fmt: skip
+
+
+PARTS = {
+    "emulator": emulator, "giants": giants, "emulated": emulated, "miles": miles, "raw": raw,
+    "field": field,
+}  # fmt: skip
 
 
 def main(argv=None):
@@ -184,6 +205,7 @@ def main(argv=None):
     add("--n", type=int, nargs="+", default=[200, 500, 1000], help="training stars (emulator)")
     add("--clean", type=float, nargs="+", default=[0.0, 4.0], help="clean_training (miles); 0: off")
     add("--coherence", type=float, help="of all forward models that have it")
+    add("--label-prior", choices=["flat", "training"], help="of all forward models that have it")
     add("--jobs", type=int, default=2)
     args = parser.parse_args(argv)
     print_machine()

@@ -67,6 +67,10 @@ REGRESSORS = {
     "CorrectedModel": (CorrectedModel(TheCannon(1)), {"n_copies": [1, 2]}),
     "TheCannon, continuum free": (TheCannon(continuum_degree=1), {"continuum_degree": [0, 1]}),
     "TheCannon, coherent errors": (TheCannon(1, coherence=0.1), {"coherence": [0.1, 0.5]}),
+    "TheCannon, label prior": (
+        TheCannon(1, label_prior="training"),
+        {"label_prior": ["flat", "training"]},
+    ),
     "TemplateMatch": (TemplateMatch(), {"n_best": [20, 30]}),
     "KernelPCARegressor": (KernelPCARegressor(gamma=0.5, cv=3), {"gamma": [0.25, 1.0]}),
     "ConsensusRegressor": (

@@ -89,8 +89,8 @@ def make_method(name: str, n_train: int, **settings):
     n_train : int
         Number of training stars of the smallest fit.
     **settings
-        ``n_jobs``, ``clean_training``, ``coherence``, ``random_state``: passed to the estimators that
-        have them, unless None.
+        ``n_jobs``, ``clean_training``, ``coherence``, ``label_prior``, ``random_state``: passed to the
+        estimators that have them, unless None.
 
     Raises
     ------

@@ -25,6 +25,7 @@ from skspec.forward._inversion import (
 )
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._label_covariance import LabelErrorSum, LocalCovariance, label_covariance
+from skspec.forward._label_population import LabelPopulation
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.coherent_errors import CoherentErrors
@@ -87,6 +88,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         principal components of cross-validated residuals enter the likelihood, where they cost a
         stiff model little and repair it: see Notes. Not together with `correlation_length`, or with
         what else is fitted to a star.
+    label_prior : {"flat", "training"}
+        What is known of the labels before the spectrum is seen: nothing, or that the star belongs to
+        the population of the training stars (:mod:`skspec.forward._label_population`).
     ivar : {"auto", "require", "ignore"}
         Take flux errors where they are given, insist on them, or leave them aside (bad pixels stay
         bad).
@@ -137,6 +141,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "correlation_length": [Interval(Integral, 0, None, closed="left")],
         "coherence": [Interval(Real, 0, 1, closed="left")],
+        "label_prior": [StrOptions({"flat", "training"})],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
 
@@ -217,6 +222,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         if self.label_covariance:
             self._local_model_cov = LocalCovariance.around(x[keep], x, errors)
         self._prepare_inversion(x[keep])
+        self._population = None
+        if self.label_prior == "training":
+            self._population = self._learn_population(x, keep, errors)
         return self
 
     def _check_coherence(self, n_pixels):
@@ -291,7 +299,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     @property
     def _needs_held_out(self):
         """Whether anything wants to know what the model makes of stars it has not seen."""
-        return self.label_covariance or self.clean_training is not None or self.coherence > 0
+        uses = (self.clean_training is not None, self.coherence > 0, self.label_prior != "flat")
+        return self.label_covariance or any(uses)
 
     def _label_errors(self, x, spectra, keep, kept):
         """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
@@ -305,6 +314,17 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             rows = removed[start : start + step]
             total.put(rows, self._unseen_sums(x[rows], spectra[rows], coef))
         return total.errors(len(self._unit))
+
+    def _learn_population(self, x, keep, errors):
+        """Of the kept stars; those removed are judges as well, as they are of `label_covariance_`."""
+        labels, seen = slice(x.shape[1]), errors.informed
+        rows = np.where(keep, np.cumsum(keep) - 1, -1)[seen]
+        found = np.clip(x[seen] + errors.error[seen, labels], self._lower, self._upper)
+        cov = errors.formal[seen] + self._model_cov_near(self._nearest(found)[1])
+        volume = np.prod(np.where(np.ptp(x, axis=0) > 0, self._upper - self._lower, 1.0))
+        return LabelPopulation.learn(
+            x[keep], volume, rows, x[seen], found, cov[:, labels, labels]
+        )  # fmt: skip
 
     def _unseen_sums(self, x, spectra, coef):
         """Sums for the label errors of stars that the model has not seen."""
@@ -568,8 +588,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         formal = np.linalg.inv(fisher) * np.outer(self._unit, self._unit)
         width = self._upper - self._lower
         at_bound = (x <= self._lower + 1e-9 * width) | (x >= self._upper - 1e-9 * width)
-        n_near = min(N_NEIGHBOURS, len(self._tree.data))
-        distance, near = (part.reshape(len(x), -1) for part in self._tree.query(x, k=n_near))
+        distance, near = self._nearest(x)
         margin = self._upper - self._tree.data.max(axis=0)
         in_range = np.all((x >= self._lower + margin) & (x <= self._upper - margin), axis=1)
         inside = in_range & (distance.mean(axis=1) <= self._near)
@@ -582,15 +601,31 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             reduced = np.where(dof > 0, chi2 / dof, np.nan)
         model_cov = self._model_cov_near(near) * np.outer(self._unit, self._unit)
         total, kept = formal + model_cov, slice(n_labels)
-        dist = MultivariateNormal(
+        likelihood = MultivariateNormal(
             labels, cov=total[:, kept, kept], label_names=self.label_names_in_
         )
         return InversionResult(
-            dist, formal[:, kept, kept], model_cov[:, kept, kept], chi2, reduced, n_good,
+            self._posterior(likelihood), likelihood, formal[:, kept, kept],
+            model_cov[:, kept, kept], chi2, reduced, n_good,
             fit.converged & ~blind, at_bound & ~blind[:, None], inside & ~blind, fit.n_iter,
             None if self._usual_chi2 is None else reduced / self._usual_chi2,
             **self._nuisance_result(fit, total, blind),
         )  # fmt: skip
+
+    def _nearest(self, x):
+        """Distances (m, k) of the training stars nearest to scaled labels, and their rows."""
+        n_near = min(N_NEIGHBOURS, len(self._tree.data))
+        return tuple(part.reshape(len(x), -1) for part in self._tree.query(x, k=n_near))
+
+    def _posterior(self, likelihood):
+        """The labels under the prior."""
+        if self._population is None:
+            return likelihood
+        unit = self.label_scale_
+        scaled = likelihood.affine(1 / unit, -self.label_pivot_ / unit)
+        mean, cov = self._population.posterior(scaled.mean(), scaled.cov())
+        posterior = MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+        return posterior.affine(unit, self.label_pivot_)
 
     def _model_cov_near(self, rows):
         """Model covariance (m, M, M) in scaled labels, around the training stars `rows` (m, k)."""
@@ -644,7 +679,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         ndarray of shape (n, P)
             NaN at pixels whose rest wavelength the model does not know.
         """
-        x = self._checked_labels(np.nan_to_num(result.labels))
+        x = self._checked_labels(np.nan_to_num(result.likelihood.mean()))
         seen = self._seen_model()
         if seen is None:
             return self._features(x) @ self._coef

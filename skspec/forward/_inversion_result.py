@@ -18,7 +18,10 @@ class InversionResult:
     Attributes
     ----------
     dist : MultivariateNormal
-        Labels with their total covariance, ``formal_cov + model_cov``.
+        Labels with their total covariance, under the prior of the model (`label_prior`).
+    likelihood : MultivariateNormal
+        What the spectrum alone says: labels of maximum likelihood, with the covariance ``formal_cov +
+        model_cov``. The same as `dist` where the prior is flat. chi2 and flags belong to these labels.
     formal_cov : ndarray of shape (n, K, K)
         From photon noise and the model's pixel scatter, ``(J^T W J)^-1``.
     model_cov : ndarray of shape (n, K, K)
@@ -51,6 +54,7 @@ class InversionResult:
     """
 
     dist: MultivariateNormal
+    likelihood: MultivariateNormal
     formal_cov: np.ndarray
     model_cov: np.ndarray
     chi2: np.ndarray
@@ -69,14 +73,14 @@ class InversionResult:
 
     @property
     def labels(self) -> np.ndarray:
-        """Best-fitting labels, shape (n, K)."""
+        """Best labels, shape (n, K)."""
         return self.dist.mean()
 
     @property
     def formal_dist(self) -> MultivariateNormal:
-        """Labels with their formal covariance alone."""
-        names = self.dist.label_names
-        return MultivariateNormal(self.labels, cov=self.formal_cov, label_names=names)
+        """Labels of maximum likelihood with their formal covariance alone."""
+        likelihood, names = self.likelihood.mean(), self.dist.label_names
+        return MultivariateNormal(likelihood, cov=self.formal_cov, label_names=names)
 
     def to_frame(self):
         """`pandas.DataFrame`: labels, total and formal errors, quality flags; one row per star."""

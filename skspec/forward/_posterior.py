@@ -189,6 +189,11 @@ def _check(model):
             f"Only labels are sampled, and this model also fits {', '.join(switches)}. Bring the "
             "spectra to rest and take off the continuum, and fit a model without."
         )
+    if model.label_prior != "flat":
+        raise ValueError(
+            f"label_prior={model.label_prior!r} is not sampled, a flat one is: fit a model with "
+            "label_prior='flat'."
+        )
     if model.loss != "linear":
         raise ValueError(f"loss={model.loss!r} belongs to no likelihood: use loss='linear'.")
 

@@ -62,7 +62,7 @@ class SLAM(ForwardModel):
     n_jobs : int, optional
         Workers over chunks of pixels; any joblib backend (`joblib.parallel_config`).
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, ivar
+    correlation_length, coherence, label_prior, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -140,6 +140,7 @@ class SLAM(ForwardModel):
         tol=1e-8,
         correlation_length=0,
         coherence=0.0,
+        label_prior="flat",
         ivar="auto",
     ):
         self.C = C
@@ -163,6 +164,7 @@ class SLAM(ForwardModel):
         self.tol = tol
         self.correlation_length = correlation_length
         self.coherence = coherence
+        self.label_prior = label_prior
         self.ivar = ivar
 
     def _fit_flux(self, x, spectra, context):

@@ -58,7 +58,7 @@ class SpectralGP(ForwardModel):
     random_state : int, RandomState instance or None, default=0
         Chooses the stars of the search.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, ivar
+    correlation_length, coherence, label_prior, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -129,6 +129,7 @@ class SpectralGP(ForwardModel):
         tol=1e-8,
         correlation_length=0,
         coherence=0.0,
+        label_prior="flat",
         ivar="auto",
     ):
         self.mean_degree = mean_degree
@@ -149,6 +150,7 @@ class SpectralGP(ForwardModel):
         self.tol = tol
         self.correlation_length = correlation_length
         self.coherence = coherence
+        self.label_prior = label_prior
         self.ivar = ivar
 
     # -- learning ----------------------------------------------------------------------------------

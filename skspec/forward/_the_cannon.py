@@ -62,7 +62,7 @@ class TheCannon(ForwardModel):
         Start a regularised fit from the coefficients of the last one: set `regularization` to ever
         smaller values and fit again to follow the path.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, ivar
+    correlation_length, coherence, label_prior, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -130,6 +130,7 @@ class TheCannon(ForwardModel):
         tol=1e-8,
         correlation_length=0,
         coherence=0.0,
+        label_prior="flat",
         ivar="auto",
     ):
         self.degree = degree
@@ -154,6 +155,7 @@ class TheCannon(ForwardModel):
         self.tol = tol
         self.correlation_length = correlation_length
         self.coherence = coherence
+        self.label_prior = label_prior
         self.ivar = ivar
 
     def _label_scaler(self):

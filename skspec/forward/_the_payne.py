@@ -67,7 +67,7 @@ class ThePayne(ForwardModel):
     random_state : int, RandomState instance or None, default=None
         Of the held-out stars, the initial weights and the batches.
     label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, ivar
+    correlation_length, coherence, label_prior, ivar
         See :class:`~skspec.forward.ForwardModel`.
     fit_rv, rv_range, fit_broadening, continuum_degree
         See :class:`~skspec.forward.ForwardModel`.
@@ -155,6 +155,7 @@ class ThePayne(ForwardModel):
         tol=1e-8,
         correlation_length=0,
         coherence=0.0,
+        label_prior="flat",
         ivar="auto",
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -182,6 +183,7 @@ class ThePayne(ForwardModel):
         self.tol = tol
         self.correlation_length = correlation_length
         self.coherence = coherence
+        self.label_prior = label_prior
         self.ivar = ivar
 
     # -- training ----------------------------------------------------------------------------------
