@@ -156,7 +156,9 @@ def raw(args):
     keep = labels["teff"].between(4000, 7000).to_numpy()
     for clean in args.clean:
         how = f"clean_training={clean:g}" if clean else "all training stars"
-        only = argparse.Namespace(jobs=args.jobs, methods=["full_spectrum"])
+        only = argparse.Namespace(
+            jobs=args.jobs, methods=["full_spectrum"], coherence=args.coherence
+        )
         in_folds(only, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
                  spectra[keep], labels[keep].reset_index(drop=True),
                  clean_training=clean or None)  # fmt: skip

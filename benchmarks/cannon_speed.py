@@ -1,9 +1,10 @@
 """TheCannon against the two public Cannons, or against loops with scipy where they are missing.
 
-    OMP_NUM_THREADS=1 SKSPEC_PEERS=FOLDER python -m benchmarks cannon_speed
+    OMP_NUM_THREADS=1 SKSPEC_PEERS=FOLDER python -m benchmarks cannon_speed [--threads 2]
 
 Ours and every peer run in turn (A B C C B A ...), each in a process that has imported and read
-everything before, one thread each; medians of the rounds and of the ratios of each round. Data:
+everything before, with as many threads each; medians of the rounds and of the ratios of each round, of
+CPU time with one thread and of wall time with more. Data:
 `common.apogee_like`, S/N 100, 3 labels, 7214 pixels; quadratic models.
 """
 
@@ -95,7 +96,7 @@ class ScipyLoop:
         pass
 
 
-def compare(n, n_labels, found, repeats):
+def compare(n, n_labels, found, repeats, threads):
     data = apogee_like(n, n_labels=n_labels)
     sides = {name: Ours(data, covariance) for name, covariance in OURS.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -107,13 +108,15 @@ def compare(n, n_labels, found, repeats):
         )  # fmt: skip
         for name in ("ho", "casey"):
             if name in found:
-                sides[name] = Peer(name, found[name], file)
+                sides[name] = Peer(name, found[name], file, threads)
         if not set(sides) - set(OURS):
             sides["scipy"] = ScipyLoop(data)
         rounds, labels = run_in_turn(sides, repeats)
         for side in sides.values():
             side.close()
-    show(n, n_labels, rounds, labels, np.asarray(y_test), repeats)
+    show(
+        n, n_labels, rounds, labels, np.asarray(y_test), repeats, "cpu" if threads == 1 else "wall"
+    )
 
 
 def run_in_turn(sides, repeats):
@@ -128,11 +131,12 @@ def run_in_turn(sides, repeats):
     return rounds, labels
 
 
-def show(n, n_labels, rounds, labels, truth, repeats):
+def show(n, n_labels, rounds, labels, truth, repeats, clock):
     required = {"train": (10, 10), "predict": (15, 40)}
     for job, times in rounds.items():
         middle = {name: Seconds(*np.median(all_, axis=0)) for name, all_ in times.items()}
-        peers = sorted((name for name in times if name not in OURS), key=lambda p: middle[p].cpu)
+        peers = [name for name in times if name not in OURS]
+        peers.sort(key=lambda peer: getattr(middle[peer], clock))
         rows = []
         for name, seconds in middle.items():
             row = [TITLES.get(name, name)]
@@ -142,7 +146,7 @@ def show(n, n_labels, rounds, labels, truth, repeats):
                 row += [f"{1e3 * s / len(truth):.3f}" for s in seconds]
             for peer, need in zip(peers, required[job]):
                 if name in OURS:
-                    now, low, high = ratio(times[peer], times[name], "cpu")
+                    now, low, high = ratio(times[peer], times[name], clock)
                     row.append(f"{now:.1f} ({low:.1f}-{high:.1f}), {verdict(now, need)}")
                 else:
                     row.append("")
@@ -156,7 +160,12 @@ def show(n, n_labels, rounds, labels, truth, repeats):
         which = "training" if job == "train" else f"labels of {len(truth)} stars"
         table(
             f"The Cannon, {which}: n={n}, {n_labels} labels, 7214 pixels, median of {repeats}",
-            ["side", f"wall {unit}", f"CPU {unit}", *(f"CPU: {TITLES[p]} / ours" for p in peers)]
+            [
+                "side",
+                f"wall {unit}",
+                f"CPU {unit}",
+                *(f"{clock}: {TITLES[p]} / ours" for p in peers),
+            ]
             + (["RMSE"] if job == "predict" else []),
             rows,
         )
@@ -168,15 +177,16 @@ def main(argv=None):
     parser.add_argument("--n", type=int, nargs="+", default=[200, 1000], help="training stars")
     parser.add_argument("--labels", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="of ours, and of each peer")
     parser.add_argument("--peers", help="folder of their environments (default: SKSPEC_PEERS)")
     args = parser.parse_args(argv)
     print_machine()
     found = interpreters(args.peers)
     if not {"ho", "casey"} & set(found):
         print(how_to_install())
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(args.threads, user_api="blas"):
         for n in args.n:
-            compare(n, args.labels, found, args.repeats)
+            compare(n, args.labels, found, args.repeats, args.threads)
 
 
 if __name__ == "__main__":

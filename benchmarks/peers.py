@@ -18,8 +18,6 @@ from benchmarks.common import Seconds
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_FOLDER = Path.home() / ".cache" / "skspec-peers"
-#: one thread of whatever linear algebra the peer links
-ONE_THREAD = {f"{lib}_NUM_THREADS": "1" for lib in ("OMP", "OPENBLAS", "MKL")}
 
 
 def known_peers():
@@ -54,13 +52,16 @@ class Peer:
         Interpreter of its environment.
     data : path
         ``.npz`` with ``x, xi, y`` (training flux, ivar, labels), ``t, ti`` (test), ``wave``.
+    n_threads : int
+        Of whatever linear algebra the peer links.
     """
 
-    def __init__(self, name, python, data):
+    def __init__(self, name, python, data, n_threads=1):
+        threads = {f"{lib}_NUM_THREADS": str(n_threads) for lib in ("OMP", "OPENBLAS", "MKL")}
         self.process = subprocess.Popen(
             [python, str(HERE / "peer_worker.py"), name, str(data)], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": ""},
+            env={**os.environ, **threads, "PYTHONPATH": ""},
         )  # fmt: skip
         self._answer()
 

@@ -86,8 +86,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Fraction of the variance of the model's error, beyond photon noise, that pixels are taken to
         have in common. 0: independent pixels, as all methods were published. Otherwise the
         principal components of cross-validated residuals enter the likelihood, where they cost a
-        stiff model little and repair it: see Notes. Not together with `correlation_length`, or with
-        what else is fitted to a star.
+        stiff model little and repair it: see Notes. Not together with `correlation_length`.
     label_prior : {"flat", "training"}
         What is known of the labels before the spectrum is seen: nothing, or that the star belongs to
         the population of the training stars (:mod:`skspec.forward._label_population`).
@@ -229,13 +228,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _check_coherence(self, n_pixels):
         self._coherent, self.error_components_ = None, np.zeros((0, n_pixels))
-        others = [name for name in ("fit_rv", "fit_broadening", "correlation_length")
-                  if getattr(self, name)]  # fmt: skip
-        others += ["continuum_degree"] * (self.continuum_degree is not None)
-        if self.coherence and others:
+        if self.coherence and self.correlation_length:
             raise ValueError(
-                f"coherence={self.coherence:g} cannot be combined with {', '.join(others)}: errors that "
-                "pixels have in common are known at rest, on the continuum of the training spectra."
+                f"coherence={self.coherence:g} cannot be combined with correlation_length="
+                f"{self.correlation_length}: a likelihood knows one way in which pixels are correlated."
             )
 
     def _nuisance_columns(self, spectra):
@@ -335,7 +331,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             unseen = HeldOut(residual, jacobian, lambda pull, _: pull @ coef.T)
             return self._coherent_sums(
                 x, self._photon_variance(spectra), residual, [(slice(None), self._coherent)],
-                lambda _: unseen, [slice(None)],
+                lambda _: unseen, [slice(None)], coef,
             )  # fmt: skip
         sums = self._error_sum(len(x))
         sums.add(
@@ -380,12 +376,23 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         photon, trained = self._photon_variance(spectra), np.isfinite(self.scatter_)
         found = find_coherence(held_out, blocks, photon, trained, self.coherence)
         self._coherent, self.error_components_ = found.components, found.components.spectra
-        sums = self._coherent_sums(x, photon, found.residual, found.parts, held_out, blocks)
+        sums = self._coherent_sums(
+            x, photon, found.residual, found.parts, held_out, blocks, self._coef
+        )
         return sums, _mean_square(found.residual, np.isfinite(photon))
 
-    def _coherent_sums(self, x, photon, residual, parts, held_out, blocks):
+    def _coherent_sums(self, x, photon, residual, parts, held_out, blocks, coef):
+        phi = None if self._columns is None else self._features(x)
+
+        def with_columns(pixels):
+            seen = held_out(pixels)
+            if phi is None:
+                return seen
+            flux = phi @ coef[:, pixels]
+            return seen._replace(jacobian=self._with_columns(seen.jacobian, flux, pixels))
+
         return coherent_sums(
-            self._error_sum(len(x)), photon, self._flux_floor, residual, parts, held_out, blocks,
+            self._error_sum(len(x)), photon, self._flux_floor, residual, parts, with_columns, blocks,
             lambda rows, weight: self._curvature(x[rows], weight),
         )  # fmt: skip
 

@@ -21,6 +21,7 @@ from skspec.solvers.nuisance import Continuum
 __all__ = ["FullSpectrumFit"]
 
 STARS_PER_TERM = 4  # of the default polynomial, at least
+COHERENCE = 0.2  # without it gravities of real stars are a tenth worse
 PIXELS_PER_DEGREE = 20  # a polynomial of higher degree would follow the lines
 
 
@@ -36,7 +37,8 @@ class FullSpectrumFit(LabelRegressor):
     ----------
     model : ForwardModel, optional
         Labels -> flux. By default a cubic polynomial of log Teff and the other labels in each pixel,
-        ``TheCannon(3, log_labels=["teff"])``, or of lower degree for less than 4 stars per term.
+        ``TheCannon(3, log_labels=["teff"], coherence=0.2)``, or of lower degree for less than 4 stars
+        per term.
     continuum_degree : int, default=10
         Degree n of the polynomial of each order; at most one per 20 pixels.
     fit_rv : {"auto"} or bool, default="auto"
@@ -50,6 +52,9 @@ class FullSpectrumFit(LabelRegressor):
     clean_training : float or None, default=None
         Of the model, where it is not None: remove training stars whose labels do not suit their
         spectra; see :class:`~skspec.forward.ForwardModel`.
+    coherence : float or None, default=None
+        Of the model, where it is not None: fraction of its error that pixels have in common; see
+        :class:`~skspec.forward.ForwardModel`.
     guesses : array-like of shape (g, K), optional
         Labels to start from, in label units; each leads to a minimum and the lowest one counts. By
         default the best of the training labels.
@@ -90,6 +95,7 @@ class FullSpectrumFit(LabelRegressor):
         "fit_broadening": ["boolean", StrOptions({"gaussian", "rotation"})],
         "rounds": [Interval(Integral, 1, None, closed="left")],
         "clean_training": [Interval(Real, 0, None, closed="neither"), None],
+        "coherence": [Interval(Real, 0, 1, closed="left"), None],
         "guesses": ["array-like", None],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
@@ -104,6 +110,7 @@ class FullSpectrumFit(LabelRegressor):
         fit_broadening=False,
         rounds=3,
         clean_training=None,
+        coherence=None,
         guesses=None,
         ivar="auto",
     ):
@@ -114,6 +121,7 @@ class FullSpectrumFit(LabelRegressor):
         self.fit_broadening = fit_broadening
         self.rounds = rounds
         self.clean_training = clean_training
+        self.coherence = coherence
         self.guesses = guesses
         self.ivar = ivar
 
@@ -151,11 +159,12 @@ class FullSpectrumFit(LabelRegressor):
             continuum_degree=degree, fit_rv=fit_rv, rv_range=self.rv_range,
             fit_broadening=self.fit_broadening, ivar=self.ivar,
         )  # fmt: skip
-        if self.clean_training is not None:
-            final.set_params(clean_training=self.clean_training)
+        for name in ("clean_training", "coherence"):
+            if getattr(self, name) is not None:
+                final.set_params(**{name: getattr(self, name)})
         turn = clone(final).set_params(
             continuum_degree=None, fit_rv=False, fit_broadening=False,
-            label_covariance=False, clean_training=None,
+            label_covariance=False, clean_training=None, coherence=0.0, label_prior="flat",
         )  # fmt: skip
         position = np.arange(n_pixels) if spectra.wavelength is None else spectra.wavelength
         self._continuum = Continuum(position, degree, spectra.order)
@@ -175,7 +184,7 @@ class FullSpectrumFit(LabelRegressor):
         log_labels = ["teff"] if "teff" in self.label_names_in_ else None
         n_labels = len(self.label_names_in_)
         affordable = [d for d in (3, 2) if STARS_PER_TERM * comb(n_labels + d, d) <= n_stars]
-        return TheCannon([*affordable, 1][0], log_labels=log_labels)
+        return TheCannon([*affordable, 1][0], log_labels=log_labels, coherence=COHERENCE)
 
     def _divided(self, spectra, made):
         """Training spectra divided by the polynomials that bring `made` (n, P) to them."""

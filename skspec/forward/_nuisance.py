@@ -10,6 +10,10 @@ normal matrix of the others,
 
 has them marginalised. The spectra that a model can make lie in a small subspace: only its basis is
 Fourier transformed, once, and shifting and broadening multiply transforms.
+
+Errors that pixels have in common (:mod:`skspec.solvers.coherent_errors`) move with the star, and its
+continuum multiplies them. They are put where the first guess says and stay there: a covariance need not
+be known better than that.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from skspec.forward._inversion import (
     spread_rows,
 )
 from skspec.forward._polynomial import Monomials
+from skspec.solvers.coherent_errors import CoherentErrors
 from skspec.solvers.correlated_noise import correlated_information
 from skspec.solvers.cross_correlation import velocity_scan
 from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
@@ -47,6 +52,7 @@ MAX_WIDTH = 500.0  # of the broadening [km/s]
 WIDTH2_UNIT = 1e4  # of squared widths in matrices [(km/s)^2], so that all entries are alike
 FIRST_WIDTHS = (0.0, 20.0, 60.0, 150.0)  # of the broadening, tried as starts [km/s]
 BATCH, CHUNK = 256, 32  # stars whose steps are taken together, whose spectra are made together
+SHARED_BYTES = 2**27  # of the errors that the pixels of a batch share
 GOOD_ENOUGH = 1e-3  # squared distance to the minimum in sigma; one more step follows, in float64
 LEAST_CURVE = 0.02  # of the level: where a continuum is lower, first guesses leave the pixel aside
 ROUGH_PIXELS = 2000  # so many are enough for first labels
@@ -196,9 +202,13 @@ class NuisanceModel:
         model = replace(model, basis=_bridged(model.basis))
         self.model, self.candidates, self.lower, self.upper = model, candidates, lower, upper
         basis = model.basis
+        shared = model.components
+        self.components = np.zeros((0, len(basis.reference))) if shared is None else shared
+        self.shared_variance = np.einsum("qp,qp->p", self.components, self.components)
         if self.sight is not None:
-            hat = self.sight.transform(np.vstack([basis.reference, basis.flux]))
-            self.hat = hat.astype(np.complex64)
+            hat = self.sight.transform(np.vstack([basis.reference, basis.flux, self.components]))
+            hat = hat.astype(np.complex64)
+            self.hat, self.shared_hat = np.split(hat, [1 + len(basis.flux)])
         self.flux = basis.flux.astype(np.float32)
         chosen = candidates[spread_rows(candidates, min(N_TEMPLATES, len(candidates)))]
         psi = basis.reduce(model.features(chosen))
@@ -251,18 +261,20 @@ class NuisanceModel:
             hat *= self.sight.phase(shift, np.complex64)[:, None]
         return self.sight.spectra(hat)
 
-    def evaluate(self, p, shift, y, weight, real=np.float32, leading=False, root=None):
+    def evaluate(
+        self, p, shift, y, weight, real=np.float32, leading=False, root=None, shared=None
+    ):  # fmt: skip
         """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
 
         And their continuum (n, Q) with its derivatives (n, Q, M). Products of derivatives are summed
         in the precision `real`; with the `leading` components of the model alone, where asked for.
-        `root` is the square root of `weight`, where it is known.
+        `root` is the square root of `weight`, where it is known; `shared` are their `_SharedErrors`.
         """
         rows = self._rows(p, shift, leading=leading)
         flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
         coef, tilt, curve = np.ones((len(p), 0)), np.ones((len(p), 0, p.shape[1])), 1.0
         if self.continuum is not None:
-            coef, inner = self.continuum.solve(flux, y, weight)
+            coef, inner, on_curve = self._solve(flux, y, weight, shared)
             curve = self._curve(coef)
         root = np.sqrt(weight) if root is None else root
         residual = root * (y - curve * flux)
@@ -271,12 +283,58 @@ class NuisanceModel:
         white = jacobian * (root * curve).astype(real)[:, None]
         gradient = -(white @ residual.astype(real)[..., None])[..., 0].astype(float)
         normal = (white @ np.swapaxes(white, 1, 2)).astype(float)
+        if shared is not None:
+            on_residual = shared.on((root * residual)[:, None], real)[:, 0]
+            on_jacobian = shared.on(white * root.astype(real)[:, None], real)
+            chi2, score, normal = shared.errors.take_off(
+                chi2, -gradient, normal, on_residual, on_jacobian
+            )
+            gradient = -score
         if self.continuum is not None:
             white *= (root * flux).astype(real)[:, None]
             cross = (white @ self.continuum.polynomials.T.astype(real)).astype(float)
+            if shared is not None:
+                cross -= shared.errors.between(on_jacobian, on_curve)
             tilt = -np.linalg.solve(inner, np.swapaxes(cross, 1, 2))
             normal += cross @ tilt
         return chi2, gradient, normal, coef, tilt
+
+    def _solve(self, flux, y, weight, shared=None):
+        """Coefficients (n, Q) of the continuum, and their normal matrix (n, Q, Q).
+
+        And what the polynomials have in common with the `shared` errors, (n, Q, q).
+        """
+        coef, normal = self.continuum.solve(flux, y, weight)
+        if shared is None:
+            return coef, normal, None
+        on_curve = shared.on_polynomials(self.continuum.polynomials, weight * flux)
+        amplitude = shared.errors.amplitudes(shared.on((weight * y)[:, None])[:, 0])
+        right = (normal @ coef[..., None]) - on_curve @ amplitude[..., None]
+        normal = shared.errors.take_off_information(normal, on_curve)
+        return np.linalg.solve(normal, right)[..., 0], normal, on_curve
+
+    def _shared(self, p, shift, curve, weight):
+        """The errors that pixels of these stars share; None without."""
+        if not len(self.components):
+            return None
+        spectra = np.empty((len(p), *self.components.shape), dtype=np.float32)
+        for start in range(0, len(p), CHUNK):
+            at = slice(start, start + CHUNK)
+            spectra[at] = self._shared_spectra(p[at], shift[at])
+        if self.continuum is not None:
+            spectra *= curve[:, None]
+        return _SharedErrors.of(spectra, weight)
+
+    def _shared_spectra(self, p, shift):
+        if self.sight is None:
+            return self.components
+        hat = np.broadcast_to(self.shared_hat, (len(p), *self.shared_hat.shape)).copy()
+        if self.nuisance.kernel is not None:
+            value, _ = KERNELS[self.nuisance.kernel](self.sight.frequency, p[:, -1:])
+            hat *= value[:, None].astype(np.float32)
+        if np.any(shift):
+            hat *= self.sight.phase(shift, np.complex64)[:, None]
+        return self.sight.spectra(hat)
 
     def best_fit(self, x, rv, width2, continuum):
         """Model spectra (n, P) of fitted parameters as observed; NaN where the model ends."""
@@ -315,6 +373,8 @@ class NuisanceModel:
             ``n_starts, max_iter, tol, loss`` of :func:`skspec.forward._inversion.minimise`.
         """
         size = int(np.clip(-(-len(flux) // thread_count()), CHUNK, BATCH))
+        if self.components.size:
+            size = min(size, max(1, SHARED_BYTES // (4 * self.components.size)))
         batches = [slice(a, a + size) for a in range(0, len(flux), size)]
         parts = in_threads(
             lambda b: self._minimise(flux[b], photon[b], relative[b], **options), batches
@@ -327,47 +387,55 @@ class NuisanceModel:
         level, curve = self._level(flux, photon), np.ones((1, 1))
         flux = np.where(np.isfinite(photon), flux, 0.0) / level
         photon = photon / level**2
-        weight = _weight(photon, relative)
-        shift, template = self._first_guess(flux, weight)
+        # first guesses take what pixels share for errors of each pixel alone
+        every = relative + self.shared_variance
+        shift, template = self._first_guess(flux, _weight(photon, every))
         made = self.templates[template]
         if self.nuisance.rv_range is not None:
-            made, relative = self._moved(shift, made, relative)
+            made, relative, every = self._moved(shift, made, relative, every)
         if self.continuum is not None:
-            weight = _weight(photon, relative)
-            curve = self._curve(self.continuum.solve(made, flux, weight)[0])
-        weight = _weight(photon, curve**2 * relative)
+            curve = self._curve(self.continuum.solve(made, flux, _weight(photon, every))[0])
+        weight = _weight(photon, curve**2 * every)
         x = self._first_labels(flux, weight, shift, curve, n_starts)
         p = self._start(x, shift, flux, weight)
-        found = self._descend(p, shift, flux, weight, max_iter, tol)
+        weight = _weight(photon, curve**2 * relative)
+        shared = self._shared(p, shift, curve, weight)
+        found = self._descend(p, shift, flux, weight, max_iter, tol, shared)
         p, converged, n_iter = found.x[:, 0], found.converged[:, 0], found.n_iter[:, 0]
         robust = weight
         for _ in range(0 if loss == "linear" else SWEEPS):
-            residual = flux - self._observed(p, shift, flux, weight)
+            residual = flux - self._observed(p, shift, flux, robust, shared)
             robust = weight * influence(residual**2 * weight, loss)
-            found = self._descend(p, shift, flux, robust, max_iter, tol)
+            shared = None if shared is None else shared.weighted(robust)
+            found = self._descend(p, shift, flux, robust, max_iter, tol, shared)
             step, p, converged = found.x[:, 0] - p, found.x[:, 0], found.converged[:, 0]
             n_iter = n_iter + found.n_iter[:, 0]
             if np.all(np.einsum("nk,nkl,nl->n", step, found.normal[:, 0], step) < STILL):
                 break
-        p, chi2, fisher, continuum, done = self._finish(p, shift, flux, robust)
+        p, chi2, fisher, continuum, done = self._finish(p, shift, flux, robust, shared)
         again = np.flatnonzero(~done)
         if again.size:  # far from the training stars the leading components may not be enough
             data = shift[again], flux[again], robust[again]
-            found = self._descend(p[again], *data, max_iter, tol, leading=False)
-            last = self._finish(found.x[:, 0], *data)
+            some = None if shared is None else shared[again]
+            found = self._descend(p[again], *data, max_iter, tol, some, leading=False)
+            last = self._finish(found.x[:, 0], *data, some)
             p[again], chi2[again], fisher[again], continuum[again], done = last
             converged[again] = found.converged[:, 0] & done
             n_iter[again] += found.n_iter[:, 0]
         if loss != "linear":
             residual = flux - self._made(p, shift) * self._curve(continuum)
             chi2 = np.einsum("np,np->n", weight, residual**2)
+            if shared is not None:
+                on_residual = shared.on((weight * residual)[:, None])[:, 0]
+                amplitude = shared.weighted(weight).errors.amplitudes(on_residual)
+                chi2 -= np.einsum("nq,nq->n", on_residual, amplitude)
         if correlation_length:
             fisher = self._correlated(p, shift, flux, robust, correlation_length)
         continuum = level * continuum
         n_good = np.sum(weight > 0, axis=1)
         return self._result(p, shift, fisher, chi2, converged, n_iter, n_good, continuum)
 
-    def _descend(self, p, shift, flux, weight, max_iter, tol, leading=True):
+    def _descend(self, p, shift, flux, weight, max_iter, tol, shared, leading=True):
         """Levenberg-Marquardt, with sums in single precision."""
         lower, upper = self._box()
         root = np.sqrt(weight)
@@ -378,7 +446,10 @@ class NuisanceModel:
                 part = slice(start, start + CHUNK)
                 at = rows[part]
                 data = shift[at], flux[at], weight[at]
-                parts.append(self.evaluate(p[part, 0], *data, leading=leading, root=root[at])[:3])
+                some = None if shared is None else shared[at]
+                parts.append(self.evaluate(
+                    p[part, 0], *data, leading=leading, root=root[at], shared=some
+                )[:3])  # fmt: skip
             return tuple(np.concatenate(values)[:, None] for values in zip(*parts))
 
         return levenberg_marquardt(
@@ -386,7 +457,7 @@ class NuisanceModel:
             confirm=False,
         )  # fmt: skip
 
-    def _finish(self, p, shift, flux, weight):
+    def _finish(self, p, shift, flux, weight, shared):
         """The last step, with all components and sums in double precision.
 
         Returns parameters, chi2, the normal matrix just before, the continuum, and whether the step
@@ -397,8 +468,9 @@ class NuisanceModel:
         parts, done = [], np.empty(len(p), dtype=bool)
         for start in range(0, len(p), CHUNK):
             at = slice(start, start + CHUNK)
+            some = None if shared is None else shared[at]
             chi2[at], slope, fisher[at], coef, tilt = self.evaluate(
-                p[at], shift[at], flux[at], weight[at], real=np.float64
+                p[at], shift[at], flux[at], weight[at], real=np.float64, shared=some
             )
             here = p[at]
             free = ~(((here <= lower) & (slope > 0)) | ((here >= upper) & (slope < 0)))
@@ -433,12 +505,18 @@ class NuisanceModel:
             lower.append([0.0]), upper.append([(MAX_WIDTH / self._step_kms) ** 2])
         return np.concatenate(lower), np.concatenate(upper)
 
-    def _observed(self, p, shift, flux, weight):
-        """Model spectra (n, P) of these parameters with the continuum that suits them best."""
+    def _observed(self, p, shift, flux, weight, shared=None):
+        """Model spectra (n, P) of these parameters with the continuum that suits them best.
+
+        And with the most likely of the `shared` errors.
+        """
         made = self._made(p, shift)
-        if self.continuum is None:
+        if self.continuum is not None:
+            made = made * self._curve(self._solve(made, flux, weight, shared)[0])
+        if shared is None:
             return made
-        return made * self._curve(self.continuum.solve(made, flux, weight)[0])
+        amplitude = shared.errors.amplitudes(shared.on((weight * (flux - made))[:, None])[:, 0])
+        return made + (amplitude[:, None] @ shared.spectra)[:, 0]
 
     def _made(self, p, shift):
         """Model spectra (n, P) of these parameters without continuum."""
@@ -476,7 +554,7 @@ class NuisanceModel:
         rv = np.nan_to_num(scan.rv)  # NaN without good pixels
         return ln_shift(rv) / self.sight.step, scan.template
 
-    def _moved(self, shift, made, relative):
+    def _moved(self, shift, made, *variances):
         """Spectra and variances (n, P) of pixels at rest where they are observed.
 
         Variances are `inf` where the model may not know the rest wavelength.
@@ -484,8 +562,8 @@ class NuisanceModel:
         z, reach = shift * self.sight.step, REACH * self.sight.step
         pixels, _ = self.sight.nearest_pixels(-z)
         known = self.sight.covers(z - reach, z + reach)  # wherever the fit may go
-        made, relative = (np.take_along_axis(rows, pixels, axis=1) for rows in (made, relative))
-        return made, np.where(known, relative, np.inf)
+        made, *variances = (np.take_along_axis(rows, pixels, axis=1) for rows in (made, *variances))
+        return made, *(np.where(known, variance, np.inf) for variance in variances)
 
     def _closest_template(self, flux, weight):
         chi2 = np.empty((len(flux), len(self.templates)))
@@ -544,6 +622,41 @@ class NuisanceModel:
         return NuisanceFit(
             p[:, :n_labels], fisher, chi2, converged, n_iter, n_good, continuum, rv, width2
         )
+
+
+@dataclass(frozen=True)
+class _SharedErrors:
+    """Components (n, q, P) of the errors of some stars as observed, and their weights."""
+
+    spectra: np.ndarray
+    errors: CoherentErrors
+
+    @classmethod
+    def of(cls, spectra, weight):
+        gram = np.empty((*spectra.shape[:2], spectra.shape[1]))
+        step = max(1, CHUNK // 4)
+        for start in range(0, len(spectra), step):
+            at = slice(start, start + step)
+            white = spectra[at] * np.sqrt(weight[at])[:, None]
+            gram[at] = white @ np.swapaxes(white, 1, 2)
+        return cls(spectra, CoherentErrors.of_gram(None, gram))
+
+    def weighted(self, weight):
+        """The same with other weights."""
+        return self.of(self.spectra, weight)
+
+    def __getitem__(self, stars):
+        return _SharedErrors(self.spectra[stars], self.errors[stars])
+
+    def on(self, rows, real=float):
+        """Products (n, M, q) of rows (n, M, P), already times the weights, with the components."""
+        spectra = self.spectra.astype(real, copy=False)
+        return (rows.astype(real, copy=False) @ np.swapaxes(spectra, 1, 2)).astype(float)
+
+    def on_polynomials(self, polynomials, factor):
+        """Products (n, Q, q) of polynomials (Q, P) times a factor (n, P) with the components."""
+        pulled = self.spectra * factor.astype(np.float32)[:, None]
+        return np.swapaxes(one_product(pulled, polynomials.T), 1, 2)
 
 
 def _weight(photon, relative):

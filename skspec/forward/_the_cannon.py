@@ -15,6 +15,7 @@ from skspec.preprocessing import LabelScaler
 from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
 from skspec.solvers.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
 from skspec.solvers.leave_one_out import leave_one_out_plan
+from skspec.solvers.pixel_blocks import side_by_side
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 
@@ -178,6 +179,12 @@ class TheCannon(ForwardModel):
                 f"No pixel has as many good stars as the model has terms ({len(design.T)}): give "
                 f"more training stars than the {len(x)} here, or a lower degree."
             )
+
+    def _fit_kept(self, *args):
+        if self.coherence:  # whose large products use all threads
+            return super()._fit_kept(*args)
+        with side_by_side():
+            return super()._fit_kept(*args)
 
     def _solve(self, design, flux, variance, allowed):
         penalty = np.broadcast_to(np.asarray(self.regularization, dtype=float), flux.shape[1])

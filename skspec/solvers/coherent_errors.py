@@ -75,4 +75,8 @@ class CoherentErrors:
 
     def take_off_information(self, information, on_jacobian):
         """The last of these alone: it does not depend on the residuals."""
-        return information - on_jacobian @ self._inverse @ np.swapaxes(on_jacobian, 1, 2)
+        return information - self.between(on_jacobian, on_jacobian)
+
+    def between(self, on_first, on_second):
+        """What is taken off the sums ``A W B^T`` (n, K, M) of ``A W U^T`` and ``B W U^T``."""
+        return on_first @ self._inverse @ np.swapaxes(on_second, 1, 2)

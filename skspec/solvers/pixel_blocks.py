@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from threading import Lock
+from threading import Lock, local
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ __all__ = [
     "one_blas_thread",
     "pixel_slices",
     "quietly",
+    "side_by_side",
     "thread_count",
 ]
 
@@ -121,13 +122,32 @@ def thread_count() -> int:
     )
 
 
+_granted = local()
+
+
+@contextmanager
+def side_by_side():
+    """BLAS with one thread, blocks with as many as it had: for work whose other products are small.
+
+    A thread of BLAS that has had something to do waits for more for some 20 ms at full load, and takes
+    a core from the blocks meanwhile.
+    """
+    before = getattr(_granted, "n_threads", None)
+    _granted.n_threads = before or thread_count()
+    try:
+        with one_blas_thread():
+            yield
+    finally:
+        _granted.n_threads = before
+
+
 def in_threads(function, items):
     """[function(item) for item in items], as many at once as BLAS would use threads.
 
     Small products gain little from a threaded BLAS and lose much on a busy machine: one thread
     each, and the blocks side by side, uses the cores for the element-wise work as well.
     """
-    n_threads = thread_count()
+    n_threads = getattr(_granted, "n_threads", None) or thread_count()
     with one_blas_thread():
         if min(n_threads, len(items)) < 2:
             return [quietly(function, item) for item in items]

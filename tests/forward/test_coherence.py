@@ -8,7 +8,14 @@ from sklearn.base import clone
 
 from skspec import Spectra
 from skspec.datasets import make_spectra
-from skspec.forward import SLAM, SpectralGP, TheCannon, ThePayne, sample_posterior
+from skspec.forward import (
+    SLAM,
+    FullSpectrumFit,
+    SpectralGP,
+    TheCannon,
+    ThePayne,
+    sample_posterior,
+)
 from skspec.metrics import coverage
 
 MODELS = {
@@ -143,15 +150,122 @@ def test_posterior_samples_the_same_likelihood(data):
     assert_allclose(found.samples[0].std(axis=0), result.formal_dist.std()[0], rtol=0.3)
 
 
+def test_what_it_cannot_be_combined_with(data):
+    with pytest.raises(ValueError, match="cannot be combined with correlation_length=3"):
+        TheCannon(coherence=0.2, correlation_length=3).fit(data[0], data[1])
+
+
+# -- with velocity, broadening and continuum free --------------------------------------------------
+
+FREE = {
+    "continuum": {"continuum_degree": 2},
+    "velocity": {"fit_rv": True, "rv_range": (-300, 300)},
+    "all": {"fit_rv": True, "fit_broadening": True, "continuum_degree": 2},
+}
+
+
+@pytest.mark.parametrize("free", FREE)
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_sums_are_those_of_the_full_covariance(data, free, real):
+    train, y, test, truth = data
+    model = TheCannon(coherence=0.3, **FREE[free]).fit(train, y)
+    seen, n = model._seen_model(), 4
+    p, shift = seen._to_steps(model._to_scaled(truth[:n]), np.linspace(-90, 90, n), np.full(n, 900))
+    rng = np.random.default_rng(0)
+    curve = 1 + 0.1 * rng.random((n, 1)) * np.linspace(-1, 1, test.shape[1])
+    weight = test.ivar[:n] * (rng.random((n, test.shape[1])) > 0.1)
+    shared = seen._shared(p, shift, curve, weight)
+    assert shared.spectra.shape[1] == len(model.error_components_) > 3
+    y_ = test.flux[:n] * curve
+    chi2, gradient, normal, coef, _ = seen.evaluate(p, shift, y_, weight, real=real, shared=shared)
+    for i in range(n):
+        good = weight[i] > 0
+        V = shared.spectra[i][:, good].astype(float)
+        inverse = np.linalg.inv(np.diag(1 / weight[i, good]) + V.T @ V)
+        flux, *jacobian = seen._rows(p[i : i + 1], shift[i : i + 1])[0][:, good].astype(float)
+        columns = np.zeros((0, good.sum()))
+        if seen.continuum is not None:
+            columns = flux * seen.continuum.polynomials[:, good]
+        inner = columns @ inverse @ columns.T
+        best = np.linalg.solve(inner, columns @ inverse @ y_[i, good])
+        assert_allclose(coef[i], best, rtol=1e-4, atol=1e-5)
+        made = best @ columns if len(columns) else flux
+        scaled = np.array(jacobian) * (made / flux)
+        residual = y_[i, good] - made
+        tolerance = 2e-3 if real is np.float32 else 1e-4
+        assert_allclose(chi2[i], residual @ inverse @ residual, rtol=tolerance)
+        slope = scaled @ inverse @ residual
+        cross = scaled @ inverse @ columns.T
+        full = scaled @ inverse @ scaled.T - cross @ np.linalg.solve(inner, cross.T)
+        unit = np.sqrt(np.diag(full))
+        assert_allclose(gradient[i] / unit, -slope / unit, atol=tolerance * np.sqrt(chi2[i]))
+        assert_allclose(normal[i] / np.outer(unit, unit), full / np.outer(unit, unit), atol=5e-3)
+
+
+def test_errors_move_with_the_star_and_scale_with_its_continuum(data):
+    train, y, *_ = data
+    model = TheCannon(coherence=0.3, fit_rv=True, continuum_degree=1).fit(train, y)
+    seen, curve = model._seen_model(), np.full((2, train.shape[1]), [[1.0], [3.0]])
+    p, shift = seen._to_steps(np.zeros((2, 3)), np.array([0.0, 60.0]), np.zeros(2))
+    at_rest, moved = seen._shared(p, shift, curve, np.ones_like(curve)).spectra
+    assert np.std(at_rest - model.error_components_) < 0.03 * np.std(at_rest)
+    where = np.log(train.wavelength) - shift[1] * seen.sight.step
+    inner = slice(20, -20)
+    for one, other in zip(at_rest, moved):
+        expected = 3 * np.interp(where, np.log(train.wavelength), one)
+        assert np.std((other - expected)[inner]) < 0.15 * np.std(expected[inner])
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """The same stars at rest and moving, on a continuum of their own."""
+    box = {"teff": (4200, 7000), "logg": (2.5, 4.8), "feh": (-1.5, 0.3)}
+    how = {"n_pixels": 700, "snr": 100, "resolution": 4000}
+    train, y = make_spectra(300, label_ranges=box, random_state=5, **how)
+    test, labels = make_spectra(
+        200, labels=(*box, "rv"), label_ranges={**box, "rv": (-150, 150)}, continuum="random",
+        random_state=6, **how,
+    )  # fmt: skip
+    return train, y, test, labels[list(box)].to_numpy(), labels["rv"].to_numpy()
+
+
 @pytest.mark.parametrize(
-    "other",
-    [
-        {"fit_rv": True},
-        {"continuum_degree": 1},
-        {"correlation_length": 3},
-        {"fit_broadening": True},
-    ],
+    "name", ["TheCannon", pytest.param("SpectralGP", marks=pytest.mark.slow), *SLOW]
 )
-def test_what_it_cannot_be_combined_with(data, other):
-    with pytest.raises(ValueError, match=f"cannot be combined with {next(iter(other))}"):
-        TheCannon(coherence=0.2, **other).fit(data[0], data[1])
+def test_labels_of_moving_stars(moving, name):
+    train, y, test, truth, rv = moving
+    free = {"fit_rv": True, "continuum_degree": 3}
+    plain = clone(MODELS[name]).set_params(**free).fit(train, y).invert(test)
+    model = clone(MODELS[name]).set_params(coherence=0.2, **free).fit(train, y)
+    result = model.invert(test)
+    rmse = [np.sqrt(np.mean((r.labels - truth) ** 2, axis=0)) for r in (plain, result)]
+    assert np.all(rmse[1] < (0.85 if name == "TheCannon" else 1.1) * rmse[0])
+    assert np.all(np.abs(coverage(truth, result.dist) - 0.683) < 0.13)
+    assert np.mean(result.converged) > 0.97
+    assert np.std(result.rv - rv) < 1.1 * np.std(plain.rv - rv)
+    seen = np.quantile(np.abs(model.cv_label_errors_), 0.6827, axis=0)
+    new = np.quantile(np.abs(result.labels - truth), 0.6827, axis=0)
+    assert np.all(np.abs(np.log(seen / new)) < np.log(1.5))
+
+
+def test_moving_stars_in_batches_and_with_outliers(moving, monkeypatch):
+    train, y, test, truth, _ = moving
+    model = TheCannon(coherence=0.2, fit_rv=True, continuum_degree=3).fit(train, y)
+    whole = model.predict(test)
+    monkeypatch.setattr("skspec.forward._nuisance.SHARED_BYTES", 2**20)
+    assert_allclose(model.predict(test), whole, rtol=1e-6)
+    flux = test.flux.copy()
+    flux[:, ::25] *= 1.3
+    spoilt = test.replace(flux=flux)
+    plain = np.mean((model.predict(spoilt) - truth) ** 2, axis=0)
+    robust = np.mean((model.set_params(loss="soft_l1").predict(spoilt) - truth) ** 2, axis=0)
+    assert np.all(robust < 0.8 * plain)
+
+
+def test_in_full_spectrum_fits(moving):
+    train, y, test, truth, _ = moving
+    rmse = [
+        np.sqrt(np.mean((model.fit(train, y).predict(test) - truth) ** 2, axis=0))
+        for model in (FullSpectrumFit(TheCannon(), coherence=c, rounds=2) for c in (None, 0.2))
+    ]
+    assert np.all(rmse[1] < 0.9 * rmse[0])
