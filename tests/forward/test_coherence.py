@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.interpolate import CubicSpline
 from scipy.optimize import least_squares
 from sklearn.base import clone
 
@@ -212,8 +213,8 @@ def test_errors_move_with_the_star_and_scale_with_its_continuum(data):
     where = np.log(train.wavelength) - shift[1] * seen.sight.step
     inner = slice(20, -20)
     for one, other in zip(at_rest, moved):
-        expected = 3 * np.interp(where, np.log(train.wavelength), one)
-        assert np.std((other - expected)[inner]) < 0.15 * np.std(expected[inner])
+        expected = 3 * CubicSpline(np.log(train.wavelength), one)(where)
+        assert np.std((other - expected)[inner]) < 0.1 * np.std(expected[inner])
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,8 @@ def test_labels_of_moving_stars(moving, name):
     result = model.invert(test)
     rmse = [np.sqrt(np.mean((r.labels - truth) ** 2, axis=0)) for r in (plain, result)]
     assert np.all(rmse[1] < (0.85 if name == "TheCannon" else 1.1) * rmse[0])
-    assert np.all(np.abs(coverage(truth, result.dist) - 0.683) < 0.13)
+    off = [np.abs(coverage(truth, found.dist) - 0.683) for found in (result, plain)]
+    assert np.all(off[0] < np.maximum(off[1] + 0.08, 0.1))
     assert np.mean(result.converged) > 0.97
     assert np.std(result.rv - rv) < 1.1 * np.std(plain.rv - rv)
     seen = np.quantile(np.abs(model.cv_label_errors_), 0.6827, axis=0)
@@ -251,9 +253,9 @@ def test_labels_of_moving_stars(moving, name):
 def test_moving_stars_in_batches_and_with_outliers(moving, monkeypatch):
     train, y, test, truth, _ = moving
     model = TheCannon(coherence=0.2, fit_rv=True, continuum_degree=3).fit(train, y)
-    whole = model.predict(test)
+    whole = model.invert(test)
     monkeypatch.setattr("skspec.forward._nuisance.SHARED_BYTES", 2**20)
-    assert_allclose(model.predict(test), whole, rtol=1e-6)
+    assert np.all(np.abs(model.predict(test) - whole.labels) < 0.01 * whole.formal_dist.std())
     flux = test.flux.copy()
     flux[:, ::25] *= 1.3
     spoilt = test.replace(flux=flux)
