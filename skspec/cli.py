@@ -17,7 +17,9 @@ from pathlib import Path
 
 __all__ = ["main"]
 
-DEFAULT_METHODS = ("the_cannon", "slam", "spectral_gp", "template_match", "ridge", "pca_svr")
+DEFAULT_METHODS = (
+    "the_cannon", "cannon_coherent", "slam", "spectral_gp", "template_match", "ridge", "pca_svr",
+)  # fmt: skip
 DEFAULT_LABELS = ("teff", "logg", "feh")
 DEFAULT_STARS, DEFAULT_SNR, DEFAULT_RANGE, N_PIXELS = 1000, (20.0, 300.0), (4800.0, 5400.0), 2000
 EVERY = 10.0  # seconds between lines about a long fit
