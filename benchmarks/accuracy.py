@@ -207,7 +207,7 @@ def main(argv=None):
     add("--n", type=int, nargs="+", default=[200, 500, 1000], help="training stars (emulator)")
     add("--clean", type=float, nargs="+", default=[0.0, 4.0], help="clean_training (miles); 0: off")
     add("--coherence", type=float, help="of all forward models that have it")
-    add("--label-prior", choices=["flat", "training"], help="of all forward models that have it")
+    add("--label-prior", choices=["flat", "training"], help="of all forward models but that of raw")
     add("--jobs", type=int, default=2)
     args = parser.parse_args(argv)
     print_machine()

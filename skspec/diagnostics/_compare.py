@@ -300,7 +300,9 @@ def _bound_of(model, truth, spectra):
 def _add_inversion(result, inversions):
     if any(inversion is None for inversion in inversions):
         return
-    if all(getattr(inversion, "formal_cov", None) is not None for inversion in inversions):
+    # formal errors are about labels of maximum likelihood: under a prior they would flatter
+    flat = all(getattr(i, "likelihood", i.dist) is i.dist for i in inversions)
+    if flat and all(getattr(i, "formal_cov", None) is not None for i in inversions):
         result.formal_cov = np.concatenate([inversion.formal_cov for inversion in inversions])
     for name in _QUALITY:
         if all(getattr(inversion, name, None) is not None for inversion in inversions):

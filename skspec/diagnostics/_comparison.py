@@ -31,7 +31,7 @@ class MethodResult:
     mean, cov : ndarray of shape (n, K), (n, K, K)
         Predicted labels and their total covariances; None when the method failed.
     formal_cov : ndarray of shape (n, K, K) or None
-        Covariances from photon noise and pixel scatter only (forward models).
+        Covariances from photon noise and pixel scatter only (forward models with a flat prior).
     quality : dict of str to ndarray of shape (n,)
         What the inversion said of each star: ``chi2``, ``converged``, ``inside_training``...
     fit_seconds : list of float

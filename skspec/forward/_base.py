@@ -228,10 +228,13 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _check_coherence(self, n_pixels):
         self._coherent, self.error_components_ = None, np.zeros((0, n_pixels))
-        if self.coherence and self.correlation_length:
+        self._check_correlation(self.coherence > 0)
+
+    def _check_correlation(self, is_coherent):
+        if is_coherent and self.correlation_length:
             raise ValueError(
-                f"coherence={self.coherence:g} cannot be combined with correlation_length="
-                f"{self.correlation_length}: a likelihood knows one way in which pixels are correlated."
+                f"coherence cannot be combined with correlation_length={self.correlation_length}: a "
+                "likelihood knows one way in which pixels are correlated."
             )
 
     def _nuisance_columns(self, spectra):
@@ -314,13 +317,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def _learn_population(self, x, keep, errors):
         """Of the kept stars; those removed are judges as well, as they are of `label_covariance_`."""
         labels, seen = slice(x.shape[1]), errors.informed
-        rows = np.where(keep, np.cumsum(keep) - 1, -1)[seen]
         found = np.clip(x[seen] + errors.error[seen, labels], self._lower, self._upper)
         cov = errors.formal[seen] + self._model_cov_near(self._nearest(found)[1])
-        volume = np.prod(np.where(np.ptp(x, axis=0) > 0, self._upper - self._lower, 1.0))
-        return LabelPopulation.learn(
-            x[keep], volume, rows, x[seen], found, cov[:, labels, labels]
-        )  # fmt: skip
+        cov = cov[:, labels, labels]
+        return LabelPopulation.learn(x[keep], self._lower, self._upper, x[seen], found, cov)
 
     def _unseen_sums(self, x, spectra, coef):
         """Sums for the label errors of stars that the model has not seen."""
@@ -555,7 +555,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         r"""Labels of each star by maximum likelihood, with errors and quality flags.
 
         Minimises :math:`\chi^2 = \sum_j (f_j - f_j(\ell))^2 / (\sigma_j^2 + s_j^2)` inside the range
-        of the training labels widened by 10 %, for all stars at once.
+        of the training labels widened by 10 %, for all stars at once. With ``label_prior="training"``
+        the labels of the result are then those of the posterior, and `likelihood` has these.
 
         Parameters
         ----------
@@ -566,6 +567,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         InversionResult
         """
         spectra = self._validate_predict(X)
+        self._check_correlation(self._coherent is not None)
         seen = self._seen_model()
         model = seen or self._flux_model()
         step = batch_rows(spectra.shape[1])

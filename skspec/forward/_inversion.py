@@ -372,8 +372,7 @@ def _reweight(model, flux, weight, x, fisher, chi2, converged, n_iter, box, loss
     chi2[:] = np.einsum("np,np,np->n", weight, residual, residual)
     if model.components is not None:
         on_residual = (residual * weight) @ model.components.T
-        amplitude = CoherentErrors(model.components, weight).amplitudes(on_residual)
-        chi2 -= np.einsum("nq,nq->n", on_residual, amplitude)
+        chi2[:] = CoherentErrors(model.components, weight).take_off_chi2(chi2, on_residual)
 
 
 def _correlated(model, flux, weight, x, loss, length, order):

@@ -21,7 +21,8 @@ class InversionResult:
         Labels with their total covariance, under the prior of the model (`label_prior`).
     likelihood : MultivariateNormal
         What the spectrum alone says: labels of maximum likelihood, with the covariance ``formal_cov +
-        model_cov``. The same as `dist` where the prior is flat. chi2 and flags belong to these labels.
+        model_cov``. The same as `dist` where the prior is flat. All the rest belongs to these labels:
+        chi2, flags, velocity, broadening and continuum.
     formal_cov : ndarray of shape (n, K, K)
         From photon noise and the model's pixel scatter, ``(J^T W J)^-1``.
     model_cov : ndarray of shape (n, K, K)
@@ -73,7 +74,7 @@ class InversionResult:
 
     @property
     def labels(self) -> np.ndarray:
-        """Best labels, shape (n, K)."""
+        """Labels (n, K), the mean of `dist`."""
         return self.dist.mean()
 
     @property

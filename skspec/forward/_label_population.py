@@ -2,16 +2,18 @@ r"""The population of the training stars as a prior of the labels.
 
 A likelihood takes labels that no star has for as good as those of the main sequence. Regressions of the
 labels on spectra have the population of their training set built in, which is how they can beat a better
-model of the flux at low S/N. Here the prior is a kernel density of the training labels
-:math:`t_j`, and one star in a hundred may lie anywhere in the box of volume `V`:
+model of the flux at low S/N. Here the prior is a kernel density of the training labels :math:`t_j`, and
+one star in a hundred may lie anywhere in the box of the inversion, of centre `m` and moments `B`:
 
-.. math:: p(x) = \frac{0.99}{n} \sum_j N(x;\, t_j,\, b^2 C) + \frac{0.01}{V},
+.. math:: p(x) = \sum_j a_j N(x;\, t_j,\, b^2 C) + 0.01\, N(x;\, m,\, B), \qquad \sum_j a_j = 0.99,
 
-with their covariance `C`. The likelihood of a star is Gaussian in the labels, with its total covariance
-:math:`\Sigma`, so the posterior is a mixture of Gaussians, whose mean and covariance are returned:
+with the covariance `C` of the training labels; labels that occur more than once are one centre, and
+:math:`a_j` counts them. The likelihood of a star is Gaussian in the labels, with its total covariance
+:math:`\Sigma`, so the posterior is a mixture of Gaussians, whose mean and covariance are returned. Each
+component :math:`N(t, W)` contributes
 
-.. math:: w_j \propto N(t_j;\, \hat x,\, \Sigma + b^2 C), \qquad G = \Sigma (\Sigma + b^2 C)^{-1}, \qquad
-          x = \hat x + G \sum_j w_j (t_j - \hat x).
+.. math:: w \propto a\, N(t;\, \hat x,\, \Sigma + W), \qquad x = \hat x + G (t - \hat x), \qquad
+          \Sigma' = G W, \qquad G = \Sigma (\Sigma + W)^{-1}.
 
 The bandwidth `b` is the one with the best continuous ranked probability score of the training stars,
 each with the labels that models without it would find and a density without it.
@@ -19,7 +21,7 @@ each with the labels that models without it would find and a density without it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +34,7 @@ ELSEWHERE = 0.01  # share of stars that the training set says nothing about
 BANDWIDTHS = np.geomspace(0.05, 1.0, 9)  # in standard deviations of the training labels
 MAX_JUDGES = 2000  # training stars that choose among them
 LEAST_WIDTH = 1e-6  # of the kernel, in scaled labels: constant labels have none of their own
+LEAST_SCORE = 1e-6  # below which a label is known, and chooses nothing
 
 
 @dataclass(frozen=True)
@@ -41,45 +44,59 @@ class LabelPopulation:
     Attributes
     ----------
     centres : ndarray of shape (n, K)
+    weight : ndarray of shape (n,)
+        Sums to 0.99.
     width : ndarray of shape (K, K)
         Covariance of the kernel.
-    volume : float
-        Of the box in which the other stars lie.
+    middle : ndarray of shape (K,)
+    breadth : ndarray of shape (K, K)
+        Mean and covariance of the other stars.
     """
 
     centres: np.ndarray
+    weight: np.ndarray
     width: np.ndarray
-    volume: float
+    middle: np.ndarray
+    breadth: np.ndarray
 
     @classmethod
-    def learn(cls, centres, volume, rows, x, found, cov) -> LabelPopulation:
+    def learn(cls, labels, lower, upper, x, found, cov) -> LabelPopulation:
         """The density whose posteriors of training stars score best.
 
         Parameters
         ----------
-        centres : ndarray of shape (n, K)
+        labels : ndarray of shape (n, K)
             Scaled labels of the training stars.
-        volume : float
-        rows : ndarray of int of shape (m,)
-            Which of them each judge is; -1 for none.
+        lower, upper : ndarray of shape (K,)
+            Box of the labels.
         x, found : ndarray of shape (m, K)
-            Labels of the judges, and those that a model finds which has not seen them.
+            Labels of the judges, and those that a model finds which has not seen them. Judges with the
+            labels of a training star judge densities without it.
         cov : ndarray of shape (m, K, K)
             Covariance of the difference.
         """
-        spread = np.atleast_2d(np.cov(centres, rowvar=False))
-        floor = LEAST_WIDTH**2 * np.eye(len(spread))
         if len(x) > MAX_JUDGES:
             some = np.random.default_rng(0).choice(len(x), MAX_JUDGES, replace=False)
-            rows, x, found, cov = rows[some], x[some], found[some], cov[some]
-        densities = [cls(centres, b**2 * spread + floor, volume) for b in BANDWIDTHS]
-        scores = []
-        for density in densities:
-            mean, left = density.posterior(found, cov, without=rows)
-            crps = MultivariateNormal(mean, cov=left).crps(x)
-            # the product of the labels' scores has no preference for a unit
-            scores.append(np.sum(np.log(np.maximum(crps.mean(axis=0), LEAST_WIDTH))))
-        return densities[int(np.argmin(scores))]
+            x, found, cov = x[some], found[some], cov[some]
+        centres, rows = np.unique(np.vstack([labels, x]), axis=0, return_inverse=True)
+        rows = rows.reshape(-1)
+        count = np.bincount(rows[: len(labels)], minlength=len(centres))  # of the stars alone
+        known = count > 0
+        place = np.where(known, np.cumsum(known) - 1, -1)
+        spread = np.atleast_2d(np.cov(labels, rowvar=False))
+        floor = LEAST_WIDTH**2 * np.eye(len(spread))
+        breadth = np.diag((upper - lower) ** 2 / 12) + floor
+        weight = (1 - ELSEWHERE) * count[known] / len(labels)
+        density = cls(centres[known], weight, floor, 0.5 * (lower + upper), breadth)
+        densities = [replace(density, width=b**2 * spread + floor) for b in BANDWIDTHS]
+        without = place[rows[len(labels) :]]
+        return min(densities, key=lambda one: one.score(x, found, cov, without))
+
+    def score(self, x, found, cov, without):
+        """Sum over labels of the log of their mean score: no preference for a unit."""
+        mean, left = self.posterior(found, cov, without)
+        crps = MultivariateNormal(mean, cov=left).crps(x).mean(axis=0)
+        return np.sum(np.log(np.maximum(crps, LEAST_SCORE)))
 
     def posterior(self, mean, cov, without=None):
         """Moments of the labels, given the Gaussian that the spectrum says.
@@ -107,40 +124,58 @@ class LabelPopulation:
         return mean, cov
 
     def _posterior(self, mean, cov, without):
-        (n, n_labels), centre = self.centres.shape, self.centres.mean(axis=0)
-        t, x = self.centres - centre, mean - centre
-        pair = np.triu_indices(n_labels)
-        squares = t[:, pair[0]] * t[:, pair[1]]
-        total = cov + self.width
-        precise = np.linalg.inv(total)
-        # -log N(t; x, total) of all stars and centres as one product of matrices
-        twice = np.where(pair[0] == pair[1], 1.0, 2.0)
-        pull = np.einsum("mkl,ml->mk", precise, x)
-        terms = np.hstack([twice * precise[:, pair[0], pair[1]], -2 * pull])
-        square = terms @ np.hstack([squares, t]).T + np.einsum("mk,mk->m", pull, x)[:, None]
-        log_det = np.linalg.slogdet(total)[1] + n_labels * np.log(2 * np.pi)
-        log_weight = -0.5 * (square + log_det[:, None]) + np.log((1 - ELSEWHERE) / n)
+        log_weight, gain = self._log_weights(mean, cov)
         if without is not None:
             one = np.flatnonzero(without >= 0)
             log_weight[one, without[one]] = -np.inf
-        elsewhere = np.log(ELSEWHERE / self.volume)
-        highest = np.maximum(log_weight.max(axis=1), elsewhere)
+        away = self.middle - mean
+        precise = np.linalg.inv(cov + self.breadth)
+        log_alone = np.log(ELSEWHERE) + _log_normal(
+            np.einsum("mk,mkl,ml->m", away, precise, away), precise
+        )
+        highest = np.maximum(log_weight.max(axis=1), log_alone)
         weight = np.exp(log_weight - highest[:, None])
-        alone = np.exp(elsewhere - highest)
+        alone = np.exp(log_alone - highest)
         whole = weight.sum(axis=1) + alone
-        weight /= whole[:, None]
-        among = weight.sum(axis=1)
-        # moments of t - x
-        first = weight @ t - among[:, None] * x
-        second = np.empty_like(cov)
-        second[:, pair[0], pair[1]] = weight @ squares
-        second[:, pair[1], pair[0]] = second[:, pair[0], pair[1]]
-        cross = (weight @ t)[:, :, None] * x[:, None, :]
-        second += among[:, None, None] * x[:, :, None] * x[:, None, :]
-        second -= cross + np.swapaxes(cross, 1, 2)
-        gain = cov @ precise
-        step = np.einsum("mkl,ml->mk", gain, first)
-        within = cov - among[:, None, None] * (gain @ cov)
-        between = gain @ second @ np.swapaxes(gain, 1, 2) - step[:, :, None] * step[:, None, :]
-        left = within + between
+        weight, alone = weight / whole[:, None], alone / whole
+        among, first, second = self._moments(weight, mean)
+        far = cov @ precise
+        out = (far @ away[..., None])[..., 0]
+        step = (gain @ first[..., None])[..., 0] + alone[:, None] * out
+        left = among[:, None, None] * (gain @ self.width)
+        left += alone[:, None, None] * (far @ self.breadth + out[:, :, None] * out[:, None, :])
+        left += gain @ second @ np.swapaxes(gain, 1, 2) - step[:, :, None] * step[:, None, :]
         return mean + step, 0.5 * (left + np.swapaxes(left, 1, 2))
+
+    def _log_weights(self, mean, cov):
+        """Of all stars and centres (m, n), as one product of matrices; and the gain (m, K, K)."""
+        origin = self.centres.mean(axis=0)
+        t, x = self.centres - origin, mean - origin
+        first, second = np.triu_indices(t.shape[1])
+        precise = np.linalg.inv(cov + self.width)
+        twice = np.where(first == second, 1.0, 2.0)
+        pull = (precise @ x[..., None])[..., 0]
+        terms = np.hstack([twice * precise[:, first, second], -2 * pull])
+        square = terms @ np.hstack([t[:, first] * t[:, second], t]).T
+        square += np.einsum("mk,mk->m", pull, x)[:, None]
+        return np.log(self.weight) + _log_normal(square, precise), cov @ precise
+
+    def _moments(self, weight, mean):
+        """Weights (m,) of all centres together, and first and second moments of centre - mean."""
+        origin = self.centres.mean(axis=0)
+        t, x = self.centres - origin, mean - origin
+        first, second = np.triu_indices(t.shape[1])
+        among, linear = weight.sum(axis=1), weight @ t
+        square = np.empty((*x.shape, x.shape[1]))
+        square[:, first, second] = weight @ (t[:, first] * t[:, second])
+        square[:, second, first] = square[:, first, second]
+        cross = linear[:, :, None] * x[:, None, :]
+        square += among[:, None, None] * x[:, :, None] * x[:, None, :]
+        square -= cross + np.swapaxes(cross, 1, 2)
+        return among, linear - among[:, None] * x, square
+
+
+def _log_normal(square, precision):
+    """Log density of squared distances (m, ...) under a covariance of this inverse (m, K, K)."""
+    log_det = np.linalg.slogdet(precision)[1] - precision.shape[1] * np.log(2 * np.pi)
+    return 0.5 * (log_det.reshape(-1, *[1] * (square.ndim - 1)) - square)

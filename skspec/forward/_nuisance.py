@@ -199,11 +199,12 @@ class NuisanceModel:
     def __init__(self, columns, model, candidates, lower, upper):
         self.nuisance, self.continuum = columns.nuisance, columns.continuum
         self.wavelength, self.order, self.sight = columns.wavelength, columns.order, columns.sight
-        model = replace(model, basis=_bridged(model.basis))
+        components = model.components
+        if components is None:
+            components = np.zeros((0, len(model.basis.reference)))
+        basis, self.components = _bridged(model.basis, components)
+        model = replace(model, basis=basis)
         self.model, self.candidates, self.lower, self.upper = model, candidates, lower, upper
-        basis = model.basis
-        shared = model.components
-        self.components = np.zeros((0, len(basis.reference))) if shared is None else shared
         self.shared_variance = np.einsum("qp,qp->p", self.components, self.components)
         if self.sight is not None:
             hat = self.sight.transform(np.vstack([basis.reference, basis.flux, self.components]))
@@ -274,7 +275,7 @@ class NuisanceModel:
         flux, jacobian = rows[:, 0].astype(float), rows[:, 1:].astype(real, copy=False)
         coef, tilt, curve = np.ones((len(p), 0)), np.ones((len(p), 0, p.shape[1])), 1.0
         if self.continuum is not None:
-            coef, inner, on_curve = self._solve(flux, y, weight, shared)
+            coef, inner, on_curve = self._solve(flux, y, weight, shared, real)
             curve = self._curve(coef)
         root = np.sqrt(weight) if root is None else root
         residual = root * (y - curve * flux)
@@ -299,7 +300,7 @@ class NuisanceModel:
             normal += cross @ tilt
         return chi2, gradient, normal, coef, tilt
 
-    def _solve(self, flux, y, weight, shared=None):
+    def _solve(self, flux, y, weight, shared=None, real=float):
         """Coefficients (n, Q) of the continuum, and their normal matrix (n, Q, Q).
 
         And what the polynomials have in common with the `shared` errors, (n, Q, q).
@@ -308,7 +309,7 @@ class NuisanceModel:
         if shared is None:
             return coef, normal, None
         on_curve = shared.on_polynomials(self.continuum.polynomials, weight * flux)
-        amplitude = shared.errors.amplitudes(shared.on((weight * y)[:, None])[:, 0])
+        amplitude = shared.errors.amplitudes(shared.on((weight * y)[:, None], real)[:, 0])
         right = (normal @ coef[..., None]) - on_curve @ amplitude[..., None]
         normal = shared.errors.take_off_information(normal, on_curve)
         return np.linalg.solve(normal, right)[..., 0], normal, on_curve
@@ -388,14 +389,15 @@ class NuisanceModel:
         flux = np.where(np.isfinite(photon), flux, 0.0) / level
         photon = photon / level**2
         # first guesses take what pixels share for errors of each pixel alone
-        every = relative + self.shared_variance
-        shift, template = self._first_guess(flux, _weight(photon, every))
+        as_if_alone = relative + self.shared_variance
+        shift, template = self._first_guess(flux, _weight(photon, as_if_alone))
         made = self.templates[template]
         if self.nuisance.rv_range is not None:
-            made, relative, every = self._moved(shift, made, relative, every)
+            made, relative, as_if_alone = self._moved(shift, made, relative, as_if_alone)
         if self.continuum is not None:
-            curve = self._curve(self.continuum.solve(made, flux, _weight(photon, every))[0])
-        weight = _weight(photon, curve**2 * every)
+            weight = _weight(photon, as_if_alone)
+            curve = self._curve(self.continuum.solve(made, flux, weight)[0])
+        weight = _weight(photon, curve**2 * as_if_alone)
         x = self._first_labels(flux, weight, shift, curve, n_starts)
         p = self._start(x, shift, flux, weight)
         weight = _weight(photon, curve**2 * relative)
@@ -427,8 +429,7 @@ class NuisanceModel:
             chi2 = np.einsum("np,np->n", weight, residual**2)
             if shared is not None:
                 on_residual = shared.on((weight * residual)[:, None])[:, 0]
-                amplitude = shared.weighted(weight).errors.amplitudes(on_residual)
-                chi2 -= np.einsum("nq,nq->n", on_residual, amplitude)
+                chi2 = shared.weighted(weight).errors.take_off_chi2(chi2, on_residual)
         if correlation_length:
             fisher = self._correlated(p, shift, flux, robust, correlation_length)
         continuum = level * continuum
@@ -665,21 +666,23 @@ def _weight(photon, relative):
     return np.where(np.isfinite(weight), weight, 0.0)
 
 
-def _bridged(basis):
-    """The basis with straight lines across the pixels that could not be trained.
+def _bridged(basis, components):
+    """Both with straight lines across the pixels that could not be trained.
 
     These do not count, but a gap would ring when the spectra are shifted.
     """
     trained = np.flatnonzero((basis.reference != 0) | (basis.flux != 0).any(axis=0))
     n_pixels = len(basis.reference)
     if len(trained) in (0, n_pixels):
-        return basis
+        return basis, components
     above = np.searchsorted(trained, np.arange(n_pixels)).clip(1, len(trained) - 1)
     left, right = trained[above - 1], trained[above]
     part = np.clip((np.arange(n_pixels) - left) / (right - left), 0, 1)
-    bridge = [(1 - part) * rows[..., left] + part * rows[..., right]
-              for rows in (basis.reference, basis.flux)]  # fmt: skip
-    return replace(basis, reference=bridge[0], flux=bridge[1])
+    reference, flux, components = (
+        (1 - part) * rows[..., left] + part * rows[..., right]
+        for rows in (basis.reference, basis.flux, components)
+    )
+    return replace(basis, reference=reference, flux=flux), components
 
 
 def _rough_model(model, points, pixels):

@@ -189,9 +189,9 @@ def _check(model):
             f"Only labels are sampled, and this model also fits {', '.join(switches)}. Bring the "
             "spectra to rest and take off the continuum, and fit a model without."
         )
-    if model.label_prior != "flat":
+    if model._population is not None:
         raise ValueError(
-            f"label_prior={model.label_prior!r} is not sampled, a flat one is: fit a model with "
+            "label_prior='training' is not sampled, a flat prior is: fit a model with "
             "label_prior='flat'."
         )
     if model.loss != "linear":
@@ -212,7 +212,7 @@ def _walkers(n_walkers, n_labels):
 def _starts(model, result, n_walkers, seeds):
     """First scaled labels (n_walkers, K) of each star, from its Gaussian reflected into the box."""
     lower, width = model._lower, model._upper - model._lower
-    centre = (result.labels - model.label_pivot_) / model.label_scale_
+    centre = (result.likelihood.mean() - model.label_pivot_) / model.label_scale_
     scaled = result.formal_cov / np.outer(model.label_scale_, model.label_scale_)
     for mean, cov, seed in zip(centre, scaled, seeds):
         if not np.isfinite(mean).all():

@@ -224,7 +224,7 @@ class TheCannon(ForwardModel):
                 f"{n_labels} labels: TheCannon fits degree {degree} instead. Give more stars, or "
                 "choose the terms.",
                 FewStarsWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
         return monomials
 
@@ -270,10 +270,23 @@ class TheCannon(ForwardModel):
             design, spectra.flux, spectra.variance, self._solution, slope
         )
 
+        # what a star does to the coefficients per residual, where all stars have the same weight
+        influence, terms = np.linalg.pinv(design).T, self._solution.terms
+
         def held_out(pixels):
             block, coef = compute(pixels), self.theta_[:, pixels]
-            # a star has little part in the curvature of few terms
-            return HeldOut(block.residuals, block.jacobian, lambda pull, _: pull @ coef.T)
+            level = block.weights.mean(axis=0)
+            own = block.weights * block.residuals
+            own /= np.where(level > 0, level, 1.0)
+
+            def project(pull, rows):
+                if terms is None:
+                    felt = np.einsum("nb,nb->n", pull, own[rows])[:, None]
+                else:
+                    felt = (pull * own[rows]) @ terms[:, pixels].T
+                return pull @ coef.T - felt * influence[rows]
+
+            return HeldOut(block.residuals, block.jacobian, project)
 
         return held_out, blocks
 

@@ -47,7 +47,8 @@ class SpectrumFitDisplay:
             raise TypeError(f"{type(model).__name__} has no predict_flux: it is no forward model.")
         if hasattr(model, "best_fit"):  # shifted, broadened and times its continuum, where fitted
             result = model.invert(spectra)
-            labels, fitted = result.labels, model.best_fit(result)
+            likelihood = getattr(result, "likelihood", result.dist)
+            labels, fitted = likelihood.mean(), model.best_fit(result)
         else:
             labels = model.predict_dist(spectra).mean()
             fitted = model.predict_flux(labels)

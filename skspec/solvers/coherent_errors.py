@@ -34,7 +34,10 @@ class CoherentErrors:
 
     @classmethod
     def of_gram(cls, components, gram):
-        """Of stars whose ``U W U^T`` is known: (n, q, q), or (1, q, q) where it is the same."""
+        """Of stars whose ``U W U^T`` is known: (n, q, q), or (1, q, q) where it is the same.
+
+        `components` may be None where each star has its own.
+        """
         new = object.__new__(cls)
         new.components = components
         new._set_gram(gram)
@@ -69,9 +72,13 @@ class CoherentErrors:
         chi2, score, information
         """
         amplitude = self.amplitudes(on_residual)
-        chi2 = chi2 - np.einsum("nq,nq->n", on_residual, amplitude)
+        chi2 = self.take_off_chi2(chi2, on_residual)
         score = score - (on_jacobian @ amplitude[..., None])[..., 0]
         return chi2, score, self.take_off_information(information, on_jacobian)
+
+    def take_off_chi2(self, chi2, on_residual):
+        """The first of these alone."""
+        return chi2 - np.einsum("nq,nq->n", on_residual, self.amplitudes(on_residual))
 
     def take_off_information(self, information, on_jacobian):
         """The last of these alone: it does not depend on the residuals."""

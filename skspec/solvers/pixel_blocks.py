@@ -130,7 +130,7 @@ def side_by_side():
     """BLAS with one thread, blocks with as many as it had: for work whose other products are small.
 
     A thread of BLAS that has had something to do waits for more for some 20 ms at full load, and takes
-    a core from the blocks meanwhile.
+    a core from the blocks meanwhile. The limit is that of the whole process, as in `one_blas_thread`.
     """
     before = getattr(_granted, "n_threads", None)
     _granted.n_threads = before or thread_count()

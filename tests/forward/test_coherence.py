@@ -154,6 +154,9 @@ def test_posterior_samples_the_same_likelihood(data):
 def test_what_it_cannot_be_combined_with(data):
     with pytest.raises(ValueError, match="cannot be combined with correlation_length=3"):
         TheCannon(coherence=0.2, correlation_length=3).fit(data[0], data[1])
+    model = TheCannon(coherence=0.2).fit(data[0], data[1])
+    with pytest.raises(ValueError, match="cannot be combined with correlation_length=3"):
+        model.set_params(correlation_length=3).invert(data[2])
 
 
 # -- with velocity, broadening and continuum free --------------------------------------------------
@@ -271,3 +274,21 @@ def test_in_full_spectrum_fits(moving):
         for model in (FullSpectrumFit(TheCannon(), coherence=c, rounds=2) for c in (None, 0.2))
     ]
     assert np.all(rmse[1] < 0.9 * rmse[0])
+    for coherence, shared in ((None, True), (0.0, False)):  # the default model has them
+        fit = FullSpectrumFit(coherence=coherence, rounds=1).fit(train, y)
+        assert (len(fit.model_.error_components_) > 0) == shared
+
+
+def test_cleaned_and_on_orders(moving):
+    train, y, test, truth, rv = moving
+    order = np.arange(train.shape[1]) // 350
+    train, test = (
+        Spectra(s.flux, ivar=s.ivar, wavelength=s.wavelength, order=order) for s in (train, test)
+    )
+    y = y.copy()
+    y.iloc[::40, 0] += 1500
+    model = TheCannon(coherence=0.2, fit_rv=True, continuum_degree=3, clean_training=5)
+    result = model.fit(train, y).invert(test)
+    assert np.isin(np.arange(0, 300, 40), model.training_outliers_).all()
+    assert np.all(np.abs(coverage(truth, result.dist) - 0.683) < 0.15)
+    assert np.median(np.abs(result.rv - rv)) < 1.0

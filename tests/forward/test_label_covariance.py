@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skspec.datasets import make_spectra
 from skspec.forward import SLAM, TheCannon
 from skspec.forward._label_covariance import (
     LabelErrors,
@@ -338,3 +339,20 @@ def test_domain_score_needs_stars_held_out(draw_stars):
     assert model.invert(draw_stars(5)[0]).domain_score is None
     with pytest.raises(ValueError, match="label_covariance=True"):
         model.domain_score(draw_stars(5)[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"censoring": {"feh": np.arange(400) % 3 == 0}}])
+def test_errors_of_noisy_stars_are_those_of_models_without_them(options):
+    """Their noise is in the curvature of the model as well, and adds up over pixels."""
+    spectra, labels = make_spectra(250, population="field", snr=6, n_pixels=400, random_state=0)
+    model = TheCannon(**options).fit(spectra, labels)
+    stars, expected = np.arange(0, 250, 9), []
+    for i in stars:
+        rest = np.arange(250) != i
+        other = TheCannon(label_covariance=False, **options).fit(spectra[rest], labels[rest])
+        x = other._to_scaled(labels[~rest].to_numpy())
+        sums = other._unseen_sums(x, spectra[~rest], other._coef)
+        expected.append(sums.errors().error[0] * other.label_scale_)
+    expected, found = np.array(expected), model.cv_label_errors_[stars]
+    assert np.all(np.std(found - expected, axis=0) < 0.1 * np.std(expected, axis=0))
+    assert_allclose(np.std(found, axis=0), np.std(expected, axis=0), rtol=0.05)

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from skspec import MultivariateNormal
 from skspec.datasets import make_spectra
+from skspec.diagnostics import compare
 from skspec.forward import SLAM, CorrectedModel, SpectralGP, TheCannon, ThePayne, sample_posterior
 from skspec.forward._label_population import ELSEWHERE, LabelPopulation
 from skspec.metrics import coverage
@@ -27,7 +28,11 @@ NUMBER = st.floats(-3, 3)
 def population(n=40, n_labels=2, seed=0):
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(n, n_labels)) * [3.0, 0.5][:n_labels]
-    return LabelPopulation(centres, 0.1 * np.cov(centres.T).reshape(2 * (n_labels,)), 20.0)
+    weight = (1 - ELSEWHERE) * rng.dirichlet(np.ones(n))
+    width = 0.1 * np.cov(centres.T).reshape(2 * (n_labels,))
+    return LabelPopulation(
+        centres, weight, width, np.full(n_labels, 0.5), np.diag([9.0, 4.0][:n_labels])
+    )
 
 
 def by_quadrature(density, mean, cov, without=()):
@@ -37,10 +42,10 @@ def by_quadrature(density, mean, cov, without=()):
     high = np.maximum(density.centres.max(axis=0) + 2, mean + 9 * std)
     axes = [np.linspace(a, b, 700) for a, b in zip(low, high)]
     x = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    prior, n = np.full(x.shape[:2], ELSEWHERE / density.volume), len(density.centres)
-    for j, centre in enumerate(density.centres):
+    prior = ELSEWHERE * multivariate_normal(density.middle, density.breadth).pdf(x)
+    for j, (centre, share) in enumerate(zip(density.centres, density.weight)):
         if j not in without:
-            prior += (1 - ELSEWHERE) / n * multivariate_normal(centre, density.width).pdf(x)
+            prior += share * multivariate_normal(centre, density.width).pdf(x)
     weight = prior * multivariate_normal(mean, cov).pdf(x)
     weight /= weight.sum()
     first = np.einsum("ij,ijk->k", weight, x)
@@ -59,7 +64,9 @@ def test_moments_are_those_of_prior_times_likelihood(mean, without):
 
 
 def test_one_gaussian_is_with_prior():
-    density = LabelPopulation(np.array([[1.0, 2.0]]), np.diag([0.5, 2.0]), 1e12)
+    density = LabelPopulation(
+        np.array([[1.0, 2.0]]), np.ones(1), np.diag([0.5, 2.0]), np.zeros(2), 1e20 * np.eye(2)
+    )
     mean, cov = np.array([[0.3, 1.0]]), np.array([[[0.4, 0.1], [0.1, 0.3]]])
     found = density.posterior(mean, cov)
     expected = MultivariateNormal(mean, cov=cov).with_prior([1.0, 2.0], density.width)
@@ -70,7 +77,9 @@ def test_one_gaussian_is_with_prior():
 @given(arrays(float, (5, 3), elements=NUMBER), arrays(float, (5, 3, 3), elements=NUMBER))
 def test_covariances_stay_covariances(mean, root):
     rng = np.random.default_rng(1)
-    density = LabelPopulation(rng.normal(size=(30, 3)), 0.04 * np.eye(3), 200.0)
+    density = LabelPopulation(
+        rng.normal(size=(30, 3)), np.full(30, 0.033), 0.04 * np.eye(3), np.zeros(3), 9 * np.eye(3)
+    )
     cov = root @ np.swapaxes(root, 1, 2) + 1e-8 * np.eye(3)
     found, left = density.posterior(mean, cov)
     assert np.all(np.linalg.eigvalsh(left) > -1e-9 * np.trace(cov, axis1=1, axis2=2)[:, None])
@@ -78,14 +87,14 @@ def test_covariances_stay_covariances(mean, root):
 
 
 def test_who_stays_as_he_is():
-    """Stars that the spectrum knows better than the population, far from all, or not at all."""
+    """Stars that the spectrum knows better than the population, even far off, or not at all."""
     density = population()
     mean = np.array([[0.3, 0.1], [40.0, 9.0], [np.nan, np.nan]])
     cov = np.stack([1e-10 * np.eye(2), 0.01 * np.eye(2), np.diag([np.inf, np.inf])])
     found, left = density.posterior(mean, cov)
     assert_allclose(found[0], mean[0], atol=1e-8)
-    assert_allclose(found[1], mean[1], rtol=1e-12)
-    assert_allclose(left[1], cov[1], rtol=1e-9)
+    assert_allclose(found[1], mean[1], rtol=0.01)
+    assert_allclose(left[1], cov[1], rtol=0.01, atol=1e-6)
     assert_array_equal(found[2], mean[2])
     assert_array_equal(left[2], cov[2])
     assert np.isfinite(mean[0]).all()  # the caller's arrays are left alone
@@ -109,7 +118,7 @@ def test_bandwidth_follows_the_population():
     for x in (smooth, clumps):
         cov = np.tile(np.cov(x.T) * 0.1, (400, 1, 1))
         found = MultivariateNormal(x, cov=cov).sample(random_state=rng)
-        density = LabelPopulation.learn(x, 25.0, np.arange(400), x, found, cov)
+        density = LabelPopulation.learn(x, x.min(axis=0), x.max(axis=0), x, found, cov)
         width.append(np.sqrt(density.width[0, 0] / np.var(x[:, 0])))
     assert width[1] < 0.1 < width[0]
 
@@ -170,6 +179,48 @@ def test_with_other_options(sequence, options):
     assert np.isfinite(result.dist.std()).all()
 
 
+def test_spectra_that_say_nothing_get_the_population():
+    density = population()
+    found, left = density.posterior(np.array([[50.0, -30.0]]), 1e8 * np.eye(2)[None])
+    mean = density.weight @ density.centres + ELSEWHERE * density.middle
+    assert_allclose(found[0], mean, atol=0.01)
+    away = density.centres - mean
+    spread = density.width * (1 - ELSEWHERE) + (density.weight * away.T) @ away
+    apart = density.middle - mean
+    spread += ELSEWHERE * (density.breadth + np.outer(apart, apart))
+    assert_allclose(left[0], spread, rtol=1e-3)
+
+
+def test_spectra_of_one_star_are_one_star():
+    """Copies do not sharpen the density, and a star is left out with all of them."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(150, 2))
+    box, cov = (x.min(axis=0), x.max(axis=0)), np.tile(0.2 * np.eye(2), (150, 1, 1))
+    found = MultivariateNormal(x, cov=cov).sample(random_state=rng)
+    once = LabelPopulation.learn(x, *box, x, found, cov)
+    often = LabelPopulation.learn(
+        np.repeat(x, 5, axis=0), *box, *(np.repeat(part, 5, axis=0) for part in (x, found, cov))
+    )
+    assert_array_equal(often.centres, once.centres)
+    assert_allclose(often.weight, once.weight)
+    assert_allclose(often.width, once.width, rtol=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::skspec.base.CorrelatedLabelsWarning")
+@pytest.mark.parametrize("more", ["constant", "multiple"])
+def test_a_label_that_says_nothing_new_changes_nothing(sequence, more):
+    train, y, test, truth = sequence
+    extra = {"constant": 1.0, "multiple": 2 * y["feh"] + 0.1}[more]
+    rmse = [
+        np.sqrt(np.mean((model.fit(train, labels).predict(test)[:, :3] - truth) ** 2, axis=0))
+        for model, labels in (
+            (TheCannon(1, label_prior="training"), y),
+            (TheCannon(1, label_prior="training"), y.assign(more=extra)),
+        )
+    ]
+    assert_allclose(rmse[1], rmse[0], rtol=0.05)
+
+
 def test_constant_label_and_few_stars(sequence):
     train, y, test, _ = sequence
     same = y[:12].assign(feh=0.1)
@@ -190,6 +241,14 @@ def test_inside_a_corrected_model(sequence):
     model = CorrectedModel(TheCannon(1, label_prior="training")).fit(train, y)
     flat = model.invert(test).likelihood.mean()
     assert np.mean(np.abs(model.predict(test) - truth)[:, 1]) < np.mean(np.abs(flat - truth)[:, 1])
+
+
+def test_formal_errors_are_not_put_around_posterior_means(sequence):
+    train, y, *_ = sequence
+    methods = {p: TheCannon(1, label_prior=p) for p in ("flat", "training")}
+    run = compare(methods, train, y, cv=3, random_state=0)
+    assert run.results["flat"].formal_cov is not None
+    assert run.results["training"].formal_cov is None
 
 
 def test_is_not_sampled(sequence):

@@ -235,8 +235,10 @@ def test_warm_start_gives_the_same_answer(draw_stars):
 
 def test_few_stars_get_a_lower_degree_and_a_word(draw_stars):
     spectra, labels = draw_stars(9)
-    with pytest.warns(FewStarsWarning, match="9 training stars cannot hold the 10 terms.*degree 1"):
+    said = "9 training stars cannot hold the 10 terms.*degree 1"
+    with pytest.warns(FewStarsWarning, match=said) as record:
         model = TheCannon().fit(spectra, labels)
+    assert record[0].filename == __file__
     assert model.theta_.shape == (4, 50)
     assert np.isfinite(model.predict(spectra)).all()
 
