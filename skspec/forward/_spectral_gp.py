@@ -48,9 +48,10 @@ class SpectralGP(ForwardModel):
     mean_degree : {0, 1, 2}, default=1
         Degree of the polynomial mean, integrated over with a flat prior. It is lowered where there
         are fewer than three training stars for each of its terms.
-    length_bounds : (float, float), default=(1.0, 10.0)
+    length_bounds : (float, float), default=(2.0, 10.0)
         Smallest and largest length scale, in standard deviations of the labels. Real spectra of
-        stars alike share more than their labels; without a lower bound the kernel learns that.
+        stars alike share more than their labels; without a lower bound the kernel learns that. On
+        noise-free models a lower one may gain a few per cent.
     max_search : int, default=500
         The length scales are found from so many training stars, chosen at random.
     max_rank : int, default=2000
@@ -112,7 +113,7 @@ class SpectralGP(ForwardModel):
         self,
         mean_degree=1,
         *,
-        length_bounds=(1.0, 10.0),
+        length_bounds=(2.0, 10.0),
         max_search=500,
         max_rank=2000,
         random_state=0,
@@ -188,7 +189,7 @@ class SpectralGP(ForwardModel):
         if bounds.shape != (2,) or not 0 < bounds[0] < bounds[1] < np.inf:
             raise ValueError(
                 "length_bounds must be the smallest and the largest length scale, such as "
-                f"(1.0, 10.0), not {self.length_bounds!r}."
+                f"(2.0, 10.0), not {self.length_bounds!r}."
             )
         found = search_length_scales(
             x[rows], white @ white.T / white.shape[1], orthonormal(mean[rows])[0],
