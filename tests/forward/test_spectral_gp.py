@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 
 from skspec import Spectra
 from skspec.forward import SpectralGP
@@ -127,13 +128,14 @@ def test_few_stars_few_terms(draw_stars):
 
 def test_search_and_rank_can_be_limited(draw_stars):
     spectra, labels = draw_stars(150, n_pixels=20, wiggle=1.0)
-    whole = SpectralGP().fit(spectra, labels)
-    part = SpectralGP(max_search=100).fit(spectra, labels)
+    fine = SpectralGP(length_bounds=(0.5, 10.0))
+    whole = clone(fine).fit(spectra, labels)
+    part = clone(fine).set_params(max_search=100).fit(spectra, labels)
     assert_allclose(np.log(part.length_scale_ / whole.length_scale_), 0, atol=0.4)
     assert np.any(part.length_scale_ != whole.length_scale_)
-    other = SpectralGP(max_search=100, random_state=1).fit(spectra, labels)
+    other = clone(part).set_params(random_state=1).fit(spectra, labels)
     assert np.any(part.length_scale_ != other.length_scale_)
-    small = SpectralGP(max_rank=40).fit(spectra, labels)
+    small = clone(fine).set_params(max_rank=40).fit(spectra, labels)
     assert len(small.coef_) <= 44 < len(whole.coef_)
     assert small.score(spectra, labels) > 0.9
 
