@@ -325,18 +325,18 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def _unseen_sums(self, x, spectra, coef):
         """Sums for the label errors of stars that the model has not seen."""
         phi, slope = self._features(x, derivative=True)
-        flux, jacobian = phi @ coef, slope @ coef
+        flux = phi @ coef
+        jacobian = self._with_columns(slope @ coef, flux, slice(None))
         if self._coherent is not None:
             residual = np.where(spectra.good, spectra.flux - flux, 0.0)
             unseen = HeldOut(residual, jacobian, lambda pull, _: pull @ coef.T)
             return self._coherent_sums(
                 x, self._photon_variance(spectra), residual, [(slice(None), self._coherent)],
-                lambda _: unseen, [slice(None)], coef,
+                lambda _: unseen, [slice(None)],
             )  # fmt: skip
         sums = self._error_sum(len(x))
         sums.add(
-            slice(None), 1.0 / self._variance(spectra), spectra.flux - flux,
-            self._with_columns(jacobian, flux, slice(None)),
+            slice(None), 1.0 / self._variance(spectra), spectra.flux - flux, jacobian,
             lambda pull: self._curvature(x, pull @ coef.T),
         )  # fmt: skip
         return sums
@@ -346,14 +346,11 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         held_out, blocks = self._out_of_sample(x, spectra)
         if self.coherence:
             return self._find_coherence(x, spectra, held_out, blocks)
-        coef, photon = self._coef, self._photon_variance(spectra)
-        model = self._own_variance
-        phi = None if self._columns is None else self._features(x)
+        photon, model = self._photon_variance(spectra), self._own_variance
+        held_out = self._held_out_with_columns(x, held_out)
 
         def add_up(pixels):
             residual, jacobian, project = held_out(pixels)
-            if phi is not None:
-                jacobian = self._with_columns(jacobian, phi @ coef[:, pixels], pixels)
             weight = 1.0 / (photon[:, pixels] + model[pixels])
             sums, pulls = self._error_sum(len(x)), []
             # the second derivatives are linear in the pulls of all pixels: taken once, below
@@ -371,28 +368,30 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         total.curvature += self._curvature(x, pull)
         return total, mse
 
+    def _held_out_with_columns(self, x, held_out):
+        """`held_out` with the derivatives by what else is free, which the model of all stars gives."""
+        if self._columns is None:
+            return held_out
+        phi, coef = self._features(x), self._coef
+
+        def with_columns(pixels):
+            seen, flux = held_out(pixels), phi @ coef[:, pixels]
+            return seen._replace(jacobian=self._with_columns(seen.jacobian, flux, pixels))
+
+        return with_columns
+
     def _find_coherence(self, x, spectra, held_out, blocks):
         """As `_cross_validate`, with the errors that pixels have in common, found on the way."""
         photon, trained = self._photon_variance(spectra), np.isfinite(self.scatter_)
         found = find_coherence(held_out, blocks, photon, trained, self.coherence)
         self._coherent, self.error_components_ = found.components, found.components.spectra
-        sums = self._coherent_sums(
-            x, photon, found.residual, found.parts, held_out, blocks, self._coef
-        )
+        held_out = self._held_out_with_columns(x, held_out)
+        sums = self._coherent_sums(x, photon, found.residual, found.parts, held_out, blocks)
         return sums, _mean_square(found.residual, np.isfinite(photon))
 
-    def _coherent_sums(self, x, photon, residual, parts, held_out, blocks, coef):
-        phi = None if self._columns is None else self._features(x)
-
-        def with_columns(pixels):
-            seen = held_out(pixels)
-            if phi is None:
-                return seen
-            flux = phi @ coef[:, pixels]
-            return seen._replace(jacobian=self._with_columns(seen.jacobian, flux, pixels))
-
+    def _coherent_sums(self, x, photon, residual, parts, held_out, blocks):
         return coherent_sums(
-            self._error_sum(len(x)), photon, self._flux_floor, residual, parts, with_columns, blocks,
+            self._error_sum(len(x)), photon, self._flux_floor, residual, parts, held_out, blocks,
             lambda rows, weight: self._curvature(x[rows], weight),
         )  # fmt: skip
 

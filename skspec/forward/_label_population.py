@@ -22,6 +22,7 @@ each with the labels that models without it would find and a density without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -147,27 +148,36 @@ class LabelPopulation:
         left += gain @ second @ np.swapaxes(gain, 1, 2) - step[:, :, None] * step[:, None, :]
         return mean + step, 0.5 * (left + np.swapaxes(left, 1, 2))
 
+    @cached_property
+    def _origin(self):
+        return self.centres.mean(axis=0)
+
+    @cached_property
+    def _powers(self):
+        """Centres (n, K) about their mean, and the products (n, K (K + 1) / 2) of their labels."""
+        t = self.centres - self._origin
+        first, second = np.triu_indices(t.shape[1])
+        return t, t[:, first] * t[:, second]
+
     def _log_weights(self, mean, cov):
         """Of all stars and centres (m, n), as one product of matrices; and the gain (m, K, K)."""
-        origin = self.centres.mean(axis=0)
-        t, x = self.centres - origin, mean - origin
+        x, (t, squares) = mean - self._origin, self._powers
         first, second = np.triu_indices(t.shape[1])
         precise = np.linalg.inv(cov + self.width)
         twice = np.where(first == second, 1.0, 2.0)
         pull = (precise @ x[..., None])[..., 0]
         terms = np.hstack([twice * precise[:, first, second], -2 * pull])
-        square = terms @ np.hstack([t[:, first] * t[:, second], t]).T
+        square = terms @ np.hstack([squares, t]).T
         square += np.einsum("mk,mk->m", pull, x)[:, None]
         return np.log(self.weight) + _log_normal(square, precise), cov @ precise
 
     def _moments(self, weight, mean):
         """Weights (m,) of all centres together, and first and second moments of centre - mean."""
-        origin = self.centres.mean(axis=0)
-        t, x = self.centres - origin, mean - origin
+        x, (t, squares) = mean - self._origin, self._powers
         first, second = np.triu_indices(t.shape[1])
         among, linear = weight.sum(axis=1), weight @ t
         square = np.empty((*x.shape, x.shape[1]))
-        square[:, first, second] = weight @ (t[:, first] * t[:, second])
+        square[:, first, second] = weight @ squares
         square[:, second, first] = square[:, first, second]
         cross = linear[:, :, None] * x[:, None, :]
         square += among[:, None, None] * x[:, :, None] * x[:, None, :]

@@ -72,7 +72,7 @@ class CoherentErrors:
         chi2, score, information
         """
         amplitude = self.amplitudes(on_residual)
-        chi2 = self.take_off_chi2(chi2, on_residual)
+        chi2 = chi2 - np.einsum("nq,nq->n", on_residual, amplitude)
         score = score - (on_jacobian @ amplitude[..., None])[..., 0]
         return chi2, score, self.take_off_information(information, on_jacobian)
 
