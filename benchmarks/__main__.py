@@ -17,7 +17,7 @@ from importlib import import_module  # noqa: E402
 
 QUICK = {
     "slam_speed": "--n 200 --pixels 256 --subset 16 --exact 4 --repeats 1 --grid-pixels 64 "
-                  "--grid-subset 2 --stars 4",
+    "--grid-subset 2 --stars 4",
     "cannon_speed": "--n 200 --repeats 1",
     "spectral_gp": "--n 200 --parts time",
     "accuracy": "--n 200 --parts emulator giants",
@@ -26,14 +26,14 @@ QUICK = {
     "networks": "--networks strided --epochs 2 --n 200 --pixels 300 --time-epochs 2 --repeats 1",
     "calibration": "--n-train 200 --n-test 200 --pixels 100 --epochs 5 --methods ridge strided",
     "latent": "--seeds 1 --n 300 --epochs 3 --betas 1 10 --survey-epochs 3 --stars 1000 --pixels 512 "
-              "--out results/latent-quick --parts factors surveys memory",
+    "--out results/latent-quick --parts factors surveys memory",
     "transfer": "--seeds 1 --n 300 --train 200 --test 50 --steps 100 --out results/transfer-quick",
     "audit": "--seeds 1 --n 100 --methods quadratic",
     "augmentation": "--n 50 --repeats 1",
     "homogenize": "--seeds 1",
     "synthetic_gap": "--n 300 --seeds 1 --kinds both",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
-}  # fmt: skip
+}
 
 
 def main():

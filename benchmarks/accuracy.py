@@ -26,12 +26,18 @@ from skspec.metrics import coverage, robust_std
 METHODS = ("the_cannon", "slam", "spectral_gp", "ridge", "pca_svr")
 #: RMSE Teff, logg, [Fe/H] and one-sigma coverage [%] of the public codes on the same distribution
 PUBLISHED = {
-    200: {"thecannon (Ho)": (77, 0.041, 0.043, "6-22"), "AnniesLasso": (83, 0.042, 0.047, "5-21"),
-          "sklearn RidgeCV": (52, 0.049, 0.032, "none")},
+    200: {
+        "thecannon (Ho)": (77, 0.041, 0.043, "6-22"),
+        "AnniesLasso": (83, 0.042, 0.047, "5-21"),
+        "sklearn RidgeCV": (52, 0.049, 0.032, "none"),
+    },
     500: {"sklearn RidgeCV": (35, 0.033, 0.021, "none")},
-    1000: {"thecannon (Ho)": (74, 0.035, 0.040, "6-22"), "AnniesLasso": (80, 0.038, 0.044, "5-21"),
-           "sklearn RidgeCV": (30, 0.027, 0.016, "none")},
-}  # fmt: skip
+    1000: {
+        "thecannon (Ho)": (74, 0.035, 0.040, "6-22"),
+        "AnniesLasso": (80, 0.038, 0.044, "5-21"),
+        "sklearn RidgeCV": (30, 0.027, 0.016, "none"),
+    },
+}
 FLOOR = (8.4, 0.0078, 0.0042)  # Cramer-Rao, true model known
 
 
@@ -67,15 +73,28 @@ def measure(name, train, y, test, y_test, args, elsewhere=None):
         spectra, labels = elsewhere
         more = [slashed(100 * coverage(np.asarray(labels), predict_dist(model, spectra)), "{:.0f}")]
     return [
-        available_methods()[name].title, slashed(np.sqrt(np.mean(error**2, axis=0))),
-        slashed(np.median(error, axis=0), "{:+.2g}"), slashed(robust_std(truth, dist.mean())),
-        slashed(within, "{:.0f}"), photons, f"{fit.cpu:.1f}",
-        f"{1e3 * predict.cpu / len(truth):.2f}", *more,
-    ]  # fmt: skip
+        available_methods()[name].title,
+        slashed(np.sqrt(np.mean(error**2, axis=0))),
+        slashed(np.median(error, axis=0), "{:+.2g}"),
+        slashed(robust_std(truth, dist.mean())),
+        slashed(within, "{:.0f}"),
+        photons,
+        f"{fit.cpu:.1f}",
+        f"{1e3 * predict.cpu / len(truth):.2f}",
+        *more,
+    ]
 
 
-HEADER = ["method", "RMSE", "bias (median)", "robust scatter", "1-sigma coverage %",
-          "formal errors alone %", "fit CPU s", "CPU ms/star"]  # fmt: skip
+HEADER = [
+    "method",
+    "RMSE",
+    "bias (median)",
+    "robust scatter",
+    "1-sigma coverage %",
+    "formal errors alone %",
+    "fit CPU s",
+    "CPU ms/star",
+]
 
 
 def emulator(args):
@@ -86,8 +105,11 @@ def emulator(args):
         for name, (*error, covered) in PUBLISHED.get(n, {}).items():
             rows.append([f"{name}, published", slashed(error), "", "", "", covered, "", "", ""])
         rows.append(["Cramer-Rao bound", slashed(FLOOR), "", "", "", "", "", "", ""])
-        table(f"Emulator, n={n}, S/N 100, 7214 pixels: Teff / logg / [Fe/H]; load {load():.1f}",
-              [*HEADER, "coverage %, whole box"], rows)  # fmt: skip
+        table(
+            f"Emulator, n={n}, S/N 100, 7214 pixels: Teff / logg / [Fe/H]; load {load():.1f}",
+            [*HEADER, "coverage %, whole box"],
+            rows,
+        )
 
 
 def emulated(args):
@@ -99,16 +121,18 @@ def emulated(args):
     train = train[:1000]
     data = spectra[train], labels.iloc[train], spectra[test], labels.iloc[test]
     rows = [measure(name, *data, args) for name in args.methods]
-    table(f"apogee_emulated, {len(train)} training stars, {len(test)} test stars, 7214 pixels: "
-          f"{' / '.join(labels)}; load {load():.1f}", HEADER, rows)  # fmt: skip
+    table(
+        f"apogee_emulated, {len(train)} training stars, {len(test)} test stars, 7214 pixels: "
+        f"{' / '.join(labels)}; load {load():.1f}",
+        HEADER,
+        rows,
+    )
 
 
 def in_folds(args, title, spectra, labels, **options):
     """Table of `skspec.diagnostics.compare` in 5 folds by star."""
     methods = {
-        name: make_method(
-            name, int(0.8 * len(labels)), random_state=0, **settings(args), **options
-        )  # fmt: skip
+        name: make_method(name, int(0.8 * len(labels)), random_state=0, **settings(args), **options)
         for name in args.methods
     }
     # as `skspec compare --cv 5` splits
@@ -125,26 +149,46 @@ def in_folds(args, title, spectra, labels, **options):
         if result.formal_cov is not None:
             sigma = np.sqrt(np.diagonal(result.formal_cov, axis1=1, axis2=2))
             formal = slashed(100 * np.mean(np.abs(error) < sigma, axis=0), "{:.0f}")
-        rows.append([
-            available_methods()[name].title, slashed(np.mean(np.abs(error), axis=0)),
-            slashed(np.sqrt(np.mean(error**2, axis=0))), slashed(np.median(error, axis=0), "{:+.2g}"),
-            slashed(robust_std(truth, dist.mean())), slashed(100 * coverage(truth, dist), "{:.0f}"),
-            formal, f"{np.mean(result.n_removed):.0f}", f"{np.sum(result.fit_seconds):.1f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                available_methods()[name].title,
+                slashed(np.mean(np.abs(error), axis=0)),
+                slashed(np.sqrt(np.mean(error**2, axis=0))),
+                slashed(np.median(error, axis=0), "{:+.2g}"),
+                slashed(robust_std(truth, dist.mean())),
+                slashed(100 * coverage(truth, dist), "{:.0f}"),
+                formal,
+                f"{np.mean(result.n_removed):.0f}",
+                f"{np.sum(result.fit_seconds):.1f}",
+            ]
+        )
     table(
         f"{title}: {' / '.join(labels)}; load {load():.1f}",
-        ["method", "MAE", "RMSE", "bias (median)", "robust scatter", "1-sigma coverage %",
-         "formal errors alone %", "removed", "fits wall s"],
+        [
+            "method",
+            "MAE",
+            "RMSE",
+            "bias (median)",
+            "robust scatter",
+            "1-sigma coverage %",
+            "formal errors alone %",
+            "removed",
+            "fits wall s",
+        ],
         rows,
-    )  # fmt: skip
+    )
 
 
 def giants(args):
     path = data_file("apogee_giants100/apogee_giants100.npz")
     if path is not None:
         spectra, labels = load_spectra(path)
-        in_folds(args, f"apogee_giants100 (real), {len(labels)} stars, 100 pixels, 5 folds",
-                 spectra, labels)  # fmt: skip
+        in_folds(
+            args,
+            f"apogee_giants100 (real), {len(labels)} stars, 100 pixels, 5 folds",
+            spectra,
+            labels,
+        )
 
 
 def raw(args):
@@ -159,9 +203,13 @@ def raw(args):
         only = argparse.Namespace(
             jobs=args.jobs, methods=["full_spectrum"], coherence=args.coherence
         )
-        in_folds(only, f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
-                 spectra[keep], labels[keep].reset_index(drop=True),
-                 clean_training=clean or None)  # fmt: skip
+        in_folds(
+            only,
+            f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
+            spectra[keep],
+            labels[keep].reset_index(drop=True),
+            clean_training=clean or None,
+        )
 
 
 def miles(args):
@@ -173,8 +221,13 @@ def miles(args):
     spectra, labels = spectra[keep], labels[keep].reset_index(drop=True)
     for clean in args.clean:
         how = f"clean_training={clean:g}" if clean else "all training stars"
-        in_folds(args, f"MILES (real), {len(labels)} stars, {spectra.shape[1]} pixels, 5 folds, {how}",
-                 spectra, labels, clean_training=clean or None)  # fmt: skip
+        in_folds(
+            args,
+            f"MILES (real), {len(labels)} stars, {spectra.shape[1]} pixels, 5 folds, {how}",
+            spectra,
+            labels,
+            clean_training=clean or None,
+        )
 
 
 def field(args):
@@ -189,14 +242,22 @@ def field(args):
             if hasattr(make_method(name, 1000), "label_prior"):
                 prior = argparse.Namespace(**vars(args) | {"label_prior": "training"})
                 rows.append([f"{row[0]}, prior", *measure(name, *data, prior)[1:]])
-        table(f"Dwarfs and giants of make_spectra at S/N {snr}, 1000 to train, 1000 to test, 2000 "
-              f"pixels: {' / '.join(labels)}; load {load():.1f}", HEADER, rows)  # fmt: skip
+        table(
+            f"Dwarfs and giants of make_spectra at S/N {snr}, 1000 to train, 1000 to test, 2000 "
+            f"pixels: {' / '.join(labels)}; load {load():.1f}",
+            HEADER,
+            rows,
+        )
 
 
 PARTS = {
-    "emulator": emulator, "giants": giants, "emulated": emulated, "miles": miles, "raw": raw,
+    "emulator": emulator,
+    "giants": giants,
+    "emulated": emulated,
+    "miles": miles,
+    "raw": raw,
     "field": field,
-}  # fmt: skip
+}
 
 
 def main(argv=None):

@@ -46,16 +46,26 @@ def observe(labels, rng, snr=(20, 100)):
 
 
 def sequence(n, rng, planted):
-    labels = pd.DataFrame({"teff": rng.uniform(4300, 5300, n), "logg": rng.uniform(1.5, 3.7, n),
-                           "feh": rng.uniform(-1, 0.3, n)})  # fmt: skip
+    labels = pd.DataFrame(
+        {
+            "teff": rng.uniform(4300, 5300, n),
+            "logg": rng.uniform(1.5, 3.7, n),
+            "feh": rng.uniform(-1, 0.3, n),
+        }
+    )
     if planted:
         labels["logg"] = 2.6 + (labels["teff"] - 4800) / 480 + 0.1 * rng.normal(size=n)
     return observe(labels, rng), labels
 
 
 def locked(n, rng, planted, scatter=0.03):
-    labels = pd.DataFrame({"teff": rng.uniform(4500, 6000, n), "feh": rng.uniform(-1.2, 0.3, n),
-                           "alpha_m": rng.uniform(-0.1, 0.4, n)})  # fmt: skip
+    labels = pd.DataFrame(
+        {
+            "teff": rng.uniform(4500, 6000, n),
+            "feh": rng.uniform(-1.2, 0.3, n),
+            "alpha_m": rng.uniform(-0.1, 0.4, n),
+        }
+    )
     if planted:
         labels["alpha_m"] = 0.15 - (labels["feh"] + 0.45) / 3 + scatter * rng.normal(size=n)
     return observe(labels, rng), labels

@@ -88,20 +88,26 @@ def loops(flux, wavelength, resolution):
     rng = np.random.default_rng(0)
 
     def noise():
-        return [row + rng.normal(size=len(row)) / snr
-                for row, snr in zip(flux, rng.uniform(20, 100, len(flux)))]  # fmt: skip
+        return [
+            row + rng.normal(size=len(row)) / snr
+            for row, snr in zip(flux, rng.uniform(20, 100, len(flux)))
+        ]
 
     def shift():
-        return [np.interp(wavelength * (1 - v / C_KMS), wavelength, row)
-                for row, v in zip(flux, rng.uniform(-100, 100, len(flux)))]  # fmt: skip
+        return [
+            np.interp(wavelength * (1 - v / C_KMS), wavelength, row)
+            for row, v in zip(flux, rng.uniform(-100, 100, len(flux)))
+        ]
 
     def spoil():
         return [np.where(rng.random(len(row)) < 0.01, 1.0, row) for row in flux]
 
     def bend():
         x = np.linspace(-1, 1, len(wavelength))
-        return [row * (1 + np.polynomial.chebyshev.chebval(x, rng.normal(size=4) * 0.01))
-                for row in flux]  # fmt: skip
+        return [
+            row * (1 + np.polynomial.chebyshev.chebval(x, rng.normal(size=4) * 0.01))
+            for row in flux
+        ]
 
     return {
         "GaussianNoise": noise,
@@ -121,10 +127,14 @@ def spectra_per_second(grid, n, repeats):
     wavelength = GRIDS[grid]
     window = float(wavelength[len(wavelength) // 2])
     augmentations = [
-        GaussianNoise((20, 100)), RotationalBroadening((0, 70)),
-        InstrumentBroadening(RESOLUTION[grid]), RadialVelocityShift((-100, 100)), BadPixels(0.01),
-        TelluricMask([(window, window + 50)], velocity=(-100, 100)), ContinuumJitter(),
-    ]  # fmt: skip
+        GaussianNoise((20, 100)),
+        RotationalBroadening((0, 70)),
+        InstrumentBroadening(RESOLUTION[grid]),
+        RadialVelocityShift((-100, 100)),
+        BadPixels(0.01),
+        TelluricMask([(window, window + 50)], velocity=(-100, 100)),
+        ContinuumJitter(),
+    ]
     n = n if len(wavelength) > 1000 else 10 * n
     full, plain = observed(n, wavelength), observed(n, wavelength, plain=True)
     by_hand = loops(plain.flux, wavelength, RESOLUTION[grid])
@@ -164,15 +174,19 @@ def accuracy():
             return 1 - 0.5 * np.sum(np.exp(-0.5 * ((v - shift - centre) / sigma) ** 2), axis=0)
 
         star, rv, vsini = Spectra(lines(), wavelength=wavelength), 0.37 * step, 6.0 * step
-        moved = [RadialVelocityShift(rv).augment(star).flux[0],
-                 np.interp(wavelength * (1 - rv / C_KMS), wavelength, star.flux[0])]  # fmt: skip
+        moved = [
+            RadialVelocityShift(rv).augment(star).flux[0],
+            np.interp(wavelength * (1 - rv / C_KMS), wavelength, star.flux[0]),
+        ]
         fine = (np.arange(200) + 0.5) / 100 - 1
         weight = gray_profile(fine, 0.6)
         truth = sum(w * lines(vsini * x) for x, w in zip(fine, weight / weight.sum()))
         half = int(vsini / step) + 1
         kernel = gray_profile(np.arange(-half, half + 1) * step / vsini, 0.6)
-        rotated = [RotationalBroadening(vsini).augment(star).flux[0],
-                   *convolved(star.flux, [kernel / kernel.sum()], wavelength)]  # fmt: skip
+        rotated = [
+            RotationalBroadening(vsini).augment(star).flux[0],
+            *convolved(star.flux, [kernel / kernel.sum()], wavelength),
+        ]
         inner = slice(40, -40)
         for name, sides, right in (("moved", moved, lines(rv)), ("rotated", rotated, truth)):
             errors = [f"{np.abs(side - right)[inner].max():.1e}" for side in sides]

@@ -30,10 +30,12 @@ NETWORKS = {
     "starnet": {},
     "residual": {"architecture_params": {"width": 32}},
     "attention": {
-        "architecture_params": {"width": 8}, "batch_size": 32, "learning_rate_init": 3e-3,
+        "architecture_params": {"width": 8},
+        "batch_size": 32,
+        "learning_rate_init": 3e-3,
         "max_iter": 120,
     },
-}  # fmt: skip
+}
 METHODS = ("ridge", "the_cannon", "kernel_pca", *NETWORKS, "ensemble")
 
 
@@ -63,14 +65,22 @@ def coverage(args):
         seconds, model = clocked(lambda model=model: calibrated(model, train, held, args.cv))
         error = np.abs(model.predict(test[0]) - test[1].to_numpy()).mean(axis=0)
         snr = test[0].snr
-        parts = [observed(model, *(part[stars] for part in test))
-                 for stars in (snr > 0, snr < 40, snr > 150)]  # fmt: skip
+        parts = [
+            observed(model, *(part[stars] for part in test))
+            for stars in (snr > 0, snr < 40, snr > 150)
+        ]
         for kind, frame, noisy, good in zip(("as it comes", "scaled", "conformal"), *parts):
             ends = [part[LEVELS[0]].drop("joint").mean() for part in (noisy, good)]
-            rows.append([
-                name, kind, *(percent(frame[level]) for level in LEVELS), percent(ends),
-                f"{error[0]:.0f} / {error[1]:.3f} / {error[2]:.3f}", f"{seconds.cpu:.0f}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    kind,
+                    *(percent(frame[level]) for level in LEVELS),
+                    percent(ends),
+                    f"{error[0]:.0f} / {error[1]:.3f} / {error[2]:.3f}",
+                    f"{seconds.cpu:.0f}",
+                ]
+            )
             print(rows[-1], flush=True)
     share = 1 / args.n_test + 1 / (args.n_calibration or args.n_train)
     error = [100 * np.sqrt(level * (1 - level) * share) for level in LEVELS]
@@ -79,9 +89,17 @@ def coverage(args):
         f"coverage [%] of Teff / logg / [Fe/H] / joint; {args.n_train} stars to train, {how}, "
         f"{args.n_test} to test (standard error {error[0]:.1f}, {error[1]:.1f}), S/N 20-300, "
         f"{args.pixels} pixels; load {load():.1f}",
-        ["method", "error bars", "68.27", "95.45", "68.27 at S/N < 40 / > 150", "MAE", "fits CPU s"],
+        [
+            "method",
+            "error bars",
+            "68.27",
+            "95.45",
+            "68.27 at S/N < 40 / > 150",
+            "MAE",
+            "fits CPU s",
+        ],
         rows,
-    )  # fmt: skip
+    )
 
 
 def observed(model, X, y):
@@ -110,13 +128,20 @@ def ensemble(args):
         after = calibration_report(fitted, *test, levels=LEVELS).intervals
         error = np.abs(model.predict(test[0]) - test[1].to_numpy()).mean(axis=0)
         for kind, frame in (("as it comes", before), ("conformal", after)):
-            rows.append([
-                name, kind, *(percent(frame[level]) for level in LEVELS),
-                f"{error[0]:.1f} / {error[1]:.3f} / {error[2]:.4f}",
-            ])  # fmt: skip
-    table(f"strided networks, {args.n_train} training stars, {args.n_calibration} to calibrate, "
-          f"{args.n_test} test stars; load {load():.1f}",
-          ["", "error bars", "68.27", "95.45", "MAE"], rows)  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    kind,
+                    *(percent(frame[level]) for level in LEVELS),
+                    f"{error[0]:.1f} / {error[1]:.3f} / {error[2]:.4f}",
+                ]
+            )
+    table(
+        f"strided networks, {args.n_train} training stars, {args.n_calibration} to calibrate, "
+        f"{args.n_test} test stars; load {load():.1f}",
+        ["", "error bars", "68.27", "95.45", "MAE"],
+        rows,
+    )
 
 
 def domain(args):
@@ -129,9 +154,12 @@ def domain(args):
         f"Sun, R = {R}": make_spectra(100, resolution=R, **seen)[0]
         for R in (5000, 4000, 3000, 7000)
     }
-    sets = {"other stars": test, **suns,
-            "by one pixel": test.replace(flux=np.roll(test.flux, 1, axis=1)),
-            "flux x 1.1": test.replace(flux=1.1 * test.flux, ivar=test.ivar / 1.21)}  # fmt: skip
+    sets = {
+        "other stars": test,
+        **suns,
+        "by one pixel": test.replace(flux=np.roll(test.flux, 1, axis=1)),
+        "flux x 1.1": test.replace(flux=1.1 * test.flux, ivar=test.ivar / 1.21),
+    }
     strangers(args, "synthetic, S/N 20-300, R = 5000", train, sets)
     path = data_file("optical_common/optical_common.npz")
     if path is not None:
@@ -150,8 +178,10 @@ def domain(args):
         strangers(
             args, "MILES, 4000-7000 K", (spectra[here[~held]], labels.iloc[here[~held]]), sets
         )
-    path, other = (data_file(f"apogee_emulated/{name}.npz")
-                   for name in ("apogee_emulated", "apogee_kurucz_clean"))  # fmt: skip
+    path, other = (
+        data_file(f"apogee_emulated/{name}.npz")
+        for name in ("apogee_emulated", "apogee_kurucz_clean")
+    )
     if path is not None and other is not None:
         spectra, labels = load_spectra(path, ["teff", "logg", "feh"])
         kurucz, _ = load_spectra(other, ["teff", "logg", "feh"])
@@ -172,11 +202,20 @@ def strangers(args, title, train, sets):
         for what, spectra in sets.items():
             score = domain_score(model, spectra)
             low, middle, high = np.nanpercentile(score, [5, 50, 95])
-            rows.append([name, what, f"{np.sum(np.isfinite(score))}",
-                         f"{100 * np.nanmean(score > 1):.1f}",
-                         f"{middle:.2f} ({low:.2f}-{high:.2f})"])  # fmt: skip
-    table(f"domain score after training on {title}; load {load():.1f}",
-          ["method", "spectra", "n", "above 1 [%]", "median (5-95 %)"], rows)  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    what,
+                    f"{np.sum(np.isfinite(score))}",
+                    f"{100 * np.nanmean(score > 1):.1f}",
+                    f"{middle:.2f} ({low:.2f}-{high:.2f})",
+                ]
+            )
+    table(
+        f"domain score after training on {title}; load {load():.1f}",
+        ["method", "spectra", "n", "above 1 [%]", "median (5-95 %)"],
+        rows,
+    )
 
 
 class Known(LabelRegressor):

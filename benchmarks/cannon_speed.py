@@ -26,14 +26,16 @@ from benchmarks.common import (
     ratio,
     table,
     verdict,
-)  # fmt: skip
+)
 from benchmarks.peers import Peer, how_to_install, interpreters
 from skspec.forward import TheCannon
 
 TITLES = {
-    "ho": "thecannon (Ho)", "casey": "AnniesLasso (Casey)", "astroslam": "astroslam",
+    "ho": "thecannon (Ho)",
+    "casey": "AnniesLasso (Casey)",
+    "astroslam": "astroslam",
     "scipy": "scipy loop",
-}  # fmt: skip
+}
 OURS = {"TheCannon": True, "TheCannon, no label covariance": False}
 NUMBER_OF_PIXELS = 40  # of the scipy loop
 NUMBER_OF_STARS = 20
@@ -81,12 +83,17 @@ class ScipyLoop:
             out = []
             for flux, v in zip(some.flux, model.noise_variance(some)):
                 w = 1 / np.sqrt(v)
-                out.append(pivot + scale * least_squares(
-                    lambda x, f=flux, w=w: w * (model.predict_flux(pivot + x * scale)[0] - f),
-                    np.zeros(len(scale)),
-                    jac=lambda x, w=w: w[:, None] * scale * model.flux_jacobian(
-                        pivot + x * scale)[0],
-                ).x)  # fmt: skip
+                out.append(
+                    pivot
+                    + scale
+                    * least_squares(
+                        lambda x, f=flux, w=w: w * (model.predict_flux(pivot + x * scale)[0] - f),
+                        np.zeros(len(scale)),
+                        jac=lambda x, w=w: (
+                            w[:, None] * scale * model.flux_jacobian(pivot + x * scale)[0]
+                        ),
+                    ).x
+                )
             return np.array(out)
 
         seconds, labels = clocked(all_stars)
@@ -103,9 +110,14 @@ def compare(n, n_labels, found, repeats, threads):
         file = Path(folder) / "data.npz"
         train, y, test, y_test = data
         np.savez(
-            file, x=train.flux, xi=train.ivar, y=np.asarray(y), t=test.flux, ti=test.ivar,
+            file,
+            x=train.flux,
+            xi=train.ivar,
+            y=np.asarray(y),
+            t=test.flux,
+            ti=test.ivar,
             wave=train.wavelength,
-        )  # fmt: skip
+        )
         for name in ("ho", "casey"):
             if name in found:
                 sides[name] = Peer(name, found[name], file, threads)

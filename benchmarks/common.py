@@ -20,9 +20,12 @@ EMULATOR = "apogee_emulated/emulator_datadriven_normalized.npz"
 
 #: Box of the emulator's labels in which all codes are compared, and what the free ones leave fixed.
 BOX = {
-    "teff": (4200.5, 6995.7), "logg": (4.0, 4.985), "feh": (-0.786, 0.378),
-    "mgfe": (-0.298, 0.5), "vmacro": (-2.79, 44.99),
-}  # fmt: skip
+    "teff": (4200.5, 6995.7),
+    "logg": (4.0, 4.985),
+    "feh": (-0.786, 0.378),
+    "mgfe": (-0.298, 0.5),
+    "vmacro": (-2.79, 44.99),
+}
 FIXED = {"mgfe": 0.05, "vmacro": 8.0}
 
 
@@ -217,8 +220,9 @@ def table(title, header, rows):
     for number, row in enumerate(cells):
         if number < 2:
             print(rule)
-        first, *rest = [c.ljust(w) if k == 0 else c.rjust(w)
-                        for k, (c, w) in enumerate(zip(row, width))]  # fmt: skip
+        first, *rest = [
+            c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(row, width))
+        ]
         print("  ".join([first, *rest]).rstrip())
     print(rule, flush=True)
 

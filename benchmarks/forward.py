@@ -67,9 +67,12 @@ class GridSearch:
     def setup(self, selection, n):
         self.train, self.y, *_ = apogee_like(n, n_pixels=256)
         self.model = SLAM(
-            C=[2.0, 8.0], epsilon=[0.05, 0.1], gamma=[0.1, 1 / 3, 1.0], selection=selection,
+            C=[2.0, 8.0],
+            epsilon=[0.05, 0.1],
+            gamma=[0.1, 1 / 3, 1.0],
+            selection=selection,
             label_covariance=False,
-        )  # fmt: skip
+        )
 
     def time_grid_search(self, selection, n):
         self.model.fit(self.train, self.y)

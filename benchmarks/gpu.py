@@ -24,9 +24,12 @@ class _Sides:
     def __init__(self, spectra, labels, args, width, batch_size):
         self.data = spectra, labels
         self.settings = {
-            "hidden_layer_sizes": (width, width), "max_iter": args.epochs,
-            "n_iter_no_change": args.epochs, "batch_size": batch_size, "random_state": 0,
-        }  # fmt: skip
+            "hidden_layer_sizes": (width, width),
+            "max_iter": args.epochs,
+            "n_iter_no_change": args.epochs,
+            "batch_size": batch_size,
+            "random_state": 0,
+        }
         self.models = {}
 
     def run(self, side, **settings):
@@ -71,21 +74,33 @@ def compare(args, train, test, chosen, width, batch_size):
         model, dist = runner.models[side], predict_dist(runner.models[side], test[0])
         rmse = np.sqrt(np.mean((dist.mean() - test[1].to_numpy()) ** 2, axis=0))
         faster = np.array(epochs[reference]) / np.array(epochs[side])
-        rows.append([
-            side[0], side[1], f"{1e3 * np.median(epochs[side]) / args.epochs:.2f}",
-            f"{np.median([s.wall for s in fits[side]]):.2f}",
-            f"{np.median(faster):.1f} ({faster.min():.1f}-{faster.max():.1f})",
-            "{:.1f} ({:.1f}-{:.1f})".format(*ratio(fits[reference], fits[side])),
-            f"{np.sqrt(np.mean((model.predict_flux(test[1]) - flux) ** 2)):.1e}",
-            " / ".join(f"{value:.3g}" for value in rmse),
-        ])  # fmt: skip
+        rows.append(
+            [
+                side[0],
+                side[1],
+                f"{1e3 * np.median(epochs[side]) / args.epochs:.2f}",
+                f"{np.median([s.wall for s in fits[side]]):.2f}",
+                f"{np.median(faster):.1f} ({faster.min():.1f}-{faster.max():.1f})",
+                "{:.1f} ({:.1f}-{:.1f})".format(*ratio(fits[reference], fits[side])),
+                f"{np.sqrt(np.mean((model.predict_flux(test[1]) - flux) ** 2)):.1e}",
+                " / ".join(f"{value:.3g}" for value in rmse),
+            ]
+        )
     table(
         f"n = {len(train[0])}, {args.pixels} pixels, hidden {width}-{width}, batch {batch_size}, "
         f"{args.epochs} epochs, {args.repeats} rounds; load {load():.1f}",
-        ["device", "CPU threads", "ms per epoch", "fit s", "training faster", "fit faster",
-         "flux rms to first", "RMSE Teff / logg / [Fe/H]"],
+        [
+            "device",
+            "CPU threads",
+            "ms per epoch",
+            "fit s",
+            "training faster",
+            "fit faster",
+            "flux rms to first",
+            "RMSE Teff / logg / [Fe/H]",
+        ],
         rows,
-    )  # fmt: skip
+    )
 
 
 def main(argv=None):

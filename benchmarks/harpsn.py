@@ -88,28 +88,51 @@ class Size:
 
 SIZES = {
     "quick": Size(  # does everything run?
-        300, 100, 100, 32, 700, 3000, (5082, 5252), (5073, 5258),
+        300,
+        100,
+        100,
+        32,
+        700,
+        3000,
+        (5082, 5252),
+        (5073, 5258),
         network={"max_iter": 2, "batch_size": 64, "learning_rate_init": 2e-3},
         residual={"architecture_params": {"width": 8, "hidden": (32,)}},
         attention={"architecture_params": {"width": 4}},
         denoiser={"n_latent": 10, "width": 4, "max_iter": 2},
     ),
     "small": Size(
-        4000, 3000, 3000, 64, 1200, 9000, (5082, 5252), (5073, 5258),
+        4000,
+        3000,
+        3000,
+        64,
+        1200,
+        9000,
+        (5082, 5252),
+        (5073, 5258),
         network={"max_iter": 40, "batch_size": 64, "learning_rate_init": 2e-3},
         residual={"architecture_params": {"width": 32, "hidden": (256, 128), "dropout": 0.0}},
         attention={
-            "architecture_params": {"width": 8}, "max_iter": 20, "batch_size": 32,
+            "architecture_params": {"width": 8},
+            "max_iter": 20,
+            "batch_size": 32,
             "learning_rate_init": 3e-3,
         },
         denoiser={"n_latent": 40, "width": 8, "max_iter": 40, "learning_rate_init": 2e-3},
     ),
     "full": Size(
-        22976, 2553, 2837, 4096, 30000, 115_000, (4985, 5325), (4973, 5344),
+        22976,
+        2553,
+        2837,
+        4096,
+        30000,
+        115_000,
+        (4985, 5325),
+        (4973, 5344),
         network={"max_iter": 500, "batch_size": 128, "learning_rate_init": 1e-4, "amp": True},
         denoiser={"max_iter": 750, "batch_size": 256, "learning_rate_init": 3e-4},
     ),
-}  # fmt: skip
+}
 
 
 # -- spectra ---------------------------------------------------------------------------------------
@@ -146,9 +169,9 @@ class Stars:
         labels = pd.DataFrame({name: rng.uniform(*RANGES[name], n) for name in NAMES})
         path = self.folder / f"flux-{which}.npy"
         if not path.exists():
-            flux = np.concatenate([
-                self.layout_of(labels[start : start + CHUNK]).flux for start in range(0, n, CHUNK)
-            ])  # fmt: skip
+            flux = np.concatenate(
+                [self.layout_of(labels[start : start + CHUNK]).flux for start in range(0, n, CHUNK)]
+            )
             _write(path, lambda part: np.save(part, flux))
         one = self.layout_of(labels[:1])
         ivar = np.broadcast_to(np.where(one.good, np.inf, 0).astype(np.float32), (n, one.shape[1]))
@@ -199,14 +222,20 @@ class Bench:
     def sets(self, snr):
         """Training (noise in the errors only), calibration and test set of a S/N, with labels."""
         out = []
-        for number, (orders, labels) in enumerate((
-            (self.train, self.y_train), (self.spare, self.y_spare), (self.test, self.y_test),
-        )):  # fmt: skip
+        for number, (orders, labels) in enumerate(
+            (
+                (self.train, self.y_train),
+                (self.spare, self.y_spare),
+                (self.test, self.y_test),
+            )
+        ):
             keep = np.flatnonzero(labels["teff"] <= (COOL if snr == 100 else np.inf))
             orders, labels = orders[keep], labels.iloc[keep].reset_index(drop=True)
-            noisy = with_errors(orders, snr) if number == 0 else observed(
-                orders, snr, [self.seed, snr, number]
-            )  # fmt: skip
+            noisy = (
+                with_errors(orders, snr)
+                if number == 0
+                else observed(orders, snr, [self.seed, snr, number])
+            )
             out.append((noisy, labels))
         return out
 
@@ -227,8 +256,14 @@ class Bench:
         """Unfitted network of a row."""
         settings = self.size.network | getattr(self.size, row.architecture)
         denoiser = self.denoiser(row.snr) if row.denoised else None
-        return SpectralCNN(row.architecture, row.covariance, denoiser=denoiser, augment_snr="ivar",
-                           random_state=self.seed, **settings)  # fmt: skip
+        return SpectralCNN(
+            row.architecture,
+            row.covariance,
+            denoiser=denoiser,
+            augment_snr="ivar",
+            random_state=self.seed,
+            **settings,
+        )
 
     def run(self, row):
         """Figures of a row, as they are written."""
@@ -344,30 +379,81 @@ def print_tables(found):
     for snr in (20, 100):
         for row in (row for row in ROWS if row.snr == snr and title(row) in found):
             one = found[title(row)]
-            rows.append([snr, row.covariance, title(row).split(maxsplit=2)[2], *_four(one["mae"]),
-                         _slashed(row.poster, _DECIMALS), _slashed(one["slope"], [2] * 4),
-                         f"{one['seconds']:.0f}"])  # fmt: skip
+            rows.append(
+                [
+                    snr,
+                    row.covariance,
+                    title(row).split(maxsplit=2)[2],
+                    *_four(one["mae"]),
+                    _slashed(row.poster, _DECIMALS),
+                    _slashed(one["slope"], [2] * 4),
+                    f"{one['seconds']:.0f}",
+                ]
+            )
         for name in ("ridge", "bound"):
             if f"{snr} {name}" in found:
                 label = "Cramér-Rao bound" if name == "bound" else "ridge, for scale"
                 rows.append([snr, "", label, *_four(found[f"{snr} {name}"]["mae"]), "", "", ""])
-    table("Table 1: mean absolute errors; the poster's own spectra, stars and pixels are others",
-          ["S/N", "covariance", "model", "Teff K", "log g", "[Fe/H]", "vsini km/s",
-           "poster: Teff / log g / Z / vsini", "slopes", "fit s"], rows)  # fmt: skip
+    table(
+        "Table 1: mean absolute errors; the poster's own spectra, stars and pixels are others",
+        [
+            "S/N",
+            "covariance",
+            "model",
+            "Teff K",
+            "log g",
+            "[Fe/H]",
+            "vsini km/s",
+            "poster: Teff / log g / Z / vsini",
+            "slopes",
+            "fit s",
+        ],
+        rows,
+    )
     done = [(row, found[title(row)]) for row in ROWS if title(row) in found]
-    table("Table 2: coverage in % of 1 and 2 sigma (68.3, 95.4), mean of the labels (worst label)",
-          ["S/N", "covariance", "model", "as trained", "scaled", "conformal", "poster"],
-          [[row.snr, row.covariance, title(row).split(maxsplit=2)[2],
-            *(_covered(one[key]) for key in ("raw", "scaled", "conformal")),
-            _slashed(row.poster_coverage or (), [1, 1]) or "-"] for row, one in done])  # fmt: skip
-    table(f"Table 3: the Sun (5772, 4.44, 0, 2), at rest like the training stars, at {SUN_RV:.0f} km/s; "
-          "domain score (1: farther than 99 % of stars held out)",
-          ["S/N", "covariance", "model", "at rest: Teff / log g / Z / vsini", "score", "moving",
-           "score"],
-          [[row.snr, row.covariance, title(row).split(maxsplit=2)[2], *(
-              text for key in ("rest", "moving") for text in (
-                  _slashed(one["sun"][key]["labels"], (0, 2, 2, 1)),
-                  f"{one['sun'][key]['domain_score']:.2f}"))] for row, one in done])  # fmt: skip
+    table(
+        "Table 2: coverage in % of 1 and 2 sigma (68.3, 95.4), mean of the labels (worst label)",
+        ["S/N", "covariance", "model", "as trained", "scaled", "conformal", "poster"],
+        [
+            [
+                row.snr,
+                row.covariance,
+                title(row).split(maxsplit=2)[2],
+                *(_covered(one[key]) for key in ("raw", "scaled", "conformal")),
+                _slashed(row.poster_coverage or (), [1, 1]) or "-",
+            ]
+            for row, one in done
+        ],
+    )
+    table(
+        f"Table 3: the Sun (5772, 4.44, 0, 2), at rest like the training stars, at {SUN_RV:.0f} km/s; "
+        "domain score (1: farther than 99 % of stars held out)",
+        [
+            "S/N",
+            "covariance",
+            "model",
+            "at rest: Teff / log g / Z / vsini",
+            "score",
+            "moving",
+            "score",
+        ],
+        [
+            [
+                row.snr,
+                row.covariance,
+                title(row).split(maxsplit=2)[2],
+                *(
+                    text
+                    for key in ("rest", "moving")
+                    for text in (
+                        _slashed(one["sun"][key]["labels"], (0, 2, 2, 1)),
+                        f"{one['sun'][key]['domain_score']:.2f}",
+                    )
+                ),
+            ]
+            for row, one in done
+        ],
+    )
 
 
 _DECIMALS = (1, 3, 3, 2)

@@ -90,9 +90,16 @@ def emulated(args):
         a, b, truth, truth_b, wrong = two_surveys(seed)
         n_common = len(truth) - 2 * (len(a[0]) - len(np.intersect1d(a[3], b[3])))
         model = LabelHomogenizer(TheCannon(), cv=10).fit(
-            a[0], a[1], b[0], b[1], star_a=a[3], star_b=b[3], label_std_a=NOISE_A,
-            label_std_b=NOISE_B, quality_a=30,
-        )  # fmt: skip
+            a[0],
+            a[1],
+            b[0],
+            b[1],
+            star_a=a[3],
+            star_b=b[3],
+            label_std_a=NOISE_A,
+            label_std_b=NOISE_B,
+            quality_a=30,
+        )
         clipped.append((len(model.clipped_), len(wrong)))
         translator = model.translators_["b"]
         pivot = shift_at(translator.pivot_)
@@ -100,8 +107,13 @@ def emulated(args):
             key = "label to label", name
             put(found, (*key, "offset"), pivot[k], translator.offset_[k], translator.offset_std_[k])
             for m, other in enumerate(NAMES):
-                put(found, (*key, f"trend with {other}"), TREND[k, m], translator.trend_[k, m],
-                    translator.trend_std_[k, m])  # fmt: skip
+                put(
+                    found,
+                    (*key, f"trend with {other}"),
+                    TREND[k, m],
+                    translator.trend_[k, m],
+                    translator.trend_std_[k, m],
+                )
         rest_a, rest_b = slice(n_common, None), slice(n_common, None)
         for scale, result, target in (
             ("b", model.to_scale_of_b(a[0][rest_a]), truth_b.iloc[a[3][rest_a]]),
@@ -122,10 +134,22 @@ def score_applied(found, model, scale, result, target):
         stated = model.report_.loc[(scale, name, "after")]
         before = model.report_.loc[(scale, name, "before")]
         key = f"spectra to {scale.upper()}", name
-        put(found, (*key, "offset left"), 0.0, mean, np.hypot(mean_std, stated["offset_std"]),
-            before["offset"])  # fmt: skip
-        put(found, (*key, "trend left"), 0.0, slope, np.hypot(slope_std, stated["trend_std"]),
-            before["trend"])  # fmt: skip
+        put(
+            found,
+            (*key, "offset left"),
+            0.0,
+            mean,
+            np.hypot(mean_std, stated["offset_std"]),
+            before["offset"],
+        )
+        put(
+            found,
+            (*key, "trend left"),
+            0.0,
+            slope,
+            np.hypot(slope_std, stated["trend_std"]),
+            before["trend"],
+        )
 
 
 def put(found, key, truth, value, std, before=np.nan):
@@ -138,10 +162,17 @@ def print_found(title, found, seeds):
         truth, value, std, before = np.array(values).T
         pull = (value - truth) / std
         pulls.append(pull)
-        rows.append([
-            *key, short(before.mean()), short(truth.mean()), short(value.mean()), short(std.mean()),
-            f"{pull.mean():+.2f}", f"{pull.std(ddof=1):.2f}" if seeds > 1 else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                *key,
+                short(before.mean()),
+                short(truth.mean()),
+                short(value.mean()),
+                short(std.mean()),
+                f"{pull.mean():+.2f}",
+                f"{pull.std(ddof=1):.2f}" if seeds > 1 else "",
+            ]
+        )
     header = [
         "way",
         "label",
@@ -156,9 +187,11 @@ def print_found(title, found, seeds):
     table(f"{title}; means over {seeds} seeds", header, rows)
     for way in dict.fromkeys(key[0] for key in found):
         some = np.concatenate([p for p, key in zip(pulls, found) if key[0] == way])
-        print(f"{way}: {len(some)} pulls, mean {some.mean():+.2f}, standard deviation {some.std():.2f}, "
-              f"within 1, 2 sigma {100 * np.mean(abs(some) < 1):.0f}, "
-              f"{100 * np.mean(abs(some) < 2):.0f} %")  # fmt: skip
+        print(
+            f"{way}: {len(some)} pulls, mean {some.mean():+.2f}, standard deviation {some.std():.2f}, "
+            f"within 1, 2 sigma {100 * np.mean(abs(some) < 1):.0f}, "
+            f"{100 * np.mean(abs(some) < 2):.0f} %"
+        )
 
 
 def short(value):
@@ -209,9 +242,14 @@ def miles(args):
         common = np.isin(star, rng.permutation(np.unique(star))[::2])
         for name, method in methods.items():
             model = LabelHomogenizer(method).fit(
-                noisy, measured, spectra[common], labels[common], star_a=star,
-                star_b=star[common], label_std_a=NOISE_B,
-            )  # fmt: skip
+                noisy,
+                measured,
+                spectra[common],
+                labels[common],
+                star_a=star,
+                star_b=star[common],
+                label_std_a=NOISE_B,
+            )
             result = model.to_scale_of_b(noisy[~common])
             # chosen by their true labels: a choice by those found would itself make a trend
             low, high = labels[common].min(), labels[common].max()
@@ -223,8 +261,14 @@ def miles(args):
                 before = model.report_.loc[("b", label, "before")]
                 for quantity in ("offset", "trend"):
                     std = f"{quantity}_std"
-                    put(found, (name, label, f"{quantity} left"), 0.0, seen.loc[label, quantity],
-                        np.hypot(seen.loc[label, std], folds[std]), before[quantity])  # fmt: skip
+                    put(
+                        found,
+                        (name, label, f"{quantity} left"),
+                        0.0,
+                        seen.loc[label, quantity],
+                        np.hypot(seen.loc[label, std], folds[std]),
+                        before[quantity],
+                    )
     print_found("MILES, half of it as a LAMOST-like survey", found, args.seeds)
 
 
@@ -250,10 +294,20 @@ def pairs(args):
             for k, label in enumerate(NAMES):
                 own = 0.0 if name == "IndoUS" else untouched.offset_[k]
                 own_trend = 0.0 if name == "IndoUS" else untouched.trend_[k, k]
-                put(found, (name, label, "offset"), pivot[k] + own, model.offset_[k],
-                    model.offset_std_[k])  # fmt: skip
-                put(found, (name, label, "trend"), TREND[k, k] + own_trend, model.trend_[k, k],
-                    model.trend_std_[k, k])  # fmt: skip
+                put(
+                    found,
+                    (name, label, "offset"),
+                    pivot[k] + own,
+                    model.offset_[k],
+                    model.offset_std_[k],
+                )
+                put(
+                    found,
+                    (name, label, "trend"),
+                    TREND[k, k] + own_trend,
+                    model.trend_[k, k],
+                    model.trend_std_[k, k],
+                )
         print_found(f"{name} and MILES, {len(same)} common stars", found, args.seeds)
         model = LabelHomogenizer(ResidualCovarianceRegressor()).fit(
             spectra, measured, target[0], target[1], star_a=star, star_b=target[2]
@@ -261,12 +315,22 @@ def pairs(args):
         for label in NAMES:
             verdict = model.homogenisable_.loc[("b", label)]
             for stage, found in model.report_.loc[("b", label)].iterrows():
-                rows.append([label, stage, *(short(found[c]) for c in
-                             ("offset", "offset_std", "trend", "trend_std", "scatter")),
-                             verdict["homogenisable"]])  # fmt: skip
-        table(f"{name} on the scale of MILES, ridge, out of fold, {len(model.stars_)} stars",
-              ["label", "stage", "offset", "error", "trend", "error", "robust std", "homogenisable"],
-              rows)  # fmt: skip
+                rows.append(
+                    [
+                        label,
+                        stage,
+                        *(
+                            short(found[c])
+                            for c in ("offset", "offset_std", "trend", "trend_std", "scatter")
+                        ),
+                        verdict["homogenisable"],
+                    ]
+                )
+        table(
+            f"{name} on the scale of MILES, ridge, out of fold, {len(model.stars_)} stars",
+            ["label", "stage", "offset", "error", "trend", "error", "robust std", "homogenisable"],
+            rows,
+        )
 
 
 # -- labels that cannot be had ---------------------------------------------------------------------
@@ -290,11 +354,21 @@ def unknown(args):
             wrong["known"] += int((~verdict.loc[NAMES, "homogenisable"]).sum())
             wrong["unknown"] += int(verdict.loc["mass", "homogenisable"])
         one = verdict.loc["mass"]
-        rows.append([name, f"{wrong['known']} of {3 * args.seeds}",
-                     f"{wrong['unknown']} of {args.seeds}", short(one["prior"]),
-                     short(one["bound"]), short(one["error"])])  # fmt: skip
-    table("a label drawn at random: refused?",
-          ["method", "known refused", "unknown accepted", "prior", "bound", "error"], rows)  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{wrong['known']} of {3 * args.seeds}",
+                f"{wrong['unknown']} of {args.seeds}",
+                short(one["prior"]),
+                short(one["bound"]),
+                short(one["error"]),
+            ]
+        )
+    table(
+        "a label drawn at random: refused?",
+        ["method", "known refused", "unknown accepted", "prior", "bound", "error"],
+        rows,
+    )
 
 
 PARTS = {"emulated": emulated, "miles": miles, "pairs": pairs, "unknown": unknown}

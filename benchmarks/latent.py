@@ -38,8 +38,12 @@ from skspec.latent import BetaVAE, balancing_weights, beta_sweep, latent_mutual_
 #: the factors, and their ranges: a velocity may not exceed the width of a line by much, for the
 #: spectra then lie on a curve that takes several numbers to straighten
 FACTORS = {
-    "teff": (4500, 7000), "logg": (3.5, 4.8), "feh": (-0.3, 0.3), "vsini": (1, 60), "rv": (-30, 30),
-}  # fmt: skip
+    "teff": (4500, 7000),
+    "logg": (3.5, 4.8),
+    "feh": (-0.3, 0.3),
+    "vsini": (1, 60),
+    "rv": (-30, 30),
+}
 GRID = {"wavelength": (4600, 6000), "n_pixels": 1024, "resolution": 5000, "continuum": "blackbody"}
 
 
@@ -52,9 +56,12 @@ def factor_stars(n, seed):
 def preset(seed, epochs=100):
     """A network for two cores: dense layers, many short steps."""
     return BetaVAE(
-        architecture="dense", architecture_params={"hidden": (256, 128)}, max_iter=epochs,
-        learning_rate_init=2e-3, random_state=seed,
-    )  # fmt: skip
+        architecture="dense",
+        architecture_params={"hidden": (256, 128)},
+        max_iter=epochs,
+        learning_rate_init=2e-3,
+        random_state=seed,
+    )
 
 
 # -- factors ---------------------------------------------------------------------------------------
@@ -67,9 +74,13 @@ def factors(args):
         spectra, _ = factor_stars(args.n, 2 * seed)
         test, truth = factor_stars(1000, 2 * seed + 1)
         sweep = beta_sweep(
-            preset(seed, args.epochs), spectra, args.betas, args.n_latents, n_jobs=2,
+            preset(seed, args.epochs),
+            spectra,
+            args.betas,
+            args.n_latents,
+            n_jobs=2,
             out=args.out / f"sweep-{seed}",
-        )  # fmt: skip
+        )
         seconds = time.perf_counter() - start
         for beta in sweep.betas:
             count = " / ".join(map(str, sweep.n_informative.loc[beta]))
@@ -83,19 +94,32 @@ def factors(args):
         model.fit(spectra)
         information = latent_mutual_information(model.transform(test)[:, model.informative_], truth)
         top = np.sort(information.mi.to_numpy(), axis=0)[::-1]
-        found.append([
-            seed, f"{sweep.best_beta:g}", int(model.informative_.sum()),
-            *(f"{one:.2f} / {next_:.2f} = {one / max(next_, 1e-3):.1f}" for one, next_ in top[:2].T),
-            f"{seconds:.0f}",
-        ])  # fmt: skip
+        found.append(
+            [
+                seed,
+                f"{sweep.best_beta:g}",
+                int(model.informative_.sum()),
+                *(
+                    f"{one:.2f} / {next_:.2f} = {one / max(next_, 1e-3):.1f}"
+                    for one, next_ in top[:2].T
+                ),
+                f"{seconds:.0f}",
+            ]
+        )
         print(found[-1], flush=True)
         if seed == 0:
             draw_factors(args.out, sweep, model, test, truth, information)
     sizes = " / ".join(map(str, args.n_latents))
-    table(f"sweep (* chosen), {args.n} stars; latent sizes {sizes}; load {load():.1f}",
-          ["seed", "beta", "informative nodes", "leakage"], rows)  # fmt: skip
-    table(f"largest / second mutual information [nat] of a node and the factor; {len(FACTORS)} factors",
-          ["seed", "beta", "nodes", *FACTORS, "sweep s"], found)  # fmt: skip
+    table(
+        f"sweep (* chosen), {args.n} stars; latent sizes {sizes}; load {load():.1f}",
+        ["seed", "beta", "informative nodes", "leakage"],
+        rows,
+    )
+    table(
+        f"largest / second mutual information [nat] of a node and the factor; {len(FACTORS)} factors",
+        ["seed", "beta", "nodes", *FACTORS, "sweep s"],
+        found,
+    )
 
 
 def draw_factors(folder, sweep, model, spectra, labels, information):
@@ -141,16 +165,23 @@ def surveys(args):
     known = labels.notna().all(axis=1).to_numpy()
     rho = [spearmanr(latents[known, k], labels["teff"][known])[0] for k in nodes]
     auc = {s: [roc_auc_score(survey == s, latents[:, k]) for k in nodes] for s in np.unique(survey)}
-    rows = [[k, f"{model.node_dispersion_[k]:.3f}", f"{r:.2f}",
-             *(f"{auc[s][i]:.2f}" for s in auc)]
-            for i, (k, r) in enumerate(zip(nodes, rho))]  # fmt: skip
-    table(f"{len(spectra)} spectra of {len(auc)} surveys, beta {args.survey_beta:g}: informative nodes",
-          ["node", "MAD", "Spearman with Teff", *(f"AUC {s}" for s in auc)], rows)  # fmt: skip
+    rows = [
+        [k, f"{model.node_dispersion_[k]:.3f}", f"{r:.2f}", *(f"{auc[s][i]:.2f}" for s in auc)]
+        for i, (k, r) in enumerate(zip(nodes, rho))
+    ]
+    table(
+        f"{len(spectra)} spectra of {len(auc)} surveys, beta {args.survey_beta:g}: informative nodes",
+        ["node", "MAD", "Spearman with Teff", *(f"AUC {s}" for s in auc)],
+        rows,
+    )
     what = labels.assign(survey=survey)
     information = latent_mutual_information(latents[:, nodes], what, groups=spectra.meta["star_id"])
     both = information.mi.round(2).astype(str) + " (" + information.null.round(2).astype(str) + ")"
-    table("mutual information [nat] (null)", ["node", *what],
-          [[nodes[i], *both.iloc[i]] for i in range(len(nodes))])  # fmt: skip
+    table(
+        "mutual information [nat] (null)",
+        ["node", *what],
+        [[nodes[i], *both.iloc[i]] for i in range(len(nodes))],
+    )
     from skspec.plotting import (
         LatentScatterDisplay,
         MutualInformationDisplay,
@@ -160,12 +191,17 @@ def surveys(args):
 
     hot = nodes[int(np.argmax(np.abs(rho)))]
     apart = nodes[int(np.argmax(information.mi["survey"]))]
-    save(args.out, {
-        "surveys-information": MutualInformationDisplay.from_information(information, nodes=nodes),
-        "surveys-pair": LatentScatterDisplay.from_latents(latents, survey, nodes=[hot, apart]),
-        "surveys-traversal": TraversalDisplay.from_estimator(model, spectra, [hot]),
-        "surveys-reconstruction": ReconstructionDisplay.from_estimator(model, spectra, star=0),
-    })  # fmt: skip
+    save(
+        args.out,
+        {
+            "surveys-information": MutualInformationDisplay.from_information(
+                information, nodes=nodes
+            ),
+            "surveys-pair": LatentScatterDisplay.from_latents(latents, survey, nodes=[hot, apart]),
+            "surveys-traversal": TraversalDisplay.from_estimator(model, spectra, [hot]),
+            "surveys-reconstruction": ReconstructionDisplay.from_estimator(model, spectra, star=0),
+        },
+    )
     held_out_labels(args, spectra, labels, survey)
 
 
@@ -173,10 +209,15 @@ def survey_network(args, seed, *, labels):
     """A thousand spectra are few: a small network, much weight decay; precise numbers for labels."""
     beta, decay = (args.label_beta, 1.0) if labels else (args.survey_beta, 0.3)
     return BetaVAE(
-        args.survey_latents, beta=beta, architecture="dense",
-        architecture_params={"hidden": (64,), "straight": True}, weight_decay=decay,
-        max_iter=args.survey_epochs, batch_size=32, random_state=seed,
-    )  # fmt: skip
+        args.survey_latents,
+        beta=beta,
+        architecture="dense",
+        architecture_params={"hidden": (64,), "straight": True},
+        weight_decay=decay,
+        max_iter=args.survey_epochs,
+        batch_size=32,
+        random_state=seed,
+    )
 
 
 def held_out_labels(args, spectra, labels, survey):
@@ -196,13 +237,18 @@ def held_out_labels(args, spectra, labels, survey):
         seeds = [kind for kind in errors if isinstance(kind, int)]
         scores = {kind: _scores(np.concatenate(parts)) for kind, parts in errors.items()}
         of_seeds = np.array([scores.pop(seed) for seed in seeds])
-        scores = {f"latent numbers, mean of {len(seeds)} seeds": of_seeds.mean(axis=0),
-                  "  least": of_seeds.min(axis=0), "  most": of_seeds.max(axis=0)} | scores  # fmt: skip
+        scores = {
+            f"latent numbers, mean of {len(seeds)} seeds": of_seeds.mean(axis=0),
+            "  least": of_seeds.min(axis=0),
+            "  most": of_seeds.max(axis=0),
+        } | scores
         rows += [[size, kind, *(f"{v:.3g}" for v in score)] for kind, score in scores.items()]
         print(rows[-5:], flush=True)
-    table(f"{miles.sum()} MILES stars of 4000-7000 K in 5 folds",
-          ["numbers", "from", *(f"MAE {n}" for n in labels), *(f"MAD {n}" for n in labels)],
-          rows)  # fmt: skip
+    table(
+        f"{miles.sum()} MILES stars of 4000-7000 K in 5 folds",
+        ["numbers", "from", *(f"MAE {n}" for n in labels), *(f"MAD {n}" for n in labels)],
+        rows,
+    )
 
 
 def _fold(args, spectra, labels, size, number, train, test):
@@ -256,9 +302,13 @@ def write_store(path, n, n_pixels):
 
 def network(n_stars, batch, width):
     return BetaVAE(
-        32, max_iter=1, batch_size=batch, validation_fraction=500 / n_stars,
-        architecture_params={"width": width}, random_state=0,
-    )  # fmt: skip
+        32,
+        max_iter=1,
+        batch_size=batch,
+        validation_fraction=500 / n_stars,
+        architecture_params={"width": width},
+        random_state=0,
+    )
 
 
 def peak_gb():
@@ -297,14 +347,24 @@ def _memory(args, path):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             one = pool.apply(_train, (kind, path, args))
         rate[kind] = n / one["seconds"]
-        rows.append([kind, f"{rate[kind]:.0f}", f"{one['seconds']:.0f}", f"{one['total']:.0f}",
-                     f"{one['peak']:.2f}"])  # fmt: skip
+        rows.append(
+            [
+                kind,
+                f"{rate[kind]:.0f}",
+                f"{one['seconds']:.0f}",
+                f"{one['total']:.0f}",
+                f"{one['peak']:.2f}",
+            ]
+        )
         print(rows[-1], flush=True)
     if len(rate) == 2:
         rows.append(["store / memory", f"{rate['store'] / rate['memory']:.2f}", "", "", ""])
-    table(f"one epoch of {n} x {args.pixels}, width {args.width}, batch {args.batch}, {args.threads} "
-          f"thread(s); load {load():.1f}",
-          ["spectra from", "stars/s", "epoch s", "fit s", "peak GB"], rows)  # fmt: skip
+    table(
+        f"one epoch of {n} x {args.pixels}, width {args.width}, batch {args.batch}, {args.threads} "
+        f"thread(s); load {load():.1f}",
+        ["spectra from", "stars/s", "epoch s", "fit s", "peak GB"],
+        rows,
+    )
 
 
 # -- projection ------------------------------------------------------------------------------------
@@ -340,10 +400,19 @@ def projection(args):
         network.encode(x)
         encode = (time.perf_counter() - start) / len(x)
     seconds = np.median(times) / len(x)
-    table(f"published network, 327 680 pixels, {args.threads} thread(s); load {load():.1f}",
-          ["GFLOP per star and step", "s per star", "GFLOP/s", "encode s", "MB per star"],
-          [[f"{flops / 1e9:.2f}", f"{seconds:.2f}", f"{flops / seconds / 1e9:.0f}", f"{encode:.3f}",
-            f"{4 * shape[2] / 1e6:.1f}"]])  # fmt: skip
+    table(
+        f"published network, 327 680 pixels, {args.threads} thread(s); load {load():.1f}",
+        ["GFLOP per star and step", "s per star", "GFLOP/s", "encode s", "MB per star"],
+        [
+            [
+                f"{flops / 1e9:.2f}",
+                f"{seconds:.2f}",
+                f"{flops / seconds / 1e9:.0f}",
+                f"{encode:.3f}",
+                f"{4 * shape[2] / 1e6:.1f}",
+            ]
+        ],
+    )
     epoch = 270_000 * flops
     print(json.dumps({"PFLOP per epoch of 270 000": epoch / 1e15}))
 

@@ -42,7 +42,7 @@ def recipes(epochs):
         ),
         "the_payne": make_method("the_payne", 2000, random_state=0),
         "ridge": make_method("ridge", 2000),
-    }  # fmt: skip
+    }
 
 
 # -- accuracy --------------------------------------------------------------------------------------
@@ -59,8 +59,18 @@ def accuracy(args):
     spectra, labels = load_spectra(path)
     [(train, test)] = star_splits(len(labels), test_size=500, random_state=0)
     train, held_out = train[args.held_out :], train[: args.held_out]
-    header = ["method", "MAE", "MAE above S/N 100", "1 sigma %", "2 sigma %", "calibrated 1 sigma %",
-              "2 sigma %", "conformal 2 sigma %", "score > 1 %", "fit CPU s"]  # fmt: skip
+    header = [
+        "method",
+        "MAE",
+        "MAE above S/N 100",
+        "1 sigma %",
+        "2 sigma %",
+        "calibrated 1 sigma %",
+        "2 sigma %",
+        "conformal 2 sigma %",
+        "score > 1 %",
+        "fit CPU s",
+    ]
     rows = [["PCA + ridge, README", *(slashed(v) for v in RIDGE.values()), *[""] * 7]]
     truth, bright = labels.to_numpy()[test], spectra.snr[test] > 100
     for name in args.networks:
@@ -76,14 +86,23 @@ def accuracy(args):
         inside = (lower <= truth) & (truth <= upper)
         covered.append(slashed(100 * inside.mean(axis=0), "{:.0f}"))
         far = 100 * np.mean(domain_score(model, spectra[test]) > 1)
-        rows.append([name, slashed(error.mean(axis=0)), slashed(error[bright].mean(axis=0)), *covered,
-                     f"{far:.1f}", f"{seconds.cpu:.0f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                slashed(error.mean(axis=0)),
+                slashed(error[bright].mean(axis=0)),
+                *covered,
+                f"{far:.1f}",
+                f"{seconds.cpu:.0f}",
+            ]
+        )
         print(" | ".join(rows[-1]), flush=True)
     table(
         f"apogee_emulated, {len(train)} stars to train, {len(held_out)} to calibrate, {len(test)} "
         f"to test; {args.epochs} epochs; {' / '.join(labels)}; load {load():.1f}",
-        header, rows,
-    )  # fmt: skip
+        header,
+        rows,
+    )
 
 
 # -- time ------------------------------------------------------------------------------------------
@@ -132,9 +151,13 @@ def prepared(architecture, n, n_pixels, device):
     """A model fitted for an epoch, and the arrays that it was trained on."""
     spectra, labels = make_spectra(n, n_pixels=n_pixels, snr=(20, 300), random_state=0)
     model = SpectralCNN(
-        architecture, augment_snr=(20.0, 300.0), max_iter=1, device=device, random_state=0,
+        architecture,
+        augment_snr=(20.0, 300.0),
+        max_iter=1,
+        device=device,
+        random_state=0,
         architecture_params={"width": 8} if architecture in ("residual", "attention") else None,
-    ).fit(spectra, labels)  # fmt: skip
+    ).fit(spectra, labels)
     y, cut = labels.to_numpy(), n // 10
     train = model._training_arrays(spectra[cut:], y[cut:])
     return model, spectra, train, (model._known(spectra[:cut]), model._target(y[:cut]))
@@ -151,11 +174,22 @@ def epochs_of_both(model, train, valid, epochs, batch_size):
     fresh = FreshNoise(model.augment_snr)
     start = clock(model.device_)
     fit_network(
-        SpectralNetwork, GaussianLoss, train, valid, n_epochs=epochs, batch_size=batch_size,
-        learning_rate=1e-3, patience=epochs, device=model.device_, optimizer=AdamW,
-        schedule="one_cycle", clip_norm=1.0, augment=fresh, criterion__beta=0.5,
+        SpectralNetwork,
+        GaussianLoss,
+        train,
+        valid,
+        n_epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=1e-3,
+        patience=epochs,
+        device=model.device_,
+        optimizer=AdamW,
+        schedule="one_cycle",
+        clip_norm=1.0,
+        augment=fresh,
+        criterion__beta=0.5,
         **{f"module__{key}": value for key, value in arguments.items()},
-    )  # fmt: skip
+    )
     middle = clock(model.device_)
     module = SpectralNetwork(**arguments).to(model.device_)
     loss = GaussianLoss(0.5)
@@ -203,25 +237,40 @@ def both_loops(args):
         for architecture in args.architectures:
             for n, n_pixels in zip(args.n, args.pixels):
                 model, spectra, *data = prepared(architecture, n, n_pixels, device)
-                rounds = np.array([
-                    epochs_of_both(model, *data, args.time_epochs, 64) for _ in range(args.repeats)
-                ])  # fmt: skip
+                rounds = np.array(
+                    [
+                        epochs_of_both(model, *data, args.time_epochs, 64)
+                        for _ in range(args.repeats)
+                    ]
+                )
                 more = 100 * (rounds[:, 0] / rounds[:, 1] - 1)
                 speed = throughput(model, spectra)
-                rows.append([
-                    device, architecture, f"{n} x {n_pixels}",
-                    *(f"{1e3 * t / args.time_epochs:.0f}" for t in np.median(rounds, axis=0)),
-                    f"{np.median(more):+.0f} ({more.min():+.0f} to {more.max():+.0f})",
-                    *(f"{s:.0f}" for s in speed),
-                ])  # fmt: skip
+                rows.append(
+                    [
+                        device,
+                        architecture,
+                        f"{n} x {n_pixels}",
+                        *(f"{1e3 * t / args.time_epochs:.0f}" for t in np.median(rounds, axis=0)),
+                        f"{np.median(more):+.0f} ({more.min():+.0f} to {more.max():+.0f})",
+                        *(f"{s:.0f}" for s in speed),
+                    ]
+                )
                 print(" | ".join(rows[-1]), flush=True)
     table(
         f"{args.time_epochs} epochs, batches of 64, CPU threads: {args.threads}, {args.repeats} rounds; "
         f"load {load():.1f}",
-        ["device", "network", "stars x pixels", "skorch ms/epoch", "bare ms/epoch", "skorch more %",
-         "predict_dist stars/s", "bare stars/s"],
+        [
+            "device",
+            "network",
+            "stars x pixels",
+            "skorch ms/epoch",
+            "bare ms/epoch",
+            "skorch more %",
+            "predict_dist stars/s",
+            "bare stars/s",
+        ],
         rows,
-    )  # fmt: skip
+    )
 
 
 PARTS = {"accuracy": accuracy, "time": both_loops}

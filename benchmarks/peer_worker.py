@@ -29,9 +29,15 @@ class Ho:
         d = self.d
         # it writes into the arrays it is given
         data = self.Dataset(
-            d["wave"], np.arange(len(d["x"])), d["x"].copy(), d["xi"].copy(), d["y"],
-            np.arange(len(d["t"])), d["t"].copy(), d["ti"].copy(),
-        )  # fmt: skip
+            d["wave"],
+            np.arange(len(d["x"])),
+            d["x"].copy(),
+            d["xi"].copy(),
+            d["y"],
+            np.arange(len(d["t"])),
+            d["t"].copy(),
+            d["ti"].copy(),
+        )
         names = [f"label{k}" for k in range(d["y"].shape[1])]
         data.set_label_names(names)
         data.ranges = [[None, None]] * len(names)
@@ -90,12 +96,18 @@ class AstroSLAM:
 
     def train(self):
         d = self.d
-        self.model = self.Slam(d["wave"], d["x"], d["xi"], d["y"], scale=True, robust=False,
-                               ivar_eps=0)  # fmt: skip
+        self.model = self.Slam(
+            d["wave"], d["x"], d["xi"], d["y"], scale=True, robust=False, ivar_eps=0
+        )
         self.model.train_pixels(
-            method="simple", cv=1, n_jobs=1, verbose=0, C=1.0, epsilon=0.05,
+            method="simple",
+            cv=1,
+            n_jobs=1,
+            verbose=0,
+            C=1.0,
+            epsilon=0.05,
             gamma=1.0 / d["y"].shape[1],
-        )  # fmt: skip
+        )
 
     def predict(self):
         t, ti = self.d["t"], self.d["ti"]

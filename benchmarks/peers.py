@@ -59,10 +59,13 @@ class Peer:
     def __init__(self, name, python, data, n_threads=1):
         threads = {f"{lib}_NUM_THREADS": str(n_threads) for lib in ("OMP", "OPENBLAS", "MKL")}
         self.process = subprocess.Popen(
-            [python, str(HERE / "peer_worker.py"), name, str(data)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            [python, str(HERE / "peer_worker.py"), name, str(data)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
             env={**os.environ, **threads, "PYTHONPATH": ""},
-        )  # fmt: skip
+        )
         self._answer()
 
     def _answer(self):

@@ -86,12 +86,14 @@ def compare_fit(args, data, peaks):
         joblib_loop(_fit, X, Y[:, :4], (params,))
         sides = {
             "SLAM, no label covariance": lambda m=slam: m.fit(train, y),
-            "joblib loop, processes":
-                lambda X=X, Y=Y, p=params: joblib_loop(_fit, X, Y, (p,), args.jobs),
-            "joblib loop, threads":
-                lambda X=X, Y=Y, p=params: joblib_loop(_fit, X, Y, (p,), args.jobs, True),
+            "joblib loop, processes": lambda X=X, Y=Y, p=params: joblib_loop(
+                _fit, X, Y, (p,), args.jobs
+            ),
+            "joblib loop, threads": lambda X=X, Y=Y, p=params: joblib_loop(
+                _fit, X, Y, (p,), args.jobs, True
+            ),
             "SLAM, default": lambda m=full: m.fit(train, y),
-        }  # fmt: skip
+        }
         times, rounds, results = interleave(sides, args.repeats)
         x_new = (np.asarray(y_test) - slam.label_pivot_) / slam.label_scale_
         some = slice(0, args.exact)
@@ -126,10 +128,13 @@ def compare_fit(args, data, peaks):
         f"SLAM fit: n={len(y)}, {n_pixels} pixels, 3 labels, epsilon=0.05, gamma=1/3, "
         f"{args.jobs} jobs; loops timed on {args.subset} random pixels and scaled up; median of "
         f"{args.repeats}",
-        ["", "side", "wall s", "CPU s", "ratio wall", "ratio CPU", "max diff", "required"], rows,
-    )  # fmt: skip
-    print("ratio: faster joblib loop / SLAM, median (range); max diff: to libsvm at tol 1e-6 on "
-          f"{args.exact} pixels, in standard deviations of the flux")  # fmt: skip
+        ["", "side", "wall s", "CPU s", "ratio wall", "ratio CPU", "max diff", "required"],
+        rows,
+    )
+    print(
+        "ratio: faster joblib loop / SLAM, median (range); max diff: to libsvm at tol 1e-6 on "
+        f"{args.exact} pixels, in standard deviations of the flux"
+    )
     print("\n".join(notes), flush=True)
 
 
@@ -252,21 +257,34 @@ def time_labels(args, model, train, y, test, y_test, noise):
                 ratio(rounds["scipy least_squares"], ours, k, scale) for k in seconds._fields
             )
             astroslam = PUBLISHED_LABEL_SECONDS * n / seconds.cpu
-            row += [*(f"{m:.1f} ({a:.1f}-{b:.1f})" for m, a, b in (wall, cpu)), verdict(cpu[0], 10),
-                    f"{astroslam:.0f}x, {verdict(astroslam, 1000)}"]  # fmt: skip
+            row += [
+                *(f"{m:.1f} ({a:.1f}-{b:.1f})" for m, a, b in (wall, cpu)),
+                verdict(cpu[0], 10),
+                f"{astroslam:.0f}x, {verdict(astroslam, 1000)}",
+            ]
         else:
             row += [""] * 4
         rows.append(row)
     table(
         f"SLAM labels, {noise}: n={len(y)}, {train.shape[1]} pixels, {len(test)} stars "
         f"(scipy {args.stars}), one thread, median of {args.repeats + 2}",
-        ["side", "wall ms/star", "CPU ms/star", "ratio wall", "ratio CPU", "required",
-         "against astroslam's 37 s (CPU)"],
+        [
+            "side",
+            "wall ms/star",
+            "CPU ms/star",
+            "ratio wall",
+            "ratio CPU",
+            "required",
+            "against astroslam's 37 s (CPU)",
+        ],
         rows,
-    )  # fmt: skip
+    )
     rmse = np.sqrt(np.mean((found.labels - np.asarray(y_test)) ** 2, axis=0))
-    print(f"largest difference {off:.1e} formal sigma; RMSE {rmse.round(4)}; "
-          f"converged {found.converged.mean():.3f}; load {load():.1f}", flush=True)  # fmt: skip
+    print(
+        f"largest difference {off:.1e} formal sigma; RMSE {rmse.round(4)}; "
+        f"converged {found.converged.mean():.3f}; load {load():.1f}",
+        flush=True,
+    )
 
 
 def main(argv=None):

@@ -38,10 +38,21 @@ def degree(args):
             dist, truth = model.predict_dist(test), y_test.to_numpy()
             rmse = np.sqrt(np.mean((dist.mean() - truth) ** 2, axis=0))
             length = model.length_scale_ / model.label_scale_
-            rows.append([n, mean_degree, slashed(rmse), slashed(100 * coverage(truth, dist), "{:.0f}"),
-                         slashed(length, "{:.1f}"), len(model.coef_)])  # fmt: skip
-    table(f"Emulator, S/N 100: Teff / logg / [Fe/H]; load {load():.1f}",
-          ["n", "mean_degree", "RMSE", "coverage %", "length scales", "functions"], rows)  # fmt: skip
+            rows.append(
+                [
+                    n,
+                    mean_degree,
+                    slashed(rmse),
+                    slashed(100 * coverage(truth, dist), "{:.0f}"),
+                    slashed(length, "{:.1f}"),
+                    len(model.coef_),
+                ]
+            )
+    table(
+        f"Emulator, S/N 100: Teff / logg / [Fe/H]; load {load():.1f}",
+        ["n", "mean_degree", "RMSE", "coverage %", "length scales", "functions"],
+        rows,
+    )
     if data_file("miles/miles.npz"):
         miles()
 
@@ -57,11 +68,19 @@ def miles():
     rows = []
     for name, result in run.results.items():
         truth, found = run.labels, result.dist.mean()
-        rows.append([name, slashed(np.mean(np.abs(found - truth), axis=0)),
-                     slashed(robust_std(truth, found)),
-                     slashed(100 * coverage(truth, result.dist), "{:.0f}")])  # fmt: skip
-    table(f"MILES, {len(labels)} stars, 5 folds; load {load():.1f}",
-          ["mean_degree", "MAE", "robust scatter", "coverage %"], rows)  # fmt: skip
+        rows.append(
+            [
+                name,
+                slashed(np.mean(np.abs(found - truth), axis=0)),
+                slashed(robust_std(truth, found)),
+                slashed(100 * coverage(truth, result.dist), "{:.0f}"),
+            ]
+        )
+    table(
+        f"MILES, {len(labels)} stars, 5 folds; load {load():.1f}",
+        ["mean_degree", "MAE", "robust scatter", "coverage %"],
+        rows,
+    )
 
 
 def time(args):
@@ -71,10 +90,21 @@ def time(args):
         for errors, spectra in (("equal", train), ("uneven, 2 % bad", uneven(train))):
             fit, model = clocked(partial(SpectralGP().fit, spectra, y))
             found, _ = clocked(partial(model.invert, test))
-            rows.append([n, errors, f"{fit.wall:.1f}", f"{fit.cpu:.1f}", len(model.coef_),
-                         f"{1e3 * found.cpu / len(test):.2f}"])  # fmt: skip
-    table(f"SpectralGP, 7214 pixels, 3 labels; load {load():.1f}",
-          ["n", "errors", "fit wall s", "fit CPU s", "functions", "CPU ms/star"], rows)  # fmt: skip
+            rows.append(
+                [
+                    n,
+                    errors,
+                    f"{fit.wall:.1f}",
+                    f"{fit.cpu:.1f}",
+                    len(model.coef_),
+                    f"{1e3 * found.cpu / len(test):.2f}",
+                ]
+            )
+    table(
+        f"SpectralGP, 7214 pixels, 3 labels; load {load():.1f}",
+        ["n", "errors", "fit wall s", "fit CPU s", "functions", "CPU ms/star"],
+        rows,
+    )
 
 
 PARTS = {"degree": degree, "time": time}

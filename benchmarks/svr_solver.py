@@ -117,17 +117,23 @@ def compare_grid(X, Y, peers):
     theirs, agree = [], []
     for p in range(peers):
         search = GridSearchCV(
-            SVR(tol=1e-3), {k: GRID[k] for k in ("gamma", "C", "epsilon")}, cv=KFold(5),
-            scoring="neg_mean_squared_error", refit=False,
-        )  # fmt: skip
+            SVR(tol=1e-3),
+            {k: GRID[k] for k in ("gamma", "C", "epsilon")},
+            cv=KFold(5),
+            scoring="neg_mean_squared_error",
+            refit=False,
+        )
         seconds, _ = cpu(search.fit, X, Y[:, p])
         theirs.append(seconds)
         results = search.cv_results_
         key = [(p["gamma"], p["C"], p["epsilon"]) for p in results["params"]]
         mine = dict(
-            zip([(g, c, e) for g in GRID["gamma"] for c in GRID["C"] for e in GRID["epsilon"]],
-                scores[:, p], strict=True)
-        )  # fmt: skip
+            zip(
+                [(g, c, e) for g in GRID["gamma"] for c in GRID["C"] for e in GRID["epsilon"]],
+                scores[:, p],
+                strict=True,
+            )
+        )
         peer = -results["mean_test_score"]
         agree.append(np.max(np.abs([mine[k] for k in key] - peer) / peer))
     theirs = np.median(theirs)

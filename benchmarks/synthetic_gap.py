@@ -87,9 +87,13 @@ def real_pair(**options):
         wavelength, y = k["wavelength"], o["labels"]
         models = Models(Spectra(k["flux_norm"], wavelength=wavelength), k["labels"], **options)
         chosen = (
-            (o["survey"] == "MILES") & o["has_labels"] & (y[:, 0] > 5000) & (y[:, 0] < 7000)
-            & (y[:, 1] > 3.7) & (y[:, 2] > -2)
-        )  # fmt: skip
+            (o["survey"] == "MILES")
+            & o["has_labels"]
+            & (y[:, 0] > 5000)
+            & (y[:, 0] < 7000)
+            & (y[:, 1] > 3.7)
+            & (y[:, 2] > -2)
+        )
         flux, star_id = o["flux_norm"][chosen].astype(float), o["star_id"][chosen]
     stars = Spectra(flux, wavelength=wavelength, meta={"star_id": star_id, "medium": "air"})
     return models, stars, y[chosen]
@@ -221,8 +225,9 @@ def cells(found):
     return [
         f"{mean[0, 0]:+.0f} ± {spread[0, 0]:.0f}",
         *(f"{mean[0, k]:+.2f} ± {spread[0, k]:.2f}" for k in (1, 2)),
-        f"{mean[1, 0]:.0f}", *(f"{mean[1, k]:.2f}" for k in (1, 2)),
-    ]  # fmt: skip
+        f"{mean[1, 0]:.0f}",
+        *(f"{mean[1, k]:.2f}" for k in (1, 2)),
+    ]
 
 
 HEADER = [*(f"median {n}" for n in LABELS), *(f"RMSE {n}" for n in LABELS)]
@@ -252,8 +257,11 @@ def real(args, models, stars, y):
             found = medians(way, regression, models, stars, y, args.seeds)
             rows.append([name, label or "no", *cells(found)])
             print(*rows[-1], sep=" | ", flush=True)
-    table(f"errors of {len(y)} MILES dwarfs; mean and scatter of {args.seeds} seeds",
-          ["correction", "augmented", *HEADER], rows)  # fmt: skip
+    table(
+        f"errors of {len(y)} MILES dwarfs; mean and scatter of {args.seeds} seeds",
+        ["correction", "augmented", *HEADER],
+        rows,
+    )
 
 
 def ablation(args, models, stars, y):
@@ -310,12 +318,21 @@ def gap(args, models, stars, y):
     for name, (part, observed, labels) in sets.items():
         found = synthetic_gap(part, observed, synthetic_labels=labels, observed_labels=labels)
         rms = np.sqrt(np.mean(found.pixels["difference"] ** 2))
-        rows.append([
-            name, f"{found.auc:.3f} ± {found.auc_error:.3f}", f"{found.mmd2:.4f}",
-            f"{found.p_value:.3f}", f"{found.frechet:.3f} ({found.frechet_null:.3f})", f"{rms:.4f}",
-        ])  # fmt: skip
-    table("gap at equal labels, corrections from pairs of other folds",
-          ["models", "AUC", "MMD^2", "p", "Frechet (no gap)", "rms of medians"], rows)  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{found.auc:.3f} ± {found.auc_error:.3f}",
+                f"{found.mmd2:.4f}",
+                f"{found.p_value:.3f}",
+                f"{found.frechet:.3f} ({found.frechet_null:.3f})",
+                f"{rms:.4f}",
+            ]
+        )
+    table(
+        "gap at equal labels, corrections from pairs of other folds",
+        ["models", "AUC", "MMD^2", "p", "Frechet (no gap)", "rms of medians"],
+        rows,
+    )
 
 
 # -- what colours say ------------------------------------------------------------------------------
@@ -350,10 +367,18 @@ def colours(args, models, stars, y):
             for c, l in zip(observed, y)
         ]
         error = np.array(found) - y[:, 0]
-        rows.append([f"{blue} - {red}", f"{np.median(error):+.0f}",
-                     f"{metrics.robust_std(0 * error, error):.0f}"])  # fmt: skip
-    table("Teff from colours of the models, at the true log g and [Fe/H]; not dereddened",
-          ["bands", "median error [K]", "robust scatter"], rows)  # fmt: skip
+        rows.append(
+            [
+                f"{blue} - {red}",
+                f"{np.median(error):+.0f}",
+                f"{metrics.robust_std(0 * error, error):.0f}",
+            ]
+        )
+    table(
+        "Teff from colours of the models, at the true log g and [Fe/H]; not dereddened",
+        ["bands", "median error [K]", "robust scatter"],
+        rows,
+    )
 
 
 def _colour(wavelength, flux, blue, red, half):

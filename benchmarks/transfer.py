@@ -29,11 +29,18 @@ from skspec.transfer import CycleStarNet, PixelCorrection
 
 FOLDER = "apogee_emulated/"
 CHIPS = (slice(0, 2920), slice(2920, 5320), slice(5320, 7214))
-SEQUENCE = {"teff": (4200, 4600, 5000, 5500, 6000, 6500, 7000),
-            "logg": (4.70, 4.63, 4.56, 4.47, 4.33, 4.22, 4.15)}  # fmt: skip
+SEQUENCE = {
+    "teff": (4200, 4600, 5000, 5500, 6000, 6500, 7000),
+    "logg": (4.70, 4.63, 4.56, 4.47, 4.33, 4.22, 4.15),
+}
 LABELS = ["teff", "logg", "feh", "alphafe"]
-GPU = {"n_shared": 25, "n_split": 4, "architecture": "convolutional", "batch_size": 8,
-       "learning_rate_init": 1e-4}  # fmt: skip
+GPU = {
+    "n_shared": 25,
+    "n_split": 4,
+    "architecture": "convolutional",
+    "batch_size": 8,
+    "learning_rate_init": 1e-4,
+}
 
 
 def dwarfs(n, seed):
@@ -90,8 +97,10 @@ def judge(name, dists, truth, first, chi2=None):
     bias, rmse = error.mean(axis=0), np.sqrt(np.mean(error**2, axis=0))
     less = (1 - rmse / (rmse if first is None else first))[:2]
     pull = np.sqrt(np.mean((error / dist.std()) ** 2, axis=0))
-    cells = [f"{b:+.0f} / {r:.0f}" if k == 0 else f"{b:+.3f} / {r:.3f}"
-             for k, (b, r) in enumerate(zip(bias, rmse))]  # fmt: skip
+    cells = [
+        f"{b:+.0f} / {r:.0f}" if k == 0 else f"{b:+.3f} / {r:.3f}"
+        for k, (b, r) in enumerate(zip(bias, rmse))
+    ]
     fit = "" if chi2 is None else f"{chi2.mean():.2f} ({np.median(chi2):.2f})"
     cells += [" / ".join(f"{v:.0%}" for v in less), fit]
     return [name, *cells, " / ".join(f"{v:.1f}" for v in pull)], rmse
@@ -129,11 +138,16 @@ def apogee(args):
         made, dist = add(f"CycleStarNet, seed {seed}", net)
         dists.append(dist)
         g = net.guard_rails_
-        rails.append([
-            seed, f"{seconds.wall:.0f}", f"{g.identity:.3f} / {g.cycle:.3f}", f"{g.leakage:.3f}",
-            " / ".join(f"{v:.2f}" for v in net.leakage(test, truth)),
-            *(f"{v:.2f}" for v in (g.auc_before, g.auc_pixel_correction, g.auc)),
-        ])  # fmt: skip
+        rails.append(
+            [
+                seed,
+                f"{seconds.wall:.0f}",
+                f"{g.identity:.3f} / {g.cycle:.3f}",
+                f"{g.leakage:.3f}",
+                " / ".join(f"{v:.2f}" for v in net.leakage(test, truth)),
+                *(f"{v:.2f}" for v in (g.auc_before, g.auc_pixel_correction, g.auc)),
+            ]
+        )
     rows.append(judge(f"mixture of {args.seeds} seeds", dists, truth, first)[0])
     known, rest = slice(0, max(args.test // 6, 12)), slice(max(args.test // 6, 12), None)
     scaled = CalibratedRegressor(FrozenEstimator(made)).fit(test[known], truth[known])
@@ -143,21 +157,46 @@ def apogee(args):
     rows.append(
         judge("trained on the observed domain", [told.dist], truth, first, told.reduced_chi2)[0]
     )
-    table(f"bias / RMSE on {args.test} observed dwarfs, S/N 20-300; {args.steps} steps",
-          ["model", "Teff [K]", "log g", "[Fe/H]", "[alpha/Fe]", "less RMSE", "reduced chi2",
-           "rms pull"], rows)  # fmt: skip
-    table(f"guard rails; load {load():.1f}",
-          ["seed", "fit s", "S-S / S-O-S chi2", "leakage", "of the labels", "AUC before",
-           "PixelCorrection", "CycleStarNet"], rails)  # fmt: skip
+    table(
+        f"bias / RMSE on {args.test} observed dwarfs, S/N 20-300; {args.steps} steps",
+        [
+            "model",
+            "Teff [K]",
+            "log g",
+            "[Fe/H]",
+            "[alpha/Fe]",
+            "less RMSE",
+            "reduced chi2",
+            "rms pull",
+        ],
+        rows,
+    )
+    table(
+        f"guard rails; load {load():.1f}",
+        [
+            "seed",
+            "fit s",
+            "S-S / S-O-S chi2",
+            "leakage",
+            "of the labels",
+            "AUC before",
+            "PixelCorrection",
+            "CycleStarNet",
+        ],
+        rails,
+    )
 
 
 def train(args, seed, synthetic, observed):
     settings = GPU if args.preset == "gpu" else {}
     args.out.mkdir(parents=True, exist_ok=True)
     net = CycleStarNet(
-        **settings, max_iter=args.steps, random_state=seed, device=args.device,
+        **settings,
+        max_iter=args.steps,
+        random_state=seed,
+        device=args.device,
         checkpoint=args.out / f"{args.preset}-{args.steps}-{args.n}-{seed}.ckpt",
-    )  # fmt: skip
+    )
     seconds, _ = clocked(lambda: net.fit(synthetic, observed))
     return net, seconds
 
@@ -165,8 +204,9 @@ def train(args, seed, synthetic, observed):
 def observed_model(labels, test):
     """What a model could do that knew the observed domain, broadening and all."""
     rng = np.random.default_rng(2)
-    broadening = rng.lognormal(np.log(np.interp(labels[:, 0], (4200, 5500, 6200, 7000),
-                                                (3, 4.5, 9, 16))), 0.45).clip(0.5, 42)  # fmt: skip
+    broadening = rng.lognormal(
+        np.log(np.interp(labels[:, 0], (4200, 5500, 6200, 7000), (3, 4.5, 9, 16))), 0.45
+    ).clip(0.5, 42)
     labels = np.column_stack([labels, broadening])
     spectra = Spectra(apogee_network(labels), wavelength=test.wavelength)
     return SpectralGP().fit(spectra, labels).invert(test)

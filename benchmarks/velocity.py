@@ -41,10 +41,13 @@ LAMOST_CORRELATION = 30  # pixels
 def draw(n, wavelength, snr, rv, seed):
     """Noisy spectra of random dwarfs, their labels and velocities."""
     rng = np.random.default_rng(seed)
-    labels = pd.DataFrame({
-        "teff": rng.uniform(4800, 6200, n), "logg": rng.uniform(3.8, 4.7, n),
-        "feh": rng.uniform(-0.6, 0.3, n),
-    })  # fmt: skip
+    labels = pd.DataFrame(
+        {
+            "teff": rng.uniform(4800, 6200, n),
+            "logg": rng.uniform(3.8, 4.7, n),
+            "feh": rng.uniform(-0.6, 0.3, n),
+        }
+    )
     velocity = rng.uniform(-rv, rv, n)
     flux = synthesize({**labels, "rv": velocity}, wavelength)
     flux += rng.normal(size=flux.shape) / snr
@@ -65,15 +68,35 @@ def recovery(args):
                 z = (result.rv - rv) / bound.rv_std()
                 label = np.std((result.labels - truth.to_numpy()) / bound.std(), axis=0)
                 total = np.std((result.labels - truth.to_numpy()) / result.dist.std(), axis=0)
-                rows.append([name, "none" if degree is None else degree, snr,
-                             f"{np.median(bound.rv_std()):.2f}", f"{np.sqrt(np.mean(z**2)):.2f}",
-                             f"{np.std((result.rv - rv) / result.rv_std):.2f}",
-                             f"{100 * np.mean(np.abs(z) > 8):.1f}", slashed(label, "{:.2f}"),
-                             slashed(total, "{:.2f}")])  # fmt: skip
-    table(f"{args.n} stars, R = 5000, 5000 to 5300 A, within 200 km/s; errors in units of the bound "
-          "(rms) and of those stated",
-          ["method", "continuum", "S/N", "bound km/s", "rv / bound", "rv / stated", "wrong %",
-           "labels / bound", "labels / stated"], rows)  # fmt: skip
+                rows.append(
+                    [
+                        name,
+                        "none" if degree is None else degree,
+                        snr,
+                        f"{np.median(bound.rv_std()):.2f}",
+                        f"{np.sqrt(np.mean(z**2)):.2f}",
+                        f"{np.std((result.rv - rv) / result.rv_std):.2f}",
+                        f"{100 * np.mean(np.abs(z) > 8):.1f}",
+                        slashed(label, "{:.2f}"),
+                        slashed(total, "{:.2f}"),
+                    ]
+                )
+    table(
+        f"{args.n} stars, R = 5000, 5000 to 5300 A, within 200 km/s; errors in units of the bound "
+        "(rms) and of those stated",
+        [
+            "method",
+            "continuum",
+            "S/N",
+            "bound km/s",
+            "rv / bound",
+            "rv / stated",
+            "wrong %",
+            "labels / bound",
+            "labels / stated",
+        ],
+        rows,
+    )
 
 
 # -- LAMOST ----------------------------------------------------------------------------------------
@@ -114,14 +137,33 @@ def lamost(args):
         off = result.rv - pipeline
         cool = labels[:, 0] < 7500
         scatter = robust_std(labels[cool], result.labels[cool])
-        rows.append([name, f"{np.median(off):+.1f}", f"{robust_std(pipeline, result.rv):.1f}",
-                     np.sum(np.abs(off - np.median(off)) > 60), f"{np.median(result.rv_std):.1f}",
-                     slashed(scatter), slashed(np.median(label_err, axis=0)),
-                     f"{100 * result.converged.mean():.0f}"])  # fmt: skip
-    table(f"{len(stars)} LAMOST DR1 stars, unshifted, median S/N {np.median(stars.snr):.0f}; velocity "
-          "less the pipeline's [km/s]",
-          ["method", "median", "robust scatter", "off by 60", "stated error", "label scatter",
-           "catalogue errors", "converged %"], rows)  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{np.median(off):+.1f}",
+                f"{robust_std(pipeline, result.rv):.1f}",
+                np.sum(np.abs(off - np.median(off)) > 60),
+                f"{np.median(result.rv_std):.1f}",
+                slashed(scatter),
+                slashed(np.median(label_err, axis=0)),
+                f"{100 * result.converged.mean():.0f}",
+            ]
+        )
+    table(
+        f"{len(stars)} LAMOST DR1 stars, unshifted, median S/N {np.median(stars.snr):.0f}; velocity "
+        "less the pipeline's [km/s]",
+        [
+            "method",
+            "median",
+            "robust scatter",
+            "off by 60",
+            "stated error",
+            "label scatter",
+            "catalogue errors",
+            "converged %",
+        ],
+        rows,
+    )
 
 
 def repeats(args):
@@ -136,8 +178,10 @@ def repeats(args):
     order = np.lexsort((mjd, group))
     same = group[order[1:]] == group[order[:-1]]
     first, second = order[:-1][same], order[1:][same]
-    print("correlation of differences between visits with that 1, 2, 3 pixels away: "
-          + slashed(noise_correlation(stars, first, second), "{:.2f}"))  # fmt: skip
+    print(
+        "correlation of differences between visits with that 1, 2, 3 pixels away: "
+        + slashed(noise_correlation(stars, first, second), "{:.2f}")
+    )
     for (name, Model), broadening in product(MODELS.items(), (False, True)):
         model = miles_model(Model, wavelength[part], fit_broadening=broadening)
         result = model.invert(stars)
@@ -148,20 +192,34 @@ def repeats(args):
         formal = result.formal_dist.std()
         counted = model.set_params(correlation_length=LAMOST_CORRELATION).invert(stars)
         total = np.column_stack([result.dist.std(), result.rv_std])
-        for what, std in (("formal, independent pixels", formal),
-                          ("formal, correlated pixels", counted.formal_dist.std()),
-                          ("total", total)):  # fmt: skip
+        for what, std in (
+            ("formal, independent pixels", formal),
+            ("formal, correlated pixels", counted.formal_dist.std()),
+            ("total", total),
+        ):
             k = std.shape[1]
             pull = (value[pairs[0], :k] - value[pairs[1], :k]) / np.hypot(*std[pairs])
             spread = 1.4826 * np.median(np.abs(pull), axis=0)
-            rows.append([name, "free" if broadening else "no", what, pairs.shape[1],
-                         slashed(spread, "{:.2f}"), slashed(np.median(std, axis=0))])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    "free" if broadening else "no",
+                    what,
+                    pairs.shape[1],
+                    slashed(spread, "{:.2f}"),
+                    slashed(np.median(std, axis=0)),
+                ]
+            )
         gone = 1.4826 * np.median(np.abs(moved[pairs[0]] - moved[pairs[1]]))
-        print(f"{name}, broadening {'free' if broadening else 'not fitted'}: velocities of visits, "
-              f"pipeline's shift included, differ by {gone:.1f} km/s (robust)")  # fmt: skip
-    table("Successive visits of LAMOST stars: robust scatter of differences over their errors",
-          ["method", "broadening", "errors", "pairs", "pull: Teff/logg/[Fe/H]/rv", "errors"],
-          rows)  # fmt: skip
+        print(
+            f"{name}, broadening {'free' if broadening else 'not fitted'}: velocities of visits, "
+            f"pipeline's shift included, differ by {gone:.1f} km/s (robust)"
+        )
+    table(
+        "Successive visits of LAMOST stars: robust scatter of differences over their errors",
+        ["method", "broadening", "errors", "pairs", "pull: Teff/logg/[Fe/H]/rv", "errors"],
+        rows,
+    )
 
 
 def noise_correlation(stars, first, second):
@@ -201,8 +259,9 @@ def one_by_one(model, spectra, start, edge=150):
         def parts(p, cache=cache):
             if cache.get("p") != p.tobytes():
                 q = p * scale
-                rest = np.column_stack([model.predict_flux(q[:n_labels])[0],
-                                        model.flux_jacobian(q[:n_labels])[0]])  # fmt: skip
+                rest = np.column_stack(
+                    [model.predict_flux(q[:n_labels])[0], model.flux_jacobian(q[:n_labels])[0]]
+                )
                 spline = CubicSpline(u, rest)
                 at = u - ln_shift(q[n_labels])
                 cache.update(p=p.tobytes(), rows=spline(at), slope=spline(at, 1)[:, 0])
@@ -214,8 +273,11 @@ def one_by_one(model, spectra, start, edge=150):
 
         def jacobian(p, sigma=sigma, parts=parts):
             rows, slope, curve = parts(p)
-            columns = [rows[:, 1:] * curve[:, None], (-slope * curve / C_KMS)[:, None],
-                       rows[:, :1] * T.T]  # fmt: skip
+            columns = [
+                rows[:, 1:] * curve[:, None],
+                (-slope * curve / C_KMS)[:, None],
+                rows[:, :1] * T.T,
+            ]
             return (np.concatenate(columns, axis=1) * scale / sigma[:, None])[inside]
 
         p0 = np.r_[first, 1.0, np.zeros(len(T) - 1)] / scale
@@ -244,17 +306,42 @@ def speed(args):
         theirs = (time.process_time() - start) / n
         ours = own / len(test)
         agree = np.median(np.abs(found[:, :-1] - result.labels[:n]) / result.formal_dist.std()[:n])
-        rows.append([name, len(model._basis.flux), f"{1e3 * ours:.2f}", f"{len(test) / wall:.0f}",
-                     f"{1e3 * theirs:.0f}", f"{theirs / ours:.0f}", f"{np.std(result.rv - rv):.3f}",
-                     f"{agree:.3f}", f"{load():.1f}"])  # fmt: skip
-    table(f"7214 pixels, 5 labels, S/N 100, velocity and quartic free; {len(test)} stars, scipy {n}",
-          ["method", "components", "ms CPU per star", "stars per s, wall", "scipy ms CPU", "ratio, CPU",
-           "rv error km/s", "difference, sigma", "load"], rows)  # fmt: skip
+        rows.append(
+            [
+                name,
+                len(model._basis.flux),
+                f"{1e3 * ours:.2f}",
+                f"{len(test) / wall:.0f}",
+                f"{1e3 * theirs:.0f}",
+                f"{theirs / ours:.0f}",
+                f"{np.std(result.rv - rv):.3f}",
+                f"{agree:.3f}",
+                f"{load():.1f}",
+            ]
+        )
+    table(
+        f"7214 pixels, 5 labels, S/N 100, velocity and quartic free; {len(test)} stars, scipy {n}",
+        [
+            "method",
+            "components",
+            "ms CPU per star",
+            "stars per s, wall",
+            "scipy ms CPU",
+            "ratio, CPU",
+            "rv error km/s",
+            "difference, sigma",
+            "load",
+        ],
+        rows,
+    )
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks velocity", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks velocity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parts = {"recovery": recovery, "lamost": lamost, "repeats": repeats, "speed": speed}
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--n", type=int, default=1000, help="stars of recovery")

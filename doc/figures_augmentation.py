@@ -47,9 +47,14 @@ def augmentations():
 def draw(path):
     """Write the picture to `path`."""
     star, _ = make_spectra(
-        1, wavelength=(5155, 5200), n_pixels=450, resolution=20000, snr=None, random_state=3,
+        1,
+        wavelength=(5155, 5200),
+        n_pixels=450,
+        resolution=20000,
+        snr=None,
+        random_state=3,
         label_ranges={"teff": (5200, 5300), "logg": (4.0, 4.1), "feh": (-0.1, 0.0)},
-    )  # fmt: skip
+    )
     figure, panels = plt.subplots(4, 2, figsize=(10, 9), sharex=True, sharey=True)
     colours = plt.cm.viridis(np.linspace(0.1, 0.9, N_DRAWS))
     for panel, (title, augmentation) in zip(panels.flat, augmentations().items()):

@@ -58,8 +58,9 @@ def draw_spectra(figure, net, wavelength):
     (flux, difference) = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     flux.plot(wavelength[shown], real[shown], color=GREY, lw=3, alpha=0.6, label="observed domain")
     for spectrum, color, label in (
-        (star.flux[0], RED, "Kurucz"), (translated, BLUE, "Kurucz, translated")
-    ):  # fmt: skip
+        (star.flux[0], RED, "Kurucz"),
+        (translated, BLUE, "Kurucz, translated"),
+    ):
         flux.plot(wavelength[shown], spectrum[shown], color=color, lw=1, label=label)
         difference.plot(wavelength[shown], (spectrum - real)[shown], color=color, lw=1)
     flux.set(ylabel="normalised flux")

@@ -22,14 +22,23 @@ STAR = 100
 def write_files(folder):
     """A model of 1500 synthetic stars, and these."""
     spectra, labels = make_spectra(
-        1500, wavelength=(4800.0, 5400.0), n_pixels=600, snr=(30, 200), random_state=0,
+        1500,
+        wavelength=(4800.0, 5400.0),
+        n_pixels=600,
+        snr=(30, 200),
+        random_state=0,
         labels=["teff", "logg", "feh", "vsini"],
-    )  # fmt: skip
+    )
     save_spectra(folder / "stars.npz", spectra, labels)
     model = BetaVAE(
-        12, architecture="dense", architecture_params={"hidden": (128, 64)}, beta=30,
-        learning_rate_init=0.002, max_iter=80, random_state=0,
-    )  # fmt: skip
+        12,
+        architecture="dense",
+        architecture_params={"hidden": (128, 64)},
+        beta=30,
+        learning_rate_init=0.002,
+        max_iter=80,
+        random_state=0,
+    )
     joblib.dump(model.fit(spectra), folder / "model.joblib")
 
 
@@ -61,8 +70,18 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_files(folder)
-        command = [sys.executable, "-m", "skspec", "explore", folder / "model.joblib", "--data",
-                   folder / "stars.npz", "--port", "0", "--no-browser"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "skspec",
+            "explore",
+            folder / "model.joblib",
+            "--data",
+            folder / "stars.npz",
+            "--port",
+            "0",
+            "--no-browser",
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
             try:
                 address = re.search(r"http://\S+", served.stdout.readline()).group()

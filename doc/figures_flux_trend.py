@@ -24,16 +24,25 @@ def draw(path):
     """Write the picture to `path`."""
     wavelength = np.concatenate([np.arange(5165, 5185, 0.5), np.arange(6550, 6580, 0.5)])
     spectra, labels = make_spectra(
-        1000, wavelength=wavelength, resolution=1800, snr=(50, 300),
-        label_ranges={"teff": (4000, 8000)}, random_state=0,
-    )  # fmt: skip
+        1000,
+        wavelength=wavelength,
+        resolution=1800,
+        snr=(50, 300),
+        label_ranges={"teff": (4000, 8000)},
+        random_state=0,
+    )
     models = {"The Cannon, quadratic": TheCannon(), "SLAM": SLAM(n_jobs=2)}
     for model in models.values():
         model.fit(spectra, labels)
     display = FluxTrendDisplay.from_estimator(
-        models, spectra, labels, wavelengths=[MG_B, H_ALPHA], at={"logg": 4.4, "feh": 0.0},
-        within={"logg": 0.4, "feh": 0.15}, titles=[r"Mg b$_2$, 5174 Å", r"H$\alpha$, 6565 Å"],
-    )  # fmt: skip
+        models,
+        spectra,
+        labels,
+        wavelengths=[MG_B, H_ALPHA],
+        at={"logg": 4.4, "feh": 0.0},
+        within={"logg": 0.4, "feh": 0.15},
+        titles=[r"Mg b$_2$, 5174 Å", r"H$\alpha$, 6565 Å"],
+    )
     display.figure_.savefig(path, dpi=130)
 
 

@@ -27,9 +27,12 @@ def draw(folder):
     sets = {title: sets[name] for name, title in titles.items()}
     first, *rest = sets
     display = SyntheticGapDisplay.from_spectra(
-        sets[first], stars, {name: sets[name] for name in rest}, name=first,
+        sets[first],
+        stars,
+        {name: sets[name] for name in rest},
+        name=first,
         gap_params={"synthetic_labels": y, "observed_labels": y},
-    )  # fmt: skip
+    )
     display.figure_.savefig(folder / "gap_tsne.png", dpi=110)
     display.plot_pixels(medium="air")
     display.figure_.savefig(folder / "gap_pixels.png", dpi=110)

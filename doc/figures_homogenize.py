@@ -35,9 +35,11 @@ def draw(path):
         a, labels_a, b, labels_b, star_a=star, star_b=star, label_std_a=NOISE, label_std_b=NOISE
     )
     display = HomogenizationDisplay.from_estimator(
-        model, "b", stages=["before", "translated", "after"],
+        model,
+        "b",
+        stages=["before", "translated", "after"],
         names={"a": "survey A", "b": "survey B"},
-    )  # fmt: skip
+    )
     display.figure_.savefig(path, dpi=110)
 
 

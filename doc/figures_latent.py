@@ -33,17 +33,27 @@ BETA = 20  # the largest at which all three nodes are left
 def stars():
     """Spectra, and the labels that the networks do not see."""
     return make_spectra(
-        3000, wavelength=(5130, 5230), n_pixels=200, resolution=6000, snr=50, labels=list(RANGES),
-        label_ranges=RANGES, random_state=0,
-    )  # fmt: skip
+        3000,
+        wavelength=(5130, 5230),
+        n_pixels=200,
+        resolution=6000,
+        snr=50,
+        labels=list(RANGES),
+        label_ranges=RANGES,
+        random_state=0,
+    )
 
 
 def model(max_iter=60, **options):
     """A network that a CPU trains in half a minute."""
     return BetaVAE(
-        architecture="dense", architecture_params={"hidden": (128, 64)}, learning_rate_init=0.003,
-        max_iter=max_iter, random_state=0, **options,
-    )  # fmt: skip
+        architecture="dense",
+        architecture_params={"hidden": (128, 64)},
+        learning_rate_init=0.003,
+        max_iter=max_iter,
+        random_state=0,
+        **options,
+    )
 
 
 def draw(folder):

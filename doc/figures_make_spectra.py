@@ -18,27 +18,75 @@ from skspec.datasets import synthesize
 SUN = {"teff": 5772, "logg": 4.44, "feh": 0.0}
 #: Title, what varies, its values, what stays, wavelength range [Angstrom], names of lines (vacuum).
 PANELS = [
-    ("Temperature: H$\\beta$ grows, iron fades", "teff", [4500, 5200, 6000, 7000], SUN,
-     (4835, 4965),
-     {"H$\\beta$": 4862.7, "Fe I ": 4872.9, "Fe I  ": 4892.5, "Fe I": 4920.5, "Fe II": 4925.8,
-      "Ba II": 4935.4, "Fe I   ": 4959.0}),
-    ("Gravity at 5000 K: the wings of Mg b", "logg", [1.0, 2.5, 3.8, 4.8], SUN | {"teff": 5000},
-     (5140, 5215),
-     {"Mg b$_4$": 5168.0, "Fe II": 5171.2, "Mg b$_2$": 5174.1, "Mg b$_1$": 5185.05,
-      "Ti II": 5190.2, "Cr I": 5207.3}),
-    ("Metallicity: every metal line", "feh", [-2.0, -1.0, -0.5, 0.2], SUN, (5255, 5345),
-     {"Ca I, Fe I": 5271.0, "Fe II": 5277.5, "Fe I": 5284.9, "Fe II ": 5318.2, "Fe I ": 5325.7,
-      "Fe I  ": 5329.6}),
-    ("Gravity: the calcium triplet and Paschen lines at 6500 K", "logg", [1.0, 2.5, 3.8, 4.8],
-     SUN | {"teff": 6500}, (8480, 8690),
-     {"Ca II": 8500.4, "Ca II ": 8544.4, "P14": 8600.8, "Ca II  ": 8664.5}),
-    ("Rotation (km/s)", "vsini", [2, 20, 50, 100], SUN, (5860, 5920),
-     {"Ca I": 5859.1, "Na D$_2$": 5891.6, "Na D$_1$": 5897.6}),
-]  # fmt: skip
+    (
+        "Temperature: H$\\beta$ grows, iron fades",
+        "teff",
+        [4500, 5200, 6000, 7000],
+        SUN,
+        (4835, 4965),
+        {
+            "H$\\beta$": 4862.7,
+            "Fe I ": 4872.9,
+            "Fe I  ": 4892.5,
+            "Fe I": 4920.5,
+            "Fe II": 4925.8,
+            "Ba II": 4935.4,
+            "Fe I   ": 4959.0,
+        },
+    ),
+    (
+        "Gravity at 5000 K: the wings of Mg b",
+        "logg",
+        [1.0, 2.5, 3.8, 4.8],
+        SUN | {"teff": 5000},
+        (5140, 5215),
+        {
+            "Mg b$_4$": 5168.0,
+            "Fe II": 5171.2,
+            "Mg b$_2$": 5174.1,
+            "Mg b$_1$": 5185.05,
+            "Ti II": 5190.2,
+            "Cr I": 5207.3,
+        },
+    ),
+    (
+        "Metallicity: every metal line",
+        "feh",
+        [-2.0, -1.0, -0.5, 0.2],
+        SUN,
+        (5255, 5345),
+        {
+            "Ca I, Fe I": 5271.0,
+            "Fe II": 5277.5,
+            "Fe I": 5284.9,
+            "Fe II ": 5318.2,
+            "Fe I ": 5325.7,
+            "Fe I  ": 5329.6,
+        },
+    ),
+    (
+        "Gravity: the calcium triplet and Paschen lines at 6500 K",
+        "logg",
+        [1.0, 2.5, 3.8, 4.8],
+        SUN | {"teff": 6500},
+        (8480, 8690),
+        {"Ca II": 8500.4, "Ca II ": 8544.4, "P14": 8600.8, "Ca II  ": 8664.5},
+    ),
+    (
+        "Rotation (km/s)",
+        "vsini",
+        [2, 20, 50, 100],
+        SUN,
+        (5860, 5920),
+        {"Ca I": 5859.1, "Na D$_2$": 5891.6, "Na D$_1$": 5897.6},
+    ),
+]
 NAMES = {
-    "teff": "$T_{\\rm eff}$ = %g K", "logg": "log g = %g", "feh": "[Fe/H] = %+g",
+    "teff": "$T_{\\rm eff}$ = %g K",
+    "logg": "log g = %g",
+    "feh": "[Fe/H] = %+g",
     "vsini": "v sin i = %g",
-}  # fmt: skip
+}
 
 
 def draw_panel(axes, title, name, values, fixed, limits, lines):

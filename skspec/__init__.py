@@ -12,14 +12,31 @@ from skspec.spectra import Spectra, concatenate
 
 _LAZY = {name: "skspec.base" for name in ("LabelRegressor", "domain_score", "predict_dist")}
 _SUBPACKAGES = (
-    "augmentation", "base", "datasets", "diagnostics", "discriminative", "explore", "forward",
-    "latent", "metrics", "networks", "plotting", "preprocessing", "solvers", "transfer",
-)  # fmt: skip
+    "augmentation",
+    "base",
+    "datasets",
+    "diagnostics",
+    "discriminative",
+    "explore",
+    "forward",
+    "latent",
+    "metrics",
+    "networks",
+    "plotting",
+    "preprocessing",
+    "solvers",
+    "transfer",
+)
 
 __all__ = [
-    "LabelRegressor", "MultivariateNormal", "Spectra", "__version__", "concatenate", "domain_score",
+    "LabelRegressor",
+    "MultivariateNormal",
+    "Spectra",
+    "__version__",
+    "concatenate",
+    "domain_score",
     "predict_dist",
-]  # fmt: skip
+]
 
 
 def __getattr__(name):

@@ -18,8 +18,14 @@ from pathlib import Path
 __all__ = ["main"]
 
 DEFAULT_METHODS = (
-    "the_cannon", "cannon_coherent", "slam", "spectral_gp", "template_match", "ridge", "pca_svr",
-)  # fmt: skip
+    "the_cannon",
+    "cannon_coherent",
+    "slam",
+    "spectral_gp",
+    "template_match",
+    "ridge",
+    "pca_svr",
+)
 DEFAULT_LABELS = ("teff", "logg", "feh")
 DEFAULT_STARS, DEFAULT_SNR, DEFAULT_RANGE, N_PIXELS = 1000, (20.0, 300.0), (4800.0, 5400.0), 2000
 EVERY = 10.0  # seconds between lines about a long fit
@@ -78,8 +84,13 @@ def _add_compare(commands):
     add.set_defaults(run=_compare)
     add = add.add_argument
     add("--data", metavar="FILE.npz", help="spectra and labels; default: synthetic spectra")
-    add("--methods", nargs="+", metavar="NAME", default=list(DEFAULT_METHODS),
-        help=f"default: {' '.join(DEFAULT_METHODS)}")  # fmt: skip
+    add(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        default=list(DEFAULT_METHODS),
+        help=f"default: {' '.join(DEFAULT_METHODS)}",
+    )
     add("--labels", nargs="+", metavar="NAME", help="default: all of the file, or teff logg feh")
     add("--snr", metavar="N|LO,HI", help="S/N of the synthetic spectra (default 20,300)")
     add("--n-samples", type=int, metavar="N", help=f"synthetic stars (default {DEFAULT_STARS})")
@@ -88,10 +99,20 @@ def _add_compare(commands):
         "--test-size", type=_fraction, metavar="F", help="fraction of stars predicted (default 0.2)"
     )
     add("--wavelength-range", nargs=2, type=float, metavar=("LO", "HI"), help="Angstrom")
-    add("--label-range", nargs=3, action="append", metavar=("LABEL", "LO", "HI"), default=[],
-        help="keep stars in this range; may be repeated")  # fmt: skip
-    add("--clean-training", type=float, metavar="N",
-        help="forward models once more without training stars off by more than N sigma")  # fmt: skip
+    add(
+        "--label-range",
+        nargs=3,
+        action="append",
+        metavar=("LABEL", "LO", "HI"),
+        default=[],
+        help="keep stars in this range; may be repeated",
+    )
+    add(
+        "--clean-training",
+        type=float,
+        metavar="N",
+        help="forward models once more without training stars off by more than N sigma",
+    )
     add("--n-jobs", type=int, metavar="N", help="parallel jobs of methods that have them")
     add("--seed", type=int, default=0, metavar="S", help="of data and split (default 0)")
     add(
@@ -110,13 +131,22 @@ def _add_audit(commands):
     add.set_defaults(run=_audit)
     add = add.add_argument
     add("--data", required=True, metavar="FILE.npz", help="spectra and labels to train with")
-    add("--decorrelated", metavar="FILE.npz",
-        help="spectra on the same pixels with independent labels, such as synthetic ones")  # fmt: skip
+    add(
+        "--decorrelated",
+        metavar="FILE.npz",
+        help="spectra on the same pixels with independent labels, such as synthetic ones",
+    )
     add("--method", default="the_cannon", metavar="NAME", help="default: %(default)s")
     add("--labels", nargs="+", metavar="NAME", help="default: all of the file")
     add("--wavelength-range", nargs=2, type=float, metavar=("LO", "HI"), help="Angstrom")
-    add("--label-range", nargs=3, action="append", metavar=("LABEL", "LO", "HI"), default=[],
-        help="keep stars in this range; may be repeated")  # fmt: skip
+    add(
+        "--label-range",
+        nargs=3,
+        action="append",
+        metavar=("LABEL", "LO", "HI"),
+        default=[],
+        help="keep stars in this range; may be repeated",
+    )
     add("--n-jobs", type=int, metavar="N", help="parallel refits")
     add("--seed", type=int, default=0, metavar="S", help="default 0")
     add("--out", type=Path, metavar="FILE.html", help="also write a page (needs matplotlib)")
@@ -125,10 +155,12 @@ def _add_audit(commands):
 def _add_explore(commands):
     text = "open a page on the latent space of a model: move its nodes, see the spectrum change"
     add = commands.add_parser(
-        "explore", help=text, description=text.capitalize() + ".",
+        "explore",
+        help=text,
+        description=text.capitalize() + ".",
         epilog="MODEL is a pickle: opening one runs whatever code is in it. Open only models from "
         "people you trust. The page is served to this machine only, unless --host says otherwise.",
-    )  # fmt: skip
+    )
     add.set_defaults(run=_explore)
     add = add.add_argument
     add(
@@ -138,8 +170,12 @@ def _add_explore(commands):
         help="joblib file of a fitted BetaVAE, PCA, or the like",
     )
     add("--data", type=Path, metavar="FILE", help="spectra: an .npz file or a SpectraStore folder")
-    add("--latents", type=Path, metavar="FILE.npy",
-        help="keep the latent numbers of the spectra here; read when it exists")  # fmt: skip
+    add(
+        "--latents",
+        type=Path,
+        metavar="FILE.npy",
+        help="keep the latent numbers of the spectra here; read when it exists",
+    )
     add(
         "--static",
         type=Path,
@@ -147,11 +183,20 @@ def _add_explore(commands):
         help="write one file instead, which needs no server",
     )
     add("--port", type=_port, metavar="N", help="default: the first free one from 5006; 0: any")
-    add("--host", default="127.0.0.1", metavar="ADDRESS",
+    add(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
         help="listen on this address; with any but the default, others on the network can use the "
-        "page (default %(default)s)")  # fmt: skip
-    add("--max-points", type=_count, default=20_000, metavar="N",
-        help="stars drawn in the scatter (default %(default)s)")  # fmt: skip
+        "page (default %(default)s)",
+    )
+    add(
+        "--max-points",
+        type=_count,
+        default=20_000,
+        metavar="N",
+        help="stars drawn in the scatter (default %(default)s)",
+    )
     add("--no-browser", action="store_true", help="do not open a browser")
 
 
@@ -202,9 +247,13 @@ def _audit(args):
         model = make_method(args.method, len(labels) // 2, random_state=args.seed)
         try:
             audit = audit_labels(
-                model, spectra, labels, decorrelated=other, n_jobs=args.n_jobs,
+                model,
+                spectra,
+                labels,
+                decorrelated=other,
+                n_jobs=args.n_jobs,
                 random_state=args.seed,
-            )  # fmt: skip
+            )
         except ValueError as error:
             raise UserError(_one_line(error)) from error
     print(audit)
@@ -243,12 +292,19 @@ def _compare(args):
                     titles[f"{name}_cleaned"] = f"{known[name].title}, cleaned"
         try:
             comparison = compare(
-                methods, spectra, labels,
-                cv=args.cv, test_size=args.test_size or 0.2, groups=star_groups(spectra),
-                reference=reference, titles=titles,
-                settings=_settings(args, names, data), random_state=args.seed, out=args.out,
+                methods,
+                spectra,
+                labels,
+                cv=args.cv,
+                test_size=args.test_size or 0.2,
+                groups=star_groups(spectra),
+                reference=reference,
+                titles=titles,
+                settings=_settings(args, names, data),
+                random_state=args.seed,
+                out=args.out,
                 progress=progress,
-            )  # fmt: skip
+            )
         except ValueError as error:
             raise UserError(_one_line(error)) from error
         written = ["results.json", "predictions.csv"]
@@ -313,10 +369,14 @@ def _make(args):
     _known_labels(args.ranges, names)
     try:
         spectra, labels = make_spectra(
-            n_samples, wavelength=tuple(args.wavelength_range or DEFAULT_RANGE), n_pixels=N_PIXELS,
-            snr=args.snr_value, labels=names, label_ranges=args.ranges or None,
+            n_samples,
+            wavelength=tuple(args.wavelength_range or DEFAULT_RANGE),
+            n_pixels=N_PIXELS,
+            snr=args.snr_value,
+            labels=names,
+            label_ranges=args.ranges or None,
             random_state=args.seed,
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise UserError(_one_line(error)) from error
     snr = args.snr_value
@@ -367,9 +427,11 @@ def _n_train(n_stars, args):
 
 def _settings(args, names, data):
     """How it was made, without a path of this machine."""
-    split = f"{args.cv} folds, every star predicted once" if args.cv else (
-        f"{100 * (args.test_size or 0.2):g} % of stars predicted"
-    )  # fmt: skip
+    split = (
+        f"{args.cv} folds, every star predicted once"
+        if args.cv
+        else (f"{100 * (args.test_size or 0.2):g} % of stars predicted")
+    )
     ranges = [f"{name} {low:g} to {high:g}" for name, (low, high) in args.ranges.items()]
     window = args.wavelength_range
     return {
@@ -499,15 +561,24 @@ def _serve(space, args, title):
     from skspec.explore import serve
 
     if args.host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"skspec: warning: on {args.host}, everybody on the network can use this page.",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"skspec: warning: on {args.host}, everybody on the network can use this page.",
+            file=sys.stderr,
+        )
 
     def announce(address):
         print(f"The page is at {address} (Ctrl-C ends it)", flush=True)
 
     try:
-        serve(space, port=args.port, host=args.host, title=title, n_points=args.max_points,
-              show=not args.no_browser and _has_screen(), announce=announce)  # fmt: skip
+        serve(
+            space,
+            port=args.port,
+            host=args.host,
+            title=title,
+            n_points=args.max_points,
+            show=not args.no_browser and _has_screen(),
+            announce=announce,
+        )
     except OSError as error:
         where = args.host if args.port is None else f"{args.host}, port {args.port}"
         raise UserError(
@@ -549,8 +620,14 @@ def _rich_table(table, title):
     from rich.text import Text
 
     console = Console()
-    out = Table(title=title, title_justify="left", title_style="bold", header_style="dim",
-                box=None, pad_edge=False)  # fmt: skip
+    out = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
+    )
     for k, heading in enumerate(table.header):
         out.add_column(Text(heading), justify="right" if k else "left", no_wrap=True)
     for r, row in enumerate(table.rows):
@@ -613,10 +690,13 @@ class _RichProgress:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self.bars = Progress(
-            SpinnerColumn(finished_text="[green]✓"), TextColumn("{task.description:<20}"),
-            BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("[dim]{task.fields[doing]}"),
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[doing]}"),
             console=Console(stderr=True),
-        )  # fmt: skip
+        )
         self.bars.start()
         self.tasks, self.step = {}, None
         return self

@@ -190,8 +190,12 @@ class Spectra:
         """Assemble from parts that are already consistent, without looking at every pixel again."""
         self = cls.__new__(cls)
         self.flux, self.ivar, self.wavelength, self.order, self.meta = (
-            flux, ivar, wavelength, order, meta,
-        )  # fmt: skip
+            flux,
+            ivar,
+            wavelength,
+            order,
+            meta,
+        )
         return self
 
     # -- derived quantities ----------------------------------------------------------------------

@@ -16,9 +16,18 @@ DATA = Path(os.environ.get("SKSPEC_DATA", Path(__file__).parents[2] / "shared" /
 
 
 def _draw_stars(
-    n=80, n_pixels=50, *, n_labels=3, noise=0.01, degree=2, wiggle=0.0, errors="varied", bad=0.0,
-    scatter=0.0, seed=0,
-):  # fmt: skip
+    n=80,
+    n_pixels=50,
+    *,
+    n_labels=3,
+    noise=0.01,
+    degree=2,
+    wiggle=0.0,
+    errors="varied",
+    bad=0.0,
+    scatter=0.0,
+    seed=0,
+):
     """Stars of a fixed toy world: flux polynomial of the labels, plus `wiggle` of a sine.
 
     The world (coefficients of each pixel) does not depend on `seed`, only the stars do. `errors`:

@@ -157,9 +157,9 @@ def test_vector_targets(data):
         assert wrapped.predict(spectra).shape == (90,)
         assert_allclose(dist.mean()[:, 0], wrapped.predict(spectra))
     assert_allclose(
-        neg_crps_scorer(wrapped, spectra, teff), -(dist.crps(teff.to_numpy()[:, None]).mean()
-                                                   / teff.std(ddof=0))
-    )  # fmt: skip
+        neg_crps_scorer(wrapped, spectra, teff),
+        -(dist.crps(teff.to_numpy()[:, None]).mean() / teff.std(ddof=0)),
+    )
 
 
 def test_only_affine_targets(data):
@@ -227,8 +227,12 @@ def test_scorers_in_a_search_in_two_processes(data):
     search = GridSearchCV(
         TransformedTargetRegressor(pipeline(), transformer=StandardScaler()),
         {"regressor__ridgeregressor__alpha": [1e-3, 1e4]},
-        scoring=SCORING, refit="nll", n_jobs=2, cv=3, error_score="raise",
-    )  # fmt: skip
+        scoring=SCORING,
+        refit="nll",
+        n_jobs=2,
+        cv=3,
+        error_score="raise",
+    )
     search.fit(spectra, labels)
     assert search.best_params_ == {"regressor__ridgeregressor__alpha": 1e-3}
     for name in SCORING:

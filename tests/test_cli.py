@@ -122,8 +122,14 @@ class TestCompare:
     ],
 )
 def test_what_the_user_can_mend(arguments, message, capsys):
-    assert main(["compare", "--n-samples", "30", *arguments] if "--data" not in arguments
-                else ["compare", *arguments]) == 2  # fmt: skip
+    assert (
+        main(
+            ["compare", "--n-samples", "30", *arguments]
+            if "--data" not in arguments
+            else ["compare", *arguments]
+        )
+        == 2
+    )
     err = capsys.readouterr().err
     complaint = [line for line in err.splitlines() if line.startswith("skspec: ")]
     assert len(complaint) == 1 and message in complaint[0]
@@ -209,8 +215,10 @@ class TestProcess:
         assert out.returncode == 0, out.stderr
         assert out.stderr.splitlines()[0] == "making spectra ..."
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "results.json", "predictions.csv", "report.html",
-        }  # fmt: skip
+            "results.json",
+            "predictions.csv",
+            "report.html",
+        }
 
     def test_bad_argument_exits_with_2(self):
         assert self.run("compare", "--cv", "1").returncode == 2

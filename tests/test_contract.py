@@ -125,9 +125,13 @@ DOMAIN = [name for name, (model, _) in REGRESSORS.items() if hasattr(model, "dom
 
 #: their laws take longest, and hardly differ from those of others: with the slow tests
 SLOW = (
-    "SpectralGP quadratic", "ThePayne folds", "ConsensusRegressor", "BetaVAE", "AugmentedRegressor",
+    "SpectralGP quadratic",
+    "ThePayne folds",
+    "ConsensusRegressor",
+    "BetaVAE",
+    "AugmentedRegressor",
     "CorrectedModel",
-)  # fmt: skip
+)
 
 
 def each(names):
@@ -330,8 +334,10 @@ def test_ivar_policies(name, train, test):
     same = new(name).fit(plain, train[1])
     assert_same(
         ignored.predict_dist(test[0]),
-        same.predict_dist(test[0].replace(ivar=None, mask=~test[0].good)), sigma=1e-9, rtol=1e-9,
-    )  # fmt: skip
+        same.predict_dist(test[0].replace(ivar=None, mask=~test[0].good)),
+        sigma=1e-9,
+        rtol=1e-9,
+    )
 
 
 # -- distributions ---------------------------------------------------------------------------------
@@ -380,8 +386,9 @@ def test_rescaling_label_units_changes_only_units(name, fitted, train, test):
         assert_allclose(
             other.label_covariance_,
             fitted[name].label_covariance_ * np.outer(units, units),
-            rtol=1e-2, atol=1e-3 * units.max() ** 2 * 1e-4,
-        )  # fmt: skip
+            rtol=1e-2,
+            atol=1e-3 * units.max() ** 2 * 1e-4,
+        )
 
 
 @every_forward_model
@@ -559,9 +566,11 @@ def test_errors_arrive_at_test_time_in_a_search(name, draw_stars):
     step = pipeline.steps[-1][0]
     grid = {f"{step}__{key}": values for key, values in REGRESSORS[name][1].items()}
     scoring = {
-        "nll": neg_log_likelihood_scorer, "crps": neg_crps_scorer,
-        "coverage": coverage_error_scorer, "mae": "neg_mean_absolute_error",
-    }  # fmt: skip
+        "nll": neg_log_likelihood_scorer,
+        "crps": neg_crps_scorer,
+        "coverage": coverage_error_scorer,
+        "mae": "neg_mean_absolute_error",
+    }
     if name in FORWARD:
         pipeline.set_params(**{f"{step}__ivar": "require"})
     folds = KFold(2, shuffle=True, random_state=0)

@@ -209,11 +209,28 @@ def test_a_star_without_information_leaves_the_others_alone(loc, y, form):
         mixed = MultivariateNormal.mixture([d, d])
         low, high = d.interval()
         return [
-            d.mean(), d.std(), d.var(), d.cov(), d.corr(), d.log_prob(y), d.mahalanobis(y), d.cdf(y),
-            d.quantile(0.5), low, high, d.crps(y), d.energy_score(y), d.sample(random_state=0),
-            half.cov(), moved.cov(), moved.log_prob(y), mixed.cov(), mixed.log_prob(y),
-            d.scale_tril, d.to_frame().to_numpy(),
-        ]  # fmt: skip
+            d.mean(),
+            d.std(),
+            d.var(),
+            d.cov(),
+            d.corr(),
+            d.log_prob(y),
+            d.mahalanobis(y),
+            d.cdf(y),
+            d.quantile(0.5),
+            low,
+            high,
+            d.crps(y),
+            d.energy_score(y),
+            d.sample(random_state=0),
+            half.cov(),
+            moved.cov(),
+            moved.log_prob(y),
+            mixed.cov(),
+            mixed.log_prob(y),
+            d.scale_tril,
+            d.to_frame().to_numpy(),
+        ]
 
     for got, expected in zip(functions(dist), functions(whole)):
         assert_allclose(got[others], expected[others], rtol=1e-8, atol=1e-12)
@@ -289,8 +306,9 @@ def test_mixture_obeys_the_law_of_total_variance(weight, seed):
     mean = weight * parts[0].mean() + (1 - weight) * parts[1].mean()
     assert_allclose(mixed.mean(), mean)
     expected = second - np.einsum("ni,nj->nij", mean, mean)
-    assert_allclose(mixed.cov() / UNITS / UNITS[:, None], expected / UNITS / UNITS[:, None],
-                    atol=1e-9)  # fmt: skip
+    assert_allclose(
+        mixed.cov() / UNITS / UNITS[:, None], expected / UNITS / UNITS[:, None], atol=1e-9
+    )
 
 
 def test_mixture_of_one_and_mistakes(dist):
@@ -392,10 +410,13 @@ class TestPrior:
 
     @pytest.mark.parametrize(
         "mean, cov, why",
-        [([1.0], np.eye(2), "mean of shape"), ([1.0, 2.0], np.eye(3), "covariance of shape"),
-         ([1.0, 2.0], [[1.0, 2.0], [2.0, 1.0]], "positive definite"),
-         ([1.0, 2.0], np.zeros((2, 2)), "positive definite")],
-    )  # fmt: skip
+        [
+            ([1.0], np.eye(2), "mean of shape"),
+            ([1.0, 2.0], np.eye(3), "covariance of shape"),
+            ([1.0, 2.0], [[1.0, 2.0], [2.0, 1.0]], "positive definite"),
+            ([1.0, 2.0], np.zeros((2, 2)), "positive definite"),
+        ],
+    )
     def test_no_prior(self, mean, cov, why):
         with pytest.raises(ValueError, match=why):
             MultivariateNormal([1.0, 2.0], scale=[1.0, 1.0]).with_prior(mean, cov)

@@ -70,9 +70,15 @@ def _eager(node):
 
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 # names that `skspec/__init__.py` re-exports, and where they live
-EXPORTED = {"Spectra": "spectra", "concatenate": "spectra", "MultivariateNormal": "distributions",
-            "predict_dist": "base", "domain_score": "base", "LabelRegressor": "base",
-            "__version__": "_version"}  # fmt: skip
+EXPORTED = {
+    "Spectra": "spectra",
+    "concatenate": "spectra",
+    "MultivariateNormal": "distributions",
+    "predict_dist": "base",
+    "domain_score": "base",
+    "LabelRegressor": "base",
+    "__version__": "_version",
+}
 
 
 def rooms_used(path):

@@ -28,8 +28,14 @@ def dist(truth):
 
 def test_words_mean_what_they_say():
     true, pred = np.array([[0.0], [0], [0], [0]]), np.array([[1.0], [2], [3], [10]])
-    expected = {"bias": 2.5, "mae": 4.0, "std": np.std([1, 2, 3, 10]), "mad": 1.0,
-                "robust_std": 1.482602, "rmse": np.sqrt(114 / 4)}  # fmt: skip
+    expected = {
+        "bias": 2.5,
+        "mae": 4.0,
+        "std": np.std([1, 2, 3, 10]),
+        "mad": 1.0,
+        "robust_std": 1.482602,
+        "rmse": np.sqrt(114 / 4),
+    }
     for name, value in expected.items():
         assert_allclose(getattr(metrics, name)(true, pred), [value], rtol=1e-6)
         assert_allclose(getattr(metrics, name)(true[:, 0], pred[:, 0]), value, rtol=1e-6)

@@ -197,10 +197,18 @@ def test_whatever_comes_in_is_clean(flux, ivar, mask):
 @pytest.mark.parametrize(
     "rows",
     [
-        slice(2, 5), slice(None, None, -1), [3, 1, 1], np.array([3, 1], np.uint8), [], range(3),
-        np.arange(10) % 2 == 0, [True] * 4 + [False] * 6, pd.Index([4, 2]), pd.Series([4, 2]),
+        slice(2, 5),
+        slice(None, None, -1),
+        [3, 1, 1],
+        np.array([3, 1], np.uint8),
+        [],
+        range(3),
+        np.arange(10) % 2 == 0,
+        [True] * 4 + [False] * 6,
+        pd.Index([4, 2]),
+        pd.Series([4, 2]),
     ],
-)  # fmt: skip
+)
 def test_rows(spectra, rows):
     part = spectra[rows]
     everyone = pd.Series(range(10))

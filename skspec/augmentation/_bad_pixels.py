@@ -62,9 +62,16 @@ class BadPixels(Augmentation):
     }
 
     def __init__(
-        self, points=0.01, runs=0.0, *, run_length=(5, 20), observed=None, flux=1.0, p=1.0,
+        self,
+        points=0.01,
+        runs=0.0,
+        *,
+        run_length=(5, 20),
+        observed=None,
+        flux=1.0,
+        p=1.0,
         random_state=None,
-    ):  # fmt: skip
+    ):
         super().__init__(p=p, random_state=random_state)
         self.points = points
         self.runs = runs
@@ -82,9 +89,12 @@ class BadPixels(Augmentation):
         if self.observed is not None:
             observed = like(self.observed, spectra, "BadPixels")
             rows = drawn_stars(
-                observed, n, rng, lambda stars: stars.good.any(axis=1),
+                observed,
+                n,
+                rng,
+                lambda stars: stars.good.any(axis=1),
                 "BadPixels(observed=...): no star of the observed set has a good pixel.",
-            )  # fmt: skip
+            )
             bad |= ~observed[rows].good
         return {"bad": bad}
 

@@ -133,9 +133,7 @@ class RotationalBroadening(Broadening):
         "label": [str, Integral, None],
     }
 
-    def __init__(
-        self, vsini=(0.0, 70.0), *, epsilon=0.6, label="vsini", p=1.0, random_state=None
-    ):  # fmt: skip
+    def __init__(self, vsini=(0.0, 70.0), *, epsilon=0.6, label="vsini", p=1.0, random_state=None):
         super().__init__(p=p, random_state=random_state)
         self.vsini = vsini
         self.epsilon = epsilon

@@ -87,9 +87,12 @@ class GaussianNoise(Augmentation):
         if self.observed is not None:
             observed = like(self.observed, spectra, "GaussianNoise")
             draws["source"] = drawn_stars(
-                observed, len(spectra), rng, _has_errors,
+                observed,
+                len(spectra),
+                rng,
+                _has_errors,
                 "GaussianNoise(observed=...) takes the errors of the observed set, and it has none.",
-            )  # fmt: skip
+            )
         elif self.snr is None:
             raise ValueError("GaussianNoise needs snr=..., observed=... or both.")
         if self.snr not in (None, "ivar"):

@@ -203,8 +203,15 @@ def continuum_opacity(wavelength, temperature, log_pe, gas_pressure):
 
 def _h_minus_cross_section(wavelength):
     """Photodetachment of H- [cm2] (Gray eq. 8.11; Wishart 1979)."""
-    coefficients = [1.99654, -1.18267e-5, 2.64243e-6, -4.40524e-10, 3.23992e-14, -1.39568e-18,
-                    2.78701e-23]  # fmt: skip
+    coefficients = [
+        1.99654,
+        -1.18267e-5,
+        2.64243e-6,
+        -4.40524e-10,
+        3.23992e-14,
+        -1.39568e-18,
+        2.78701e-23,
+    ]
     return 1e-18 * np.polynomial.polynomial.polyval(wavelength, coefficients)
 
 

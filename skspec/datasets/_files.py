@@ -15,9 +15,18 @@ __all__ = ["load_spectra", "save_spectra"]
 UNKNOWN_ERROR = 5.0  # a flux error above this many times the median flux marks a bad pixel
 WAVELENGTH_KEYS = ("wavelength", "wavelength_air")
 RESERVED = {
-    "flux", "flux_norm", "ivar", "ivar_norm", "flux_err", "labels", "label_names", "has_labels",
-    "order", "noise_shape", *WAVELENGTH_KEYS,
-}  # fmt: skip
+    "flux",
+    "flux_norm",
+    "ivar",
+    "ivar_norm",
+    "flux_err",
+    "labels",
+    "label_names",
+    "has_labels",
+    "order",
+    "noise_shape",
+    *WAVELENGTH_KEYS,
+}
 
 
 def load_spectra(

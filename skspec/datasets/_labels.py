@@ -16,25 +16,40 @@ __all__ = [
 
 #: What a label is when it is neither drawn nor given: the Sun.
 DEFAULT_LABELS = {
-    "teff": 5772.0, "logg": 4.44, "feh": 0.0, "alpha_m": 0.0, "vsini": 2.0, "rv": 0.0,
-}  # fmt: skip
+    "teff": 5772.0,
+    "logg": 4.44,
+    "feh": 0.0,
+    "alpha_m": 0.0,
+    "vsini": 2.0,
+    "rv": 0.0,
+}
 
 #: Where labels are drawn unless `label_ranges` says otherwise.
 DEFAULT_RANGES = {
-    "teff": (4500.0, 7000.0), "logg": (1.5, 4.8), "feh": (-1.5, 0.4), "alpha_m": (-0.1, 0.4),
-    "vsini": (1.0, 50.0), "rv": (-50.0, 50.0),
-}  # fmt: skip
+    "teff": (4500.0, 7000.0),
+    "logg": (1.5, 4.8),
+    "feh": (-1.5, 0.4),
+    "alpha_m": (-0.1, 0.4),
+    "vsini": (1.0, 50.0),
+    "rv": (-50.0, 50.0),
+}
 
 #: Where the sketch can be computed; beyond, molecules, helium and winds would matter.
 LABEL_LIMITS = {
-    "teff": (3800.0, 8500.0), "logg": (0.0, 5.5), "feh": (-4.0, 1.0), "alpha_m": (-1.0, 1.0),
-    "vsini": (0.0, 300.0), "rv": (-500.0, 500.0),
-}  # fmt: skip
+    "teff": (3800.0, 8500.0),
+    "logg": (0.0, 5.5),
+    "feh": (-4.0, 1.0),
+    "alpha_m": (-1.0, 1.0),
+    "vsini": (0.0, 300.0),
+    "rv": (-500.0, 500.0),
+}
 UNITS = {"teff": "K", "logg": "dex", "feh": "dex", "alpha_m": "dex", "vsini": "km/s", "rv": "km/s"}
 
 #: log g of the main sequence at its Teff [K]: solar-metallicity stars of a few Gyr.
-MAIN_SEQUENCE = ([3800.0, 4200.0, 4600.0, 5000.0, 5500.0, 6000.0, 6500.0, 7000.0, 8500.0],
-                 [4.75, 4.70, 4.63, 4.56, 4.47, 4.33, 4.22, 4.15, 4.05])  # fmt: skip
+MAIN_SEQUENCE = (
+    [3800.0, 4200.0, 4600.0, 5000.0, 5500.0, 6000.0, 6500.0, 7000.0, 8500.0],
+    [4.75, 4.70, 4.63, 4.56, 4.47, 4.33, 4.22, 4.15, 4.05],
+)
 DWARF_SHARE = 0.6
 
 

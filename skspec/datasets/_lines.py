@@ -30,9 +30,18 @@ FOREST_SIZE = 6000
 FOREST_FAINTEST, FOREST_SCALE, FOREST_STRONGEST = 1.2, 0.7, 3.8
 #: Species of the forest and their shares, after the look of the solar spectrum.
 FOREST_SPECIES = {
-    "Fe I": 0.52, "Ti I": 0.11, "Cr I": 0.10, "Ni I": 0.09, "V I": 0.04, "Co I": 0.03,
-    "Ca I": 0.02, "Si I": 0.02, "Fe II": 0.03, "Ti II": 0.03, "Cr II": 0.01,
-}  # fmt: skip
+    "Fe I": 0.52,
+    "Ti I": 0.11,
+    "Cr I": 0.10,
+    "Ni I": 0.09,
+    "V I": 0.04,
+    "Co I": 0.03,
+    "Ca I": 0.02,
+    "Si I": 0.02,
+    "Fe II": 0.03,
+    "Ti II": 0.03,
+    "Cr II": 0.01,
+}
 
 
 class LineList(NamedTuple):
@@ -148,8 +157,9 @@ def forest_lines() -> LineList:
     # Neutral Ti, V, Cr, Ca are rarer than neutral Fe, Ni, Co, Si by about their ionisation.
     solar = solar + np.select(
         [ion, np.isin(species, ["Ti I", "V I", "Cr I", "Ca I"]), species == "Si I"],
-        [0.9, -0.9, 0.4], 0.0,
-    )  # fmt: skip
+        [0.9, -0.9, 0.4],
+        0.0,
+    )
     strength = FOREST_FAINTEST + rng.exponential(FOREST_SCALE, FOREST_SIZE)
     log_gf = np.minimum(strength, FOREST_STRONGEST) - solar + 0.93 * excitation
     radiative, waals = (np.full(FOREST_SIZE, value) for value in DEFAULT_DAMPING)

@@ -213,8 +213,10 @@ def make_spectra(
     pixels = _pixels(wavelength, n_pixels)
     flux = synthesize(
         {name: np.broadcast_to(value, n_samples) for name, value in table.items()},
-        pixels, resolution=resolution, medium=medium,
-    )  # fmt: skip
+        pixels,
+        resolution=resolution,
+        medium=medium,
+    )
     shape = continuum_shape(
         continuum, pixels, order, np.broadcast_to(table["teff"], len(flux)), rng
     )
@@ -292,8 +294,10 @@ def _draw_snr(snr, n, rng):
         return np.exp(rng.uniform(np.log(low), np.log(high), n))
     values = np.asarray(snr, dtype=float)
     if values.ndim and values.shape != (n,):
-        raise ValueError(f"snr has shape {values.shape}; give one number, a (low, high) tuple or "
-                         f"one value for each of the {n} stars.")  # fmt: skip
+        raise ValueError(
+            f"snr has shape {values.shape}; give one number, a (low, high) tuple or "
+            f"one value for each of the {n} stars."
+        )
     if not np.all(values > 0):
         raise ValueError("snr must be positive; use None for spectra without noise.")
     return np.array(np.broadcast_to(values, n))

@@ -434,10 +434,13 @@ def _columns(spectra, labels):
 
 def _scalars(meta):
     """Entries of meta that hold for all stars: single numbers and texts, as JSON has them."""
-    plain = {name: value.item() if isinstance(value, np.generic) else value
-             for name, value in meta.items()}  # fmt: skip
-    return {name: value for name, value in plain.items()
-            if isinstance(value, (str, bool, int, float))}  # fmt: skip
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in meta.items()
+    }
+    return {
+        name: value for name, value in plain.items() if isinstance(value, (str, bool, int, float))
+    }
 
 
 def _check_type(name, values, array):
@@ -463,11 +466,15 @@ def _new_array(group, name, values, n, chunk):
     if "/" in name:
         group.require_group(_kind(name))
     return group.create_array(
-        _folder(name), shape=(n, *values.shape[1:]), chunks=(chunk, *values.shape[1:]),
+        _folder(name),
+        shape=(n, *values.shape[1:]),
+        chunks=(chunk, *values.shape[1:]),
         dtype="string" if _is_text(values) else values.dtype,
-        fill_value=MISSING.get(_kind(name)), compressors=None, overwrite=True,
+        fill_value=MISSING.get(_kind(name)),
+        compressors=None,
+        overwrite=True,
         config={"write_empty_chunks": True},
-    )  # fmt: skip
+    )
 
 
 def _read_chunk(file, rows, out, name):

@@ -84,9 +84,22 @@ class LabelAudit:
 
 
 def audit_labels(
-    model, X, y, *, decorrelated=None, label_noise=None, line_windows=None, reference=None,
-    nuisances=None, snr=None, tests="all", refit=True, cv=5, n_jobs=None, random_state=0,
-) -> LabelAudit:  # fmt: skip
+    model,
+    X,
+    y,
+    *,
+    decorrelated=None,
+    label_noise=None,
+    line_windows=None,
+    reference=None,
+    nuisances=None,
+    snr=None,
+    tests="all",
+    refit=True,
+    cv=5,
+    n_jobs=None,
+    random_state=0,
+) -> LabelAudit:
     r"""Test whether a model measures its labels, or reads them from others by a correlation.
 
     Biases and correlations of a training set fold into all that a model says, and a test set with the
@@ -213,10 +226,13 @@ def audit_labels(
     options["nuisances"] = _nuisances(audited.spectra, nuisances, options["snr"])
     done = {name: _one(name, audited, options) for name in wanted}
     settings = {
-        "model": str(model), "refit": refit, "cv": str(cv), "random_state": random_state,
+        "model": str(model),
+        "refit": refit,
+        "cv": str(cv),
+        "random_state": random_state,
         "decorrelated": 0 if decorrelated is None else len(options["decorrelated"][1]),
         "label_noise": label_noise is not None,
-    }  # fmt: skip
+    }
     return LabelAudit(done, audited.names, len(audited), settings)
 
 

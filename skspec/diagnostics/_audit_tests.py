@@ -79,8 +79,9 @@ def region(a, options):
                 found.append((k, name, end, inside))
     if not tasks:
         raise Untestable("no label has an end that could be left out.")
-    rows = [_region_row(a, *what, mean[:, what[0]])
-            for what, (mean, _) in zip(found, a.refits(tasks))]  # fmt: skip
+    rows = [
+        _region_row(a, *what, mean[:, what[0]]) for what, (mean, _) in zip(found, a.refits(tasks))
+    ]
     table = pd.DataFrame(rows)
     table["flag"] = discoveries(table.pop("p"))
     wrong = table[table["flag"]]
@@ -105,11 +106,15 @@ def _region_row(a, k, name, end, inside, outside):
     std = MEDIAN_ERROR * robust_sigma(moved) / np.sqrt(n_stars) if known.any() else 1.0
     shift = np.median(moved) if known.any() else 0.0
     return {
-        "label": name, "end": end, "n": int(known.sum()), "edge": edge,
+        "label": name,
+        "end": end,
+        "n": int(known.sum()),
+        "edge": edge,
         "bias": np.median((outside - truth)[known]) if known.any() else np.nan,
         "cv_bias": np.median((usual - truth)[known]) if known.any() else np.nan,
-        "error": error, "p": float(beyond(shift, std, max(error, drawn_back))),
-    }  # fmt: skip
+        "error": error,
+        "p": float(beyond(shift, std, max(error, drawn_back))),
+    }
 
 
 # -- 2 ---------------------------------------------------------------------------------------------
@@ -225,12 +230,16 @@ def attribution(a, options):
 
 
 def _attribution_verdict(table, forward):
-    told = [f"{row['label']} {100 * row['share']:.0f} %"
-            for _, row in table.dropna(subset="share").iterrows()]  # fmt: skip
+    told = [
+        f"{row['label']} {100 * row['share']:.0f} %"
+        for _, row in table.dropna(subset="share").iterrows()
+    ]
     if not forward:
-        what = f"own lines bring in {', '.join(told)}, which has no known limit" if told else (
-            "nothing reaches the labels that have lines of their own"
-        )  # fmt: skip
+        what = (
+            f"own lines bring in {', '.join(told)}, which has no known limit"
+            if told
+            else ("nothing reaches the labels that have lines of their own")
+        )
         why = f"the model has no gradients of the flux; of the noise it takes in, {what}."
         return None, why
     if table["flag"].any():
@@ -268,8 +277,10 @@ def _alike(a, model, inner, reference):
     with np.errstate(divide="ignore"):
         weight = 1 / np.asarray(variance, dtype=float)
     weight = np.where(np.isfinite(weight), weight, 0.0 if stars.has_errors else 1.0)[:, :, None]
-    both, one, two = (np.sum(weight * x * y, axis=(0, 1))
-                      for x, y in ((ours, theirs), (ours, ours), (theirs, theirs)))  # fmt: skip
+    both, one, two = (
+        np.sum(weight * x * y, axis=(0, 1))
+        for x, y in ((ours, theirs), (ours, ours), (theirs, theirs))
+    )
     return dict(zip(a.names, both**2 / (one * two)))
 
 
@@ -325,12 +336,18 @@ def null_line(a, options):
         groups = None if groups is None else groups[known]
         slope, std = error_slopes(without[known], truth[known], noise[known], a.scale, groups)
         own, std = 1 + slope[k, k], std[k, k]
-        rows.append({
-            "label": name, "pixels": inside.mean(), "error": _error_over_spread(a, k) * a.scale[k],
-            "error_without": left * a.scale[k], "without_over_spread": left,
-            "own_slope": own, "own_slope_std": std,
-            "flag": bool(left < PRECISE and not own - 2 * std > OWN_SLOPE),
-        })  # fmt: skip
+        rows.append(
+            {
+                "label": name,
+                "pixels": inside.mean(),
+                "error": _error_over_spread(a, k) * a.scale[k],
+                "error_without": left * a.scale[k],
+                "without_over_spread": left,
+                "own_slope": own,
+                "own_slope_std": std,
+                "flag": bool(left < PRECISE and not own - 2 * std > OWN_SLOPE),
+            }
+        )
     if not rows:
         raise Untestable("no label that varies is an abundance of known lines; give line_windows.")
     return _null_verdict(pd.DataFrame(rows))
@@ -470,14 +487,18 @@ def _swap_rows(a, pair, rho, chances, rng):
     excess = np.maximum(square - noise, 0)
     return [
         {
-            "pair": f"{a.names[pair[0]]} and {a.names[pair[1]]}", "label": name, "rho": rho,
+            "pair": f"{a.names[pair[0]]} and {a.names[pair[1]]}",
+            "label": name,
+            "rho": rho,
             "rho_swapped": float(np.corrcoef(a.y[kept][:, pair].T)[0, 1]),
-            "n_train": len(tasks[0][0]), "n": len(rows), "change": np.sqrt(excess[k]),
+            "n_train": len(tasks[0][0]),
+            "n": len(rows),
+            "change": np.sqrt(excess[k]),
             "noise": np.sqrt(noise[k]),
             "flag": bool(excess[k] > CHANGE**2 and square[k] > 4 * noise[k]),
         }
         for k, name in enumerate(a.names)
-    ]  # fmt: skip
+    ]
 
 
 def _parts(a, rng, n_parts=4):
@@ -495,8 +516,9 @@ def nuisance(a, options):
     table = options["nuisances"]
     rows = [
         _nuisance_row(a, k, column, table[column].to_numpy(dtype=float))
-        for column in table for k in range(len(a.names))
-    ]  # fmt: skip
+        for column in table
+        for k in range(len(a.names))
+    ]
     rows = [row for row in rows if row is not None]
     if not rows:
         raise Untestable("nothing else is known of the stars; give nuisances, or spectra.meta.")
@@ -551,8 +573,9 @@ def attenuation(a, options):
         slope, std = _slopes(a, inside)
         rows += [
             {"snr": title, "label": name, "n": int(inside.sum()), "slope": slope[k], "std": std[k]}
-            for k, name in enumerate(a.names) if np.isfinite(slope[k])
-        ]  # fmt: skip
+            for k, name in enumerate(a.names)
+            if np.isfinite(slope[k])
+        ]
     if not rows:
         raise Untestable("too few stars, or labels without a spread beyond their errors.")
     table = pd.DataFrame(rows)
@@ -598,8 +621,11 @@ def correlation(a, options):
     table = pd.DataFrame(pairs, columns=["label", "other", "rho"])
     table["flag"] = table["rho"].abs() > CORRELATED
     if table["flag"].any():
-        told = [f"{one} and {other} (rho = {rho:+.2f})"
-                for one, other, rho, flag in table.itertuples(index=False) if flag]  # fmt: skip
+        told = [
+            f"{one} and {other} (rho = {rho:+.2f})"
+            for one, other, rho, flag in table.itertuples(index=False)
+            if flag
+        ]
         return True, f"{'; '.join(told)} can hardly be told apart by training.", table
     one, other, rho = table.iloc[0, :3]
     return False, f"the closest pair is {one} and {other}, rho = {rho:+.2f}.", table

@@ -135,8 +135,10 @@ def calibration_report(model, X, y, *, levels=LEVELS, snr=None, snr_edges=None):
         table=_judged(y, dist, names, levels),
         by_snr=_by_snr(y, dist, names, levels, snr, snr_edges),
         intervals=None if given else _intervals(model, X, y, names, levels),
-        pit=pit, joint_pit=_joint_pit(*_finite(y, dist)), label_names=list(names),
-    )  # fmt: skip
+        pit=pit,
+        joint_pit=_joint_pit(*_finite(y, dist)),
+        label_names=list(names),
+    )
 
 
 def _judged(y, dist, names, levels):
@@ -150,17 +152,23 @@ def _judged(y, dist, names, levels):
     columns = {"n": len(y)}
     columns |= {level: np.mean(inside <= level, axis=0) for level in levels}
     columns |= {
-        "pit_distance": _uniform_distance(pit), "z_mean": z.mean(axis=0), "z_std": z.std(axis=0),
+        "pit_distance": _uniform_distance(pit),
+        "z_mean": z.mean(axis=0),
+        "z_std": z.std(axis=0),
         "nll": metrics.neg_log_likelihood(y, dist, marginal=True),
-        "crps": metrics.crps(y, dist), "sharpness": metrics.sharpness(dist),
-    }  # fmt: skip
+        "crps": metrics.crps(y, dist),
+        "sharpness": metrics.sharpness(dist),
+    }
     frame = pd.DataFrame(columns, index=pd.Index(list(names), name="label"))
     if len(names) > 1:
-        frame.loc[JOINT] = pd.Series({
-            "n": len(y), "pit_distance": _uniform_distance(joint_pit[:, None])[0],
-            "nll": metrics.neg_log_likelihood(y, dist),
-            **{level: np.mean(joint_pit <= level) for level in levels},
-        })  # fmt: skip
+        frame.loc[JOINT] = pd.Series(
+            {
+                "n": len(y),
+                "pit_distance": _uniform_distance(joint_pit[:, None])[0],
+                "nll": metrics.neg_log_likelihood(y, dist),
+                **{level: np.mean(joint_pit <= level) for level in levels},
+            }
+        )
     return frame.astype({"n": int})
 
 
@@ -242,11 +250,18 @@ def _score_table(frame, n):
     rows = []
     for name, row in frame.iterrows():
         decimals = decimals_of([row["crps"]])
-        rows.append([
-            name, f"{row['n']:.0f}", number(row["pit_distance"], 3), number(row["z_mean"], 2),
-            number(row["z_std"], 2), number(row["nll"], 2), number(row["crps"], decimals),
-            number(row["sharpness"], decimals),
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{row['n']:.0f}",
+                number(row["pit_distance"], 3),
+                number(row["z_mean"], 2),
+                number(row["z_std"], 2),
+                number(row["nll"], 2),
+                number(row["crps"], decimals),
+                number(row["sharpness"], decimals),
+            ]
+        )
     title = f"scores (of a calibrated method, 95 % have a PIT distance below {1.36 / n**0.5:.3f})"
     return TextTable(title, header, rows)
 

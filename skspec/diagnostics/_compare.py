@@ -93,12 +93,16 @@ def compare(
     splits = star_splits(len(star), test_size, cv, groups, random_state)
     test = np.concatenate([inside for _, inside in splits])
     comparison = Comparison(
-        label_names=names, labels=labels[test], star=star[test], snr=snr[test],
+        label_names=names,
+        labels=labels[test],
+        star=star[test],
+        snr=snr[test],
         fold=np.repeat(np.arange(len(splits)), [len(inside) for _, inside in splits]),
         n_train=min(len(inside) for inside, _ in splits),
         label_noise=_label_noise(label_noise, star[test], labels[test]),
-        settings=dict(settings or {}), spectra=spectra[test],
-    )  # fmt: skip
+        settings=dict(settings or {}),
+        spectra=spectra[test],
+    )
     if reference is not None and not isinstance(reference, str):
         comparison.reference = type(reference).__name__
         comparison.bound = _bound_of(reference, labels[test], spectra[test])
@@ -183,9 +187,13 @@ class _Run:
         """The estimator, telling of its steps where it can."""
         if isinstance(estimator, CallbackSupportMixin):
             n_steps = 2 * len(self.splits)
-            estimator.set_callbacks(StepCounter(lambda done, total: self.progress(
-                name, 2 * fold + min(done / total, 0.999), n_steps, self.doing
-            )))  # fmt: skip
+            estimator.set_callbacks(
+                StepCounter(
+                    lambda done, total: self.progress(
+                        name, 2 * fold + min(done / total, 0.999), n_steps, self.doing
+                    )
+                )
+            )
         return estimator
 
     def _add_bound(self, name, bounds):
@@ -291,10 +299,13 @@ def _bound(model, truth, X):
 def _bound_of(model, truth, spectra):
     """The bound with everything free that the model fits besides the labels."""
     return cramer_rao_bound(
-        model, truth, spectra, rv=getattr(model, "fit_rv", False),
+        model,
+        truth,
+        spectra,
+        rv=getattr(model, "fit_rv", False),
         broadening=bool(getattr(model, "fit_broadening", False)),
         continuum_degree=getattr(model, "continuum_degree", None),
-    )  # fmt: skip
+    )
 
 
 def _add_inversion(result, inversions):

@@ -167,9 +167,16 @@ class Comparison:
             self.labels, result.dist, label_names=self.label_names, formal_cov=result.formal_cov
         )
         score = self.efficiency(result.name)
-        values = [np.nan] * 5 if score is None else [
-            score.eta, *score.eta_interval, score.kappa, score.rms_z,
-        ]  # fmt: skip
+        values = (
+            [np.nan] * 5
+            if score is None
+            else [
+                score.eta,
+                *score.eta_interval,
+                score.kappa,
+                score.rms_z,
+            ]
+        )
         table = table.assign(**dict(zip(_EFFICIENCY, values)))
         table = table.reset_index().assign(**self._whole(result))
         table.insert(1, "method", result.name)
@@ -207,9 +214,13 @@ class Comparison:
         frames = []
         for name, result in self.succeeded.items():
             table = snr_table(
-                self.labels, result.dist, self.snr, edges=edges, label_names=self.label_names,
+                self.labels,
+                result.dist,
+                self.snr,
+                edges=edges,
+                label_names=self.label_names,
                 bound=self.bound,
-            )  # fmt: skip
+            )
             table.insert(2, "method", name)
             frames.append(table)
         frames = [frame for frame in frames if len(frame)]
@@ -224,9 +235,7 @@ class Comparison:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def _predictions_of(self, result):
-        columns = {
-            "method": result.name, "star": self.star, "fold": self.fold, "snr": self.snr
-        }  # fmt: skip
+        columns = {"method": result.name, "star": self.star, "fold": self.fold, "snr": self.snr}
         std = np.sqrt(np.diagonal(result.cov, axis1=1, axis2=2))
         formal, bound = result.formal_cov, None if self.bound is None else self.bound.std()
         for k, name in enumerate(self.label_names):
@@ -254,15 +263,26 @@ class Comparison:
                 entry["by_snr"] = of_method.to_dict(orient="records")
                 entry["predictions"] = _predictions(result)
             methods[name] = entry
-        return _plain({
-            "skspec": __version__, "complete": self.complete, "settings": self.settings,
-            "label_names": self.label_names, "n_train": self.n_train, "n_test": len(self.star),
-            "n_splits": int(self.fold.max()) + 1, "reference": self.reference, "methods": methods,
-            "stars": {
-                "star": self.star, "fold": self.fold, "snr": self.snr, "labels": self.labels,
-                "bound_std": None if self.bound is None else self.bound.std(),
-            },
-        })  # fmt: skip
+        return _plain(
+            {
+                "skspec": __version__,
+                "complete": self.complete,
+                "settings": self.settings,
+                "label_names": self.label_names,
+                "n_train": self.n_train,
+                "n_test": len(self.star),
+                "n_splits": int(self.fold.max()) + 1,
+                "reference": self.reference,
+                "methods": methods,
+                "stars": {
+                    "star": self.star,
+                    "fold": self.fold,
+                    "snr": self.snr,
+                    "labels": self.labels,
+                    "bound_std": None if self.bound is None else self.bound.std(),
+                },
+            }
+        )
 
     def to_json(self, path) -> Path:
         """Write :meth:`to_dict` to a file, all of it or nothing."""

@@ -100,9 +100,16 @@ class CramerRaoBound:
 
 
 def cramer_rao_bound(
-    model, labels, ivar=None, *, noise: str = "auto", rv: bool = False, continuum_degree=None,
-    broadening: bool = False, prior_cov=None,
-) -> CramerRaoBound:  # fmt: skip
+    model,
+    labels,
+    ivar=None,
+    *,
+    noise: str = "auto",
+    rv: bool = False,
+    continuum_degree=None,
+    broadening: bool = False,
+    prior_cov=None,
+) -> CramerRaoBound:
     r"""Best covariance any unbiased estimator of the labels can reach, star by star.
 
     Parameters

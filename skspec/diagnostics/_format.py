@@ -99,11 +99,16 @@ def method_table(comparison) -> TextTable:
             rows.append([result.title, *["failed"] * (len(header) - 1)])
             continue
         row = joint.loc[name]
-        rows.append([
-            result.title, _significant(row["fit_seconds"]), _significant(row["stars_per_second"]),
-            f"{row['n_failed']:.0f} of {len(result.mean)}", number(row["nll_joint"], 2),
-            number(row["eta_vec"], 3),
-        ])  # fmt: skip
+        rows.append(
+            [
+                result.title,
+                _significant(row["fit_seconds"]),
+                _significant(row["stars_per_second"]),
+                f"{row['n_failed']:.0f} of {len(result.mean)}",
+                number(row["nll_joint"], 2),
+                number(row["eta_vec"], 3),
+            ]
+        )
     return TextTable("methods", header, rows)
 
 

@@ -87,9 +87,13 @@ class GradientSpectra:
         if self.nuisance_names:
             flux = np.asarray(self.model.predict_flux(labels), dtype=float)
             more = nuisance_gradients(
-                flux, self.wavelength, self.order, rv=self._rv, broadening=self._broadening,
+                flux,
+                self.wavelength,
+                self.order,
+                rv=self._rv,
+                broadening=self._broadening,
                 polynomials=self._continuum,
-            )  # fmt: skip
+            )
             columns.append(np.swapaxes(more, 1, 2))
         return np.concatenate(columns, axis=2) if len(columns) > 1 else columns[0]
 

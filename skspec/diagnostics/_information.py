@@ -107,9 +107,15 @@ class InformationMap:
 
 
 def information_map(
-    model, labels, ivar=None, *, noise: str = "auto", rv: bool = False, continuum_degree=None,
+    model,
+    labels,
+    ivar=None,
+    *,
+    noise: str = "auto",
+    rv: bool = False,
+    continuum_degree=None,
     broadening: bool = False,
-) -> InformationMap:  # fmt: skip
+) -> InformationMap:
     """Where in the spectrum each label is measured.
 
     Parameters
@@ -157,9 +163,13 @@ def information_map(
         raise ValueError("No star has a bound: too few good pixels, or labels that look the same.")
     names = gradients.label_names or [f"label_{k}" for k in range(n_labels)]
     return InformationMap(
-        marginal / n_stars, conditional / n_stars, names, gradients.wavelength, gradients.order,
+        marginal / n_stars,
+        conditional / n_stars,
+        names,
+        gradients.wavelength,
+        gradients.order,
         n_stars,
-    )  # fmt: skip
+    )
 
 
 def _bounded(fisher, n_labels):

@@ -54,7 +54,7 @@ def available_methods() -> dict[str, Method]:
             reference,
             "forward",
             _forward_builder(getattr(forward, cls), **_CHANGED.get(name, {})),
-        )  # fmt: skip
+        )
         for name, (cls, title, reference) in _FORWARD.items()
         if name != "the_payne" or can_train()
     }
@@ -63,11 +63,14 @@ def available_methods() -> dict[str, Method]:
         Method("pca_svr", "PCA + SVR", "60 components, one SVR per label", "discriminative", _svr),
         Method("kernel_pca", "Kernel PCA", "Xiang et al. 2017", "discriminative", _kernel_pca),
         Method(
-            "template_match", "Template matching", "Xiang et al. 2015", "discriminative",
+            "template_match",
+            "Template matching",
+            "Xiang et al. 2015",
+            "discriminative",
             _forward_builder(forward.TemplateMatch),
         ),
         Method("consensus", "Consensus", "Lee et al. 2008", "discriminative", _consensus),
-    )  # fmt: skip
+    )
     if can_train():
         network = Method(
             "spectral_cnn", "Network", "after Fabbro et al. 2018", "discriminative", _spectral_cnn

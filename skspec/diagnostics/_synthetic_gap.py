@@ -120,10 +120,20 @@ class SyntheticGap:
 
 
 def synthetic_gap(
-    synthetic, observed, *, synthetic_labels=None, observed_labels=None, model=None,
-    match_noise=True, n_components=50, classifier=None, cv=5, n_permutations=199, max_stars=1000,
+    synthetic,
+    observed,
+    *,
+    synthetic_labels=None,
+    observed_labels=None,
+    model=None,
+    match_noise=True,
+    n_components=50,
+    classifier=None,
+    cv=5,
+    n_permutations=199,
+    max_stars=1000,
     random_state=0,
-) -> SyntheticGap:  # fmt: skip
+) -> SyntheticGap:
     r"""Measure the gap between synthetic and observed spectra.
 
     Compare sets **of equal distribution of labels**: otherwise the gap measures selection, not physics.

@@ -7,8 +7,13 @@ import numpy as np
 __all__ = ["SyntheticGradients"]
 
 _STEP = {
-    "teff": 20.0, "logg": 0.05, "feh": 0.02, "alpha_m": 0.02, "vsini": 0.5, "rv": 0.1,
-}  # fmt: skip
+    "teff": 20.0,
+    "logg": 0.05,
+    "feh": 0.02,
+    "alpha_m": 0.02,
+    "vsini": 0.5,
+    "rv": 0.1,
+}
 
 
 class SyntheticGradients:

@@ -80,7 +80,7 @@ class AugmentedRegressor(LabelRegressor):
 
     def __init__(
         self, estimator=None, augmentation=None, n_copies=4, *, keep=False, random_state=None
-    ):  # fmt: skip
+    ):
         self.estimator = estimator
         self.augmentation = augmentation
         self.n_copies = n_copies

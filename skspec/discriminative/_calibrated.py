@@ -141,9 +141,17 @@ class CalibratedRegressor(LabelRegressor):
     }
 
     def __init__(
-        self, estimator=None, *, method="scale", level=ONE_SIGMA, noise_term=True, snr_bins=None,
-        cv=5, ensemble=False, n_jobs=None,
-    ):  # fmt: skip
+        self,
+        estimator=None,
+        *,
+        method="scale",
+        level=ONE_SIGMA,
+        noise_term=True,
+        snr_bins=None,
+        cv=5,
+        ensemble=False,
+        n_jobs=None,
+    ):
         self.estimator = estimator
         self.method = method
         self.level = level

@@ -103,9 +103,15 @@ class DeepEnsembleRegressor(LabelRegressor):
     }
 
     def __init__(
-        self, estimator=None, n_members=5, *, max_samples="auto", drop=None, n_jobs=None,
+        self,
+        estimator=None,
+        n_members=5,
+        *,
+        max_samples="auto",
+        drop=None,
+        n_jobs=None,
         random_state=None,
-    ):  # fmt: skip
+    ):
         self.estimator = estimator
         self.n_members = n_members
         self.max_samples = max_samples

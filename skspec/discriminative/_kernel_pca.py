@@ -99,9 +99,16 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
     }
 
     def __init__(
-        self, n_components=None, *, gamma=(0.25, 0.5, 1.0), scale_pixels="auto", cv=5, robust=True,
-        n_jobs=None, ivar="auto",
-    ):  # fmt: skip
+        self,
+        n_components=None,
+        *,
+        gamma=(0.25, 0.5, 1.0),
+        scale_pixels="auto",
+        cv=5,
+        robust=True,
+        n_jobs=None,
+        ivar="auto",
+    ):
         self.n_components = n_components
         self.gamma = gamma
         self.scale_pixels = scale_pixels
@@ -180,9 +187,13 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
             best = {name: values[0] for name, values in grid[0].items()}
         else:
             search = GridSearchCV(
-                pipeline, grid, scoring="neg_mean_absolute_error", cv=cv, n_jobs=self.n_jobs,
+                pipeline,
+                grid,
+                scoring="neg_mean_absolute_error",
+                cv=cv,
+                n_jobs=self.n_jobs,
                 refit=False,
-            ).fit(flux, targets)  # fmt: skip
+            ).fit(flux, targets)
             best = search.best_params_
         at = scalings.index(best["standardscaler__with_std"])
         gamma = gammas[grid[at]["kernelpca__gamma"].index(best["kernelpca__gamma"])]

@@ -118,9 +118,13 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
         estimator = clone(self.estimator if self.estimator is not None else _default_estimator())
         groups = star_groups(spectra)
         predicted = cross_val_predict(
-            estimator, flux, targets, groups=groups, cv=splitter(self.cv, len(y), groups),
+            estimator,
+            flux,
+            targets,
+            groups=groups,
+            cv=splitter(self.cv, len(y), groups),
             n_jobs=self.n_jobs,
-        )  # fmt: skip
+        )
         self.residuals_ = (targets - predicted).reshape(y.shape) * self.label_scale_
         covariance = _robust_covariance if self.robust else _second_moment
         self.label_covariance_ = covariance(self.residuals_)

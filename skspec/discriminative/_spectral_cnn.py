@@ -260,9 +260,14 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         with fit_task(self, X, y, 1) as context:
             epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
             self._learn(
-                spectra, y, goes_on, n_epochs=self.max_iter, schedule=self.schedule,
-                checkpoint=self.checkpoint, on_epoch=lambda: next(epochs, None),
-            )  # fmt: skip
+                spectra,
+                y,
+                goes_on,
+                n_epochs=self.max_iter,
+                schedule=self.schedule,
+                checkpoint=self.checkpoint,
+                on_epoch=lambda: next(epochs, None),
+            )
             for _ in epochs:
                 """Those that early stopping saved."""
         return self
@@ -402,16 +407,27 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         )
 
         self.net_ = fit_network(
-            SpectralNetwork, GaussianLoss, train, valid,
-            **options, batch_size=self.batch_size, learning_rate=self.learning_rate_init,
-            patience=self.n_iter_no_change, device=self.device_, seed=self._seed, optimizer=AdamW,
+            SpectralNetwork,
+            GaussianLoss,
+            train,
+            valid,
+            **options,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate_init,
+            patience=self.n_iter_no_change,
+            device=self.device_,
+            seed=self._seed,
+            optimizer=AdamW,
             n_threads=1 if valid[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
-            clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
+            clip_norm=self.clip_norm,
+            amp=self.amp,
+            compile=self.compile,
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
-            criterion__beta=self.beta_nll, criterion__rescale=True,
+            criterion__beta=self.beta_nll,
+            criterion__rescale=True,
             optimizer__weight_decay=self.weight_decay,
             **{f"module__{key}": value for key, value in self._module(self._varies.sum()).items()},
-        )  # fmt: skip
+        )
         self.history_ = training_history(self.net_, self.learning_rate_init)
         self.n_iter_ = len(self.history_["dur"])
 
@@ -421,12 +437,15 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         if self.architecture == "attention":
             parameters = {"gate": self.gate} | parameters
         return {
-            "architecture": self.architecture, "shape": self.scaler_.shape,
-            "n_labels": n_labels, "parameters": parameters,
+            "architecture": self.architecture,
+            "shape": self.scaler_.shape,
+            "n_labels": n_labels,
+            "parameters": parameters,
             "denoiser": None if self.denoiser is None else self.denoiser_.net_.module_,
-            "fine_tune": self.fine_tune, "covariance": self.covariance,
+            "fine_tune": self.fine_tune,
+            "covariance": self.covariance,
             "knows_noise": self._knows_noise,
-        }  # fmt: skip
+        }
 
     def _measure(self, spectra, y, train, valid):
         """Scale of the errors, and the unit of the domain score."""

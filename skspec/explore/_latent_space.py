@@ -247,10 +247,14 @@ class LatentSpace:
         chi2 = float(np.sum(residual[known] ** 2 * ivar[known]))
         n_free = int(known.sum()) - len(self.nodes)
         return Star(
-            int(row), str(self.names[row]), self.latents[row], observed, decoded,
+            int(row),
+            str(self.names[row]),
+            self.latents[row],
+            observed,
+            decoded,
             chi2 / n_free if n_free > 0 else np.nan,
             float(np.sqrt(np.sum(residual**2) / max(used.sum(), 1))),
-        )  # fmt: skip
+        )
 
     # -- stars -------------------------------------------------------------------------------------
 

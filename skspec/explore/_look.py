@@ -72,10 +72,19 @@ def slider(title, low, high, value):
     step = max((high - low) / 400, 1e-12)
     digits = "0.00" if high - low > 1 else "0.000"
     return Slider(
-        title=title, start=low, end=high, value=value, step=step, format=digits, name=title,
-        bar_color=ACCENT, tooltips=False, sizing_mode="stretch_width", stylesheets=[sheet()],
+        title=title,
+        start=low,
+        end=high,
+        value=value,
+        step=step,
+        format=digits,
+        name=title,
+        bar_color=ACCENT,
+        tooltips=False,
+        sizing_mode="stretch_width",
+        stylesheets=[sheet()],
         margin=(0, 12, 7, 6),
-    )  # fmt: skip
+    )
 
 
 def plain_figure(**options):

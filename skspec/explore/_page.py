@@ -88,9 +88,12 @@ class Page:
             self._make_table()
             parts.append(self._right())
         self.root = column(
-            self._header(), row(*parts, sizing_mode="stretch_both", spacing=10),
-            sizing_mode="stretch_both", name="page", styles={"padding": "10px 14px 8px"},
-        )  # fmt: skip
+            self._header(),
+            row(*parts, sizing_mode="stretch_both", spacing=10),
+            sizing_mode="stretch_both",
+            name="page",
+            styles={"padding": "10px 14px 8px"},
+        )
 
     # -- sliders -----------------------------------------------------------------------------------
 
@@ -114,9 +117,12 @@ class Page:
         parts.append(self.notes)
         if len(self.space):
             self.find = TextInput(
-                placeholder="name or row of a star, Enter", stylesheets=[sheet()],
-                sizing_mode="stretch_width", margin=(8, 12, 4, 6), name="find",
-            )  # fmt: skip
+                placeholder="name or row of a star, Enter",
+                stylesheets=[sheet()],
+                sizing_mode="stretch_width",
+                margin=(8, 12, 4, 6),
+                name="find",
+            )
             parts.append(self.find)
         parts.append(self.star)
         return column(
@@ -158,9 +164,15 @@ class Page:
     def _spectral_figure(self, label, **options):
         sizing = "stretch_width" if "height" in options else "stretch_both"
         fig = plain_figure(
-            x_range=self.x_range, y_range=Range1d(0, 1), min_border_left=LEFT_BORDER,
-            min_border_top=2, min_border_bottom=4, sizing_mode=sizing, name=label, **options,
-        )  # fmt: skip
+            x_range=self.x_range,
+            y_range=Range1d(0, 1),
+            min_border_left=LEFT_BORDER,
+            min_border_top=2,
+            min_border_bottom=4,
+            sizing_mode=sizing,
+            name=label,
+            **options,
+        )
         tools = [PanTool(), BoxZoomTool(), WheelZoomTool(dimensions="width"), ResetTool()]
         fig.add_tools(*tools)
         fig.toolbar.active_scroll, fig.toolbar.active_drag = tools[2], tools[0]
@@ -186,16 +198,29 @@ class Page:
         everything = ColumnDataSource({"x": [x for x, _ in lines], "name": [n for _, n in lines]})
         names = ColumnDataSource({"x": [], "name": []})
         strip = plain_figure(
-            x_range=self.x_range, y_range=Range1d(0, 1), height=52, sizing_mode="stretch_width",
-            min_border_left=LEFT_BORDER, min_border_bottom=0, min_border_top=0,
+            x_range=self.x_range,
+            y_range=Range1d(0, 1),
+            height=52,
+            sizing_mode="stretch_width",
+            min_border_left=LEFT_BORDER,
+            min_border_bottom=0,
+            min_border_top=0,
             visible=bool(lines),
-        )  # fmt: skip
+        )
         strip.axis.visible = strip.grid.visible = False
         strip.y_range.bounds = (0, 1)
-        strip.add_layout(LabelSet(
-            x="x", y=0.02, text="name", source=names, angle=np.pi / 2, text_baseline="middle",
-            text_font_size="10px", text_color="#a3623a",
-        ))  # fmt: skip
+        strip.add_layout(
+            LabelSet(
+                x="x",
+                y=0.02,
+                text="name",
+                source=names,
+                angle=np.pi / 2,
+                text_baseline="middle",
+                text_font_size="10px",
+                text_color="#a3623a",
+            )
+        )
         thin_out = CustomJS(
             args={"range": self.x_range, "strip": strip, "all": everything, "names": names},
             code=_THIN_OUT,
@@ -213,14 +238,18 @@ class Page:
         parts = [self.strip, self.spectrum, self.difference]
         if self.compares:
             controls = (self.label, self.node, self.stars, self.verdict)
-            parts += [row(*controls, sizing_mode="stretch_width", margin=(4, 0, 0, 16)),
-                      self.comparison]  # fmt: skip
+            parts += [
+                row(*controls, sizing_mode="stretch_width", margin=(4, 0, 0, 16)),
+                self.comparison,
+            ]
         return GridPlot(
-            children=[(part, k, 0) for k, part in enumerate(parts)], sizing_mode="stretch_both",
+            children=[(part, k, 0) for k, part in enumerate(parts)],
+            sizing_mode="stretch_both",
             toolbar=Toolbar(tools=proxies, logo=None, active_drag=pan, active_scroll=wheel),
-            toolbar_location="above", rows=["max-content", "1fr", *["max-content"] * len(parts[2:])],
+            toolbar_location="above",
+            rows=["max-content", "1fr", *["max-content"] * len(parts[2:])],
             cols=["1fr"],
-        )  # fmt: skip
+        )
 
     # -- stars -------------------------------------------------------------------------------------
 
@@ -243,31 +272,56 @@ class Page:
     def _point_columns(self):
         at = self.space.latents[self.rows].astype(np.float32)
         return {
-            "x": at[:, int(self.across.value)], "y": at[:, int(self.up.value)],
+            "x": at[:, int(self.across.value)],
+            "y": at[:, int(self.up.value)],
             "value": np.full(len(self.rows), np.nan, dtype=np.float32),
-            "row": self.rows.astype(np.int32), "name": self.space.names[self.rows].tolist(),
-        }  # fmt: skip
+            "row": self.rows.astype(np.int32),
+            "name": self.space.names[self.rows].tolist(),
+        }
 
     def _scatter_figure(self):
         wheel, pan, hover = WheelZoomTool(), PanTool(), HoverTool(tooltips="@name")
         fig = plain_figure(
-            x_range=Range1d(0, 1), y_range=Range1d(0, 1), sizing_mode="stretch_both",
-            min_border_left=46, toolbar_location="above", name="scatter",
-        )  # fmt: skip
+            x_range=Range1d(0, 1),
+            y_range=Range1d(0, 1),
+            sizing_mode="stretch_both",
+            min_border_left=46,
+            toolbar_location="above",
+            name="scatter",
+        )
         fig.add_tools(pan, BoxZoomTool(), wheel, ResetTool(), hover)
         fig.toolbar.active_scroll, fig.toolbar.active_drag, fig.toolbar.logo = wheel, pan, None
         size = float(np.clip(60 / max(len(self.rows), 1) ** 0.35, 2.5, 8))
         drawn = fig.scatter(
-            "x", "y", source=self.points, size=size, line_color=None, fill_alpha=0.75,
+            "x",
+            "y",
+            source=self.points,
+            size=size,
+            line_color=None,
+            fill_alpha=0.75,
             fill_color={"field": "value", "transform": self.mapper},
-        )  # fmt: skip
+        )
         hover.renderers = [drawn]
-        fig.scatter("x", "y", source=self.near, size=10, fill_color=None, line_color="#1b1f24",
-                    line_width=1.4)  # fmt: skip
-        fig.scatter("x", "y", source=self.chosen, size=15, fill_color=None, line_color=MARK,
-                    line_width=2.6)  # fmt: skip
-        self.bar = ColorBar(color_mapper=self.mapper, width=8, padding=4, visible=False,
-                            major_label_text_font_size="10.5px", bar_line_color=None)  # fmt: skip
+        fig.scatter(
+            "x",
+            "y",
+            source=self.near,
+            size=10,
+            fill_color=None,
+            line_color="#1b1f24",
+            line_width=1.4,
+        )
+        fig.scatter(
+            "x", "y", source=self.chosen, size=15, fill_color=None, line_color=MARK, line_width=2.6
+        )
+        self.bar = ColorBar(
+            color_mapper=self.mapper,
+            width=8,
+            padding=4,
+            visible=False,
+            major_label_text_font_size="10.5px",
+            bar_line_color=None,
+        )
         fig.add_layout(self.bar, "right")
         return fig
 
@@ -278,19 +332,34 @@ class Page:
         self.table = ColumnDataSource(fields, name="table")
         columns = [
             TableColumn(field="name", title="star", width=110),
-            TableColumn(field="distance", title="distance", width=62,
-                        formatter=NumberFormatter(format="0.00", text_align="right")),
-        ]  # fmt: skip
+            TableColumn(
+                field="distance",
+                title="distance",
+                width=62,
+                formatter=NumberFormatter(format="0.00", text_align="right"),
+            ),
+        ]
         columns += [
-            TableColumn(field=f"c{k}", title=escape(c.name), width=64,
-                        formatter=StringFormatter(text_align="right"))
+            TableColumn(
+                field=f"c{k}",
+                title=escape(c.name),
+                width=64,
+                formatter=StringFormatter(text_align="right"),
+            )
             for k, c in enumerate(self.table_columns)
-        ]  # fmt: skip
+        ]
         self.table_view = DataTable(
-            source=self.table, columns=columns, index_position=None, height=236, row_height=24,
-            sizing_mode="stretch_width", sortable=False, reorderable=False, stylesheets=[sheet()],
+            source=self.table,
+            columns=columns,
+            index_position=None,
+            height=236,
+            row_height=24,
+            sizing_mode="stretch_width",
+            sortable=False,
+            reorderable=False,
+            stylesheets=[sheet()],
             name="table_view",
-        )  # fmt: skip
+        )
 
     def _right(self):
         n, shown = len(self.space), len(self.rows)
@@ -299,21 +368,29 @@ class Page:
             count = f"{count} drawn at random of {n:,}".replace(",", " ")
         choices = row(self.across, self.up, self.colour, sizing_mode="stretch_width")
         return column(
-            _text(f"<h2>Latent space <span class=soft style='font-weight:400'>· {count}; click one"
-                  "</span></h2>"),
-            choices, self.scatter, self.legend,
-            _text("<h2>Nearest neighbours <span class=soft style='font-weight:400'>· in spreads of "
-                  "the informative nodes; click one</span></h2>"),
-            self.table_view, sizing_mode="stretch_height",
+            _text(
+                f"<h2>Latent space <span class=soft style='font-weight:400'>· {count}; click one"
+                "</span></h2>"
+            ),
+            choices,
+            self.scatter,
+            self.legend,
+            _text(
+                "<h2>Nearest neighbours <span class=soft style='font-weight:400'>· in spreads of "
+                "the informative nodes; click one</span></h2>"
+            ),
+            self.table_view,
+            sizing_mode="stretch_height",
             styles={"width": "clamp(430px, 31vw, 700px)", "flex": "none"},
-        )  # fmt: skip
+        )
 
     def _header(self):
         return _text(
             f"<h1>{escape(self.title)} <span class=soft style='font-weight:400; font-size:12.5px'>"
             f"· skspec explore · {escape(_what(self.space))}</span></h1>",
-            sizing_mode="stretch_width", margin=(0, 0, 8, 6),
-        )  # fmt: skip
+            sizing_mode="stretch_width",
+            margin=(0, 0, 8, 6),
+        )
 
     # -- colours -----------------------------------------------------------------------------------
 
@@ -414,10 +491,16 @@ def _text(html, **options):
 
 def _select(title, options, name, width=None):
     return Select(
-        title=title, options=options, value=options[0][0] if options else "", name=name,
-        sizing_mode=None if width else "stretch_width", width=width,
-        stylesheets=[sheet()], margin=(0, 4, 2, 4), css_classes=["inline"],
-    )  # fmt: skip
+        title=title,
+        options=options,
+        value=options[0][0] if options else "",
+        name=name,
+        sizing_mode=None if width else "stretch_width",
+        width=width,
+        stylesheets=[sheet()],
+        margin=(0, 4, 2, 4),
+        css_classes=["inline"],
+    )
 
 
 def _legend(fig):

@@ -22,9 +22,15 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 def serve(
-    space, *, port=None, host="127.0.0.1", title="Latent space", n_points=20_000, show=False,
+    space,
+    *,
+    port=None,
+    host="127.0.0.1",
+    title="Latent space",
+    n_points=20_000,
+    show=False,
     announce=print,
-):  # fmt: skip
+):
     """Serve the page until interrupted.
 
     Parameters
@@ -77,9 +83,11 @@ def make_server(space, *, port=None, host="127.0.0.1", **options):
     port = _free_port(host, port)
     application = Application(FunctionHandler(lambda doc: Session.open(doc, space, **options)))
     return Server(
-        {"/": application}, port=port, address=host,
+        {"/": application},
+        port=port,
+        address=host,
         allow_websocket_origin=[f"{name}:{port}" for name in _names_of(host)],
-    )  # fmt: skip
+    )
 
 
 def _free_port(host, port):

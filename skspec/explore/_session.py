@@ -101,8 +101,12 @@ class Session:
         space = self.space
         nothing = np.full(len(space.wavelength), np.nan)
         decoded = space.decode(self.latents)
-        curves = [nothing if self.star is None else self.star.observed, decoded,
-                  decoded - self._start_flux, *self._compared(nothing)]  # fmt: skip
+        curves = [
+            nothing if self.star is None else self.star.observed,
+            decoded,
+            decoded - self._start_flux,
+            *self._compared(nothing),
+        ]
         self._full = space.ascending(*curves)
         limit = steady_limit(
             self._full[1][2], LEAST_CHANGE * np.nanmedian(np.abs(self._start_flux))
@@ -177,9 +181,11 @@ class Session:
         self._mark()
         page.table.selected.indices = []
         page.table.data = {
-            "row": rows, "name": space.names[rows].tolist(), "distance": distance,
+            "row": rows,
+            "name": space.names[rows].tolist(),
+            "distance": distance,
             **{f"c{k}": [c.text(r) for r in rows] for k, c in enumerate(page.table_columns)},
-        }  # fmt: skip
+        }
         self._return_to_start()
         page.set_frame(self._start_flux, self.star.observed)
 

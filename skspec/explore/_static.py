@@ -69,8 +69,9 @@ def static_page(space, title, n_points=MAX_POINTS):
     x, (flux,) = _averaged(space, [start], bins)
     nothing = np.full(len(x), np.nan, dtype=np.float32)
     page.curves.data = {"x": x, **dict.fromkeys(CURVES, nothing)} | {
-        "decoded": flux, "difference": np.zeros_like(flux),
-    }  # fmt: skip
+        "decoded": flux,
+        "difference": np.zeros_like(flux),
+    }
     page.set_frame(start)
     shared = _shared(page, flux)
     _connect_sliders(page, shared, bins)
@@ -101,10 +102,14 @@ def _shared(page, start):
         "sliders": list(page.sliders.values()),
         "centre": [s.value for s in page.sliders.values()],
         "beginning": ColumnDataSource({"flux": start}),
-        "curves": page.curves, "star": page.star, "chosen": page.chosen, "near": page.near,
-        "table": page.table, "difference": page.difference.y_range,
+        "curves": page.curves,
+        "star": page.star,
+        "chosen": page.chosen,
+        "near": page.near,
+        "table": page.table,
+        "difference": page.difference.y_range,
         "least": float(steady_limit(np.zeros(1), LEAST_CHANGE * np.nanmedian(np.abs(start)))),
-    }  # fmt: skip
+    }
 
 
 def _connect_sliders(page, shared, bins):
@@ -114,11 +119,17 @@ def _connect_sliders(page, shared, bins):
         latents = np.tile(space.centre, (N_STEPS, 1))
         latents[:, node] = np.linspace(space.low[node], space.high[node], N_STEPS)
         flux += [_averaged(space, [space.decode(z)], bins)[1].ravel() for z in latents]
-    move = CustomJS(code=MOVE, args=shared | {
-        "low": space.low[page.nodes].tolist(), "high": space.high[page.nodes].tolist(),
-        "steps": ColumnDataSource({"flux": np.concatenate(flux)}), "n_steps": N_STEPS,
-        "about": about_start(space),
-    })  # fmt: skip
+    move = CustomJS(
+        code=MOVE,
+        args=shared
+        | {
+            "low": space.low[page.nodes].tolist(),
+            "high": space.high[page.nodes].tolist(),
+            "steps": ColumnDataSource({"flux": np.concatenate(flux)}),
+            "n_steps": N_STEPS,
+            "about": about_start(space),
+        },
+    )
     for slider in page.sliders.values():
         slider.js_on_change("value", move)
     back = "sliders.forEach((s, k) => { s.value = centre[k]; });"
@@ -139,22 +150,39 @@ def _connect_stars(page, shared, bins):
         data[f"v{j}"] = page.colour_values(column)
         data[f"t{j}"] = [column.text(row) for row in page.rows]
     page.points.data.update(data)
-    choose = CustomJS(code=CHOOSE, args=shared | {
-        "points": page.points, "spectrum": page.spectrum.y_range,
-        "spread": space.spread[nodes].tolist(), "n_near": N_NEIGHBOURS, "fits": fits,
-        "n_columns": len(page.table_columns), "spectra": ColumnDataSource({"flux": spectra}),
-        "names": [c.name for c in space.columns[:MAX_COLUMNS]],
-    })  # fmt: skip
+    choose = CustomJS(
+        code=CHOOSE,
+        args=shared
+        | {
+            "points": page.points,
+            "spectrum": page.spectrum.y_range,
+            "spread": space.spread[nodes].tolist(),
+            "n_near": N_NEIGHBOURS,
+            "fits": fits,
+            "n_columns": len(page.table_columns),
+            "spectra": ColumnDataSource({"flux": spectra}),
+            "names": [c.name for c in space.columns[:MAX_COLUMNS]],
+        },
+    )
     frame = {"x_range": page.scatter.x_range, "y_range": page.scatter.y_range}
     go = {"points": page.points, "choose": choose, "table": page.table}
     page.scatter.js_on_event(Tap, CustomJS(code=TAP, args=go | frame | {"reach": REACH}))
     page.table.selected.js_on_change("indices", CustomJS(code=NEIGHBOUR, args=go))
     page.find.js_on_change("value", CustomJS(code=FIND, args=go))
-    axes = CustomJS(code=AXES, args=frame | {
-        "points": page.points, "chosen": page.chosen, "near": page.near, "across": page.across,
-        "up": page.up, "nodes": [str(k) for k in nodes], "x_axis": page.scatter.xaxis[0],
-        "y_axis": page.scatter.yaxis[0],
-    })  # fmt: skip
+    axes = CustomJS(
+        code=AXES,
+        args=frame
+        | {
+            "points": page.points,
+            "chosen": page.chosen,
+            "near": page.near,
+            "across": page.across,
+            "up": page.up,
+            "nodes": [str(k) for k in nodes],
+            "x_axis": page.scatter.xaxis[0],
+            "y_axis": page.scatter.yaxis[0],
+        },
+    )
     for select in (page.across, page.up):
         select.options = select.options[:MAX_NODES]
         select.js_on_change("value", axes)
@@ -167,16 +195,33 @@ def _connect_colours(page):
     choices = [none | {"column": -1}]
     for j, column in enumerate(page.space.columns[:MAX_COLUMNS]):
         palette, low, high = colours_of(column)
-        choices.append({
-            "name": column.name, "column": j, "palette": palette, "low": low, "high": high,
-            "legend": legend_of(column, palette), "bar": not column.classes,
-        })  # fmt: skip
+        choices.append(
+            {
+                "name": column.name,
+                "column": j,
+                "palette": palette,
+                "low": low,
+                "high": high,
+                "legend": legend_of(column, palette),
+                "bar": not column.classes,
+            }
+        )
     page.colour.options = page.colour.options[: 1 + MAX_COLUMNS]
     zeros = ColumnDataSource({"value": np.zeros(len(page.rows), dtype=np.float32)})
-    page.colour.js_on_change("value", CustomJS(code=COLOUR, args={
-        "colours": choices, "mapper": page.mapper, "points": page.points, "legend": page.legend,
-        "bar": page.bar, "zeros": zeros,
-    }))  # fmt: skip
+    page.colour.js_on_change(
+        "value",
+        CustomJS(
+            code=COLOUR,
+            args={
+                "colours": choices,
+                "mapper": page.mapper,
+                "points": page.points,
+                "legend": page.legend,
+                "bar": page.bar,
+                "zeros": zeros,
+            },
+        ),
+    )
 
 
 def _spectra_of_stars(page, bins):

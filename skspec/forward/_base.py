@@ -331,14 +331,21 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             residual = np.where(spectra.good, spectra.flux - flux, 0.0)
             unseen = HeldOut(residual, jacobian, lambda pull, _: pull @ coef.T)
             return self._coherent_sums(
-                x, self._photon_variance(spectra), residual, [(slice(None), self._coherent)],
-                lambda _: unseen, [slice(None)],
-            )  # fmt: skip
+                x,
+                self._photon_variance(spectra),
+                residual,
+                [(slice(None), self._coherent)],
+                lambda _: unseen,
+                [slice(None)],
+            )
         sums = self._error_sum(len(x))
         sums.add(
-            slice(None), 1.0 / self._variance(spectra), spectra.flux - flux, jacobian,
+            slice(None),
+            1.0 / self._variance(spectra),
+            spectra.flux - flux,
+            jacobian,
             lambda pull: self._curvature(x, pull @ coef.T),
-        )  # fmt: skip
+        )
         return sums
 
     def _cross_validate(self, x, spectra):
@@ -391,9 +398,15 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _coherent_sums(self, x, photon, residual, parts, held_out, blocks):
         return coherent_sums(
-            self._error_sum(len(x)), photon, self._flux_floor, residual, parts, held_out, blocks,
+            self._error_sum(len(x)),
+            photon,
+            self._flux_floor,
+            residual,
+            parts,
+            held_out,
+            blocks,
             lambda rows, weight: self._curvature(x[rows], weight),
-        )  # fmt: skip
+        )
 
     def _training_mse(self, x, spectra):
         phi, coef = self._features(x), self._coef
@@ -573,9 +586,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         if seen is None:
             step = min(step, batch_rows(len(self._basis.leading().flux) ** 2))
         options = {
-            "n_starts": self.n_starts, "max_iter": self.max_steps, "tol": self.tol,
-            "loss": self.loss, "correlation_length": self.correlation_length,
-        }  # fmt: skip
+            "n_starts": self.n_starts,
+            "max_iter": self.max_steps,
+            "tol": self.tol,
+            "loss": self.loss,
+            "correlation_length": self.correlation_length,
+        }
         parts = []
         for start in range(0, len(spectra), step):
             part = spectra[start : start + step]
@@ -583,10 +599,18 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 parts.append(seen.minimise(part.flux, *self._variances(part), **options))
                 continue
             weight = 1.0 / self._variance(part)
-            parts.append(minimise(
-                model, part.flux, weight, self._candidates, self._lower, self._upper,
-                order=spectra.order, **options
-            ))  # fmt: skip
+            parts.append(
+                minimise(
+                    model,
+                    part.flux,
+                    weight,
+                    self._candidates,
+                    self._lower,
+                    self._upper,
+                    order=spectra.order,
+                    **options,
+                )
+            )
         return self._result(type(parts[0]).concatenate(parts))
 
     def _result(self, fit):
@@ -613,12 +637,20 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             labels, cov=total[:, kept, kept], label_names=self.label_names_in_
         )
         return InversionResult(
-            self._posterior(likelihood), likelihood, formal[:, kept, kept],
-            model_cov[:, kept, kept], chi2, reduced, n_good,
-            fit.converged & ~blind, at_bound & ~blind[:, None], inside & ~blind, fit.n_iter,
+            self._posterior(likelihood),
+            likelihood,
+            formal[:, kept, kept],
+            model_cov[:, kept, kept],
+            chi2,
+            reduced,
+            n_good,
+            fit.converged & ~blind,
+            at_bound & ~blind[:, None],
+            inside & ~blind,
+            fit.n_iter,
             None if self._usual_chi2 is None else reduced / self._usual_chi2,
             **self._nuisance_result(fit, total, blind),
-        )  # fmt: skip
+        )
 
     def _nearest(self, x):
         """Distances (m, k) of the training stars nearest to scaled labels, and their rows."""

@@ -156,16 +156,24 @@ class FullSpectrumFit(LabelRegressor):
         degree = min(self.continuum_degree, n_pixels // PIXELS_PER_DEGREE)
         fit_rv = self.wavelength_ is not None if self.fit_rv == "auto" else self.fit_rv
         final = self._new_model(len(y)).set_params(
-            continuum_degree=degree, fit_rv=fit_rv, rv_range=self.rv_range,
-            fit_broadening=self.fit_broadening, ivar=self.ivar,
-        )  # fmt: skip
+            continuum_degree=degree,
+            fit_rv=fit_rv,
+            rv_range=self.rv_range,
+            fit_broadening=self.fit_broadening,
+            ivar=self.ivar,
+        )
         for name in ("clean_training", "coherence"):
             if getattr(self, name) is not None:
                 final.set_params(**{name: getattr(self, name)})
         turn = clone(final).set_params(
-            continuum_degree=None, fit_rv=False, fit_broadening=False,
-            label_covariance=False, clean_training=None, coherence=0.0, label_prior="flat",
-        )  # fmt: skip
+            continuum_degree=None,
+            fit_rv=False,
+            fit_broadening=False,
+            label_covariance=False,
+            clean_training=None,
+            coherence=0.0,
+            label_prior="flat",
+        )
         position = np.arange(n_pixels) if spectra.wavelength is None else spectra.wavelength
         self._continuum = Continuum(position, degree, spectra.order)
         labels = pd.DataFrame(y, columns=self.label_names_in_)

@@ -222,9 +222,12 @@ class _Objective:
             gram = weighted_gram(stack, weight)
         errors = CoherentErrors.of_gram(components, gram[:, rank:, rank:])
         self.constant, self.projection, self.gram = errors.take_off(
-            self.constant, self.projection, gram[:, :rank, :rank], weighted @ components.T,
+            self.constant,
+            self.projection,
+            gram[:, :rank, :rank],
+            weighted @ components.T,
             gram[:, :rank, rank:],
-        )  # fmt: skip
+        )
         self.gram_scale = np.ones(len(weight))
 
     def coarse(self, points):
@@ -268,9 +271,20 @@ def _is_outer(weight, level, shape):
 
 
 def minimise(
-    model, flux, weight, candidates, lower, upper, *, n_starts, max_iter, tol, loss,
-    correlation_length=0, order=None,
-):  # fmt: skip
+    model,
+    flux,
+    weight,
+    candidates,
+    lower,
+    upper,
+    *,
+    n_starts,
+    max_iter,
+    tol,
+    loss,
+    correlation_length=0,
+    order=None,
+):
     """Labels that minimise chi2 for a batch of stars.
 
     Parameters

@@ -150,9 +150,13 @@ class NuisanceColumns:
         )
         nuisance = self.nuisance
         columns = nuisance_gradients(
-            flux, wavelength, order, rv=nuisance.rv_range is not None,
-            broadening=nuisance.kernel is not None, polynomials=polynomials,
-        )  # fmt: skip
+            flux,
+            wavelength,
+            order,
+            rv=nuisance.rv_range is not None,
+            broadening=nuisance.kernel is not None,
+            polynomials=polynomials,
+        )
         columns[:, : nuisance.n_nonlinear] *= np.array(nuisance.units)[:, None]
         return columns
 
@@ -262,9 +266,7 @@ class NuisanceModel:
             hat *= self.sight.phase(shift, np.complex64)[:, None]
         return self.sight.spectra(hat)
 
-    def evaluate(
-        self, p, shift, y, weight, real=np.float32, leading=False, root=None, shared=None
-    ):  # fmt: skip
+    def evaluate(self, p, shift, y, weight, real=np.float32, leading=False, root=None, shared=None):
         """chi2 (n,), half gradient (n, M) and normal matrix (n, M, M) of a few stars.
 
         And their continuum (n, Q) with its derivatives (n, Q, M). Products of derivatives are summed
@@ -448,15 +450,22 @@ class NuisanceModel:
                 at = rows[part]
                 data = shift[at], flux[at], weight[at]
                 some = None if shared is None else shared[at]
-                parts.append(self.evaluate(
-                    p[part, 0], *data, leading=leading, root=root[at], shared=some
-                )[:3])  # fmt: skip
+                parts.append(
+                    self.evaluate(p[part, 0], *data, leading=leading, root=root[at], shared=some)[
+                        :3
+                    ]
+                )
             return tuple(np.concatenate(values)[:, None] for values in zip(*parts))
 
         return levenberg_marquardt(
-            evaluate, p[:, None], lower, upper, max_iter=max_iter, tol=max(tol, GOOD_ENOUGH),
+            evaluate,
+            p[:, None],
+            lower,
+            upper,
+            max_iter=max_iter,
+            tol=max(tol, GOOD_ENOUGH),
             confirm=False,
-        )  # fmt: skip
+        )
 
     def _finish(self, p, shift, flux, weight, shared):
         """The last step, with all components and sums in double precision.
@@ -549,9 +558,14 @@ class NuisanceModel:
             usable = curve > LEAST_CURVE
             flux, weight = flux / np.where(usable, curve, 1.0), usable * weight * curve**2
         scan = velocity_scan(
-            flux, weight, self.templates, self.wavelength, self.nuisance.rv_range,
-            degree=self.nuisance.degree or 0, order=self.order,
-        )  # fmt: skip
+            flux,
+            weight,
+            self.templates,
+            self.wavelength,
+            self.nuisance.rv_range,
+            degree=self.nuisance.degree or 0,
+            order=self.order,
+        )
         rv = np.nan_to_num(scan.rv)  # NaN without good pixels
         return ln_shift(rv) / self.sight.step, scan.template
 
@@ -590,9 +604,17 @@ class NuisanceModel:
         usable = curve > LEAST_CURVE
         curve = np.where(usable, curve, 1.0)
         return minimise(
-            self.rough, flux / curve, usable * weight * curve**2, self.candidates, self.lower,
-            self.upper, n_starts=n_starts, max_iter=10, tol=0.01, loss="linear",
-        ).x  # fmt: skip
+            self.rough,
+            flux / curve,
+            usable * weight * curve**2,
+            self.candidates,
+            self.lower,
+            self.upper,
+            n_starts=n_starts,
+            max_iter=10,
+            tol=0.01,
+            loss="linear",
+        ).x
 
     def _start(self, x, shift, flux, weight):
         """Parameters to start from: the best of a few widths, no further shift."""

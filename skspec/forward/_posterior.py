@@ -75,9 +75,17 @@ class PosteriorSamples:
 
 
 def sample_posterior(
-    model, X, result=None, *, n_walkers=None, n_steps=1000, n_burn=250, label_covariance=True,
-    n_jobs=None, random_state=None,
-) -> PosteriorSamples:  # fmt: skip
+    model,
+    X,
+    result=None,
+    *,
+    n_walkers=None,
+    n_steps=1000,
+    n_burn=250,
+    label_covariance=True,
+    n_jobs=None,
+    random_state=None,
+) -> PosteriorSamples:
     r"""Sample the labels of each star by Markov chain Monte Carlo, with emcee.
 
     The posterior is :math:`\exp(-\chi^2(\ell) / 2)` of :meth:`ForwardModel.invert` with a flat prior

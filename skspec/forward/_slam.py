@@ -222,9 +222,17 @@ class SLAM(ForwardModel):
         if self.solver == "batched":
             operators = {gamma: admm_operator(kernel) for gamma, kernel in kernels.items()}
         return SLAMJob(
-            x, kernels, grid, operators, folds, self.selection, self.solver, self.svr_tol,
-            self._needs_held_out, keep=self.coherence > 0,
-        )  # fmt: skip
+            x,
+            kernels,
+            grid,
+            operators,
+            folds,
+            self.selection,
+            self.solver,
+            self.svr_tol,
+            self._needs_held_out,
+            keep=self.coherence > 0,
+        )
 
     def _assemble(self, done, job, x):
         self.dual_coef_ = np.concatenate([chunk.dual_coef for chunk in done], axis=1)

@@ -172,9 +172,13 @@ def fit_pixels(job: SLAMJob, Y, good, photon, floor, more=None) -> SLAMPixels:
     n_pixels = Y.shape[1]
     choice = _choose(job, Y, weight, good)
     out = SLAMPixels(
-        np.zeros_like(Y), np.zeros(n_pixels), choice, np.zeros(n_pixels), np.zeros(n_pixels),
+        np.zeros_like(Y),
+        np.zeros(n_pixels),
+        choice,
+        np.zeros(n_pixels),
+        np.zeros(n_pixels),
         LabelErrorSum(*job.labels.shape, 0 if more is None else len(more.columns)),
-    )  # fmt: skip
+    )
     residual = np.empty_like(Y)
     if job.keep:
         out.duals = np.zeros((job.folds.max() + 1, *Y.shape), np.float32)

@@ -166,9 +166,12 @@ class SpectralGP(ForwardModel):
         self._star_noise = _relative_noise(photon, scatter2, typical)
         self._search(x, flux / np.sqrt(typical), mean)
         self._kernel_basis = kernel_basis(
-            x / self._length, mean, self._star_noise,
-            tol=LEFT_OUT * self._shared_nu, max_rank=self.max_rank,
-        )  # fmt: skip
+            x / self._length,
+            mean,
+            self._star_noise,
+            tol=LEFT_OUT * self._shared_nu,
+            max_rank=self.max_rank,
+        )
         self.coef_ = np.empty((len(self._kernel_basis.square), n_pixels))
         self.nu_, self.amplitude_, self.scatter_, self._excess = np.empty((4, n_pixels))
         Phi = self._features(x) / np.sqrt(self._star_noise)[:, None]
@@ -192,9 +195,12 @@ class SpectralGP(ForwardModel):
                 f"(2.0, 10.0), not {self.length_bounds!r}."
             )
         found = search_length_scales(
-            x[rows], white @ white.T / white.shape[1], orthonormal(mean[rows])[0],
-            self._star_noise[rows], bounds=bounds,
-        )  # fmt: skip
+            x[rows],
+            white @ white.T / white.shape[1],
+            orthonormal(mean[rows])[0],
+            self._star_noise[rows],
+            bounds=bounds,
+        )
         self._length, self._shared_nu = found.length, found.nu
         self.length_scale_ = found.length * self.label_scale_
 
@@ -230,9 +236,7 @@ class SpectralGP(ForwardModel):
         Z2 = (Phi.T @ y) ** 2 / basis.square[:, None]
         n_rest = len(y) - len(basis.square)
         rest = np.maximum(np.einsum("nb,nb->b", y, y) - Z2.sum(axis=0), n_rest * floor)
-        return noise_to_signal(
-            basis.square[p:], Z2[p:] + floor, rest, n_rest, self._shared_nu
-        )  # fmt: skip
+        return noise_to_signal(basis.square[p:], Z2[p:] + floor, rest, n_rest, self._shared_nu)
 
     def _weight(self, photon, pixels):
         """Inverse noise-to-signal ratio of every value, with rows scaled as in `_fit_pixels`."""

@@ -149,9 +149,16 @@ class TemplateMatch(LabelRegressor):
     }
 
     def __init__(
-        self, n_best=None, *, weight="exp", interpolate=True, fit_amplitude=False, fit_rv=False,
-        rv_range=(-500.0, 500.0), ivar="auto",
-    ):  # fmt: skip
+        self,
+        n_best=None,
+        *,
+        weight="exp",
+        interpolate=True,
+        fit_amplitude=False,
+        fit_rv=False,
+        rv_range=(-500.0, 500.0),
+        ivar="auto",
+    ):
         self.n_best = n_best
         self.weight = weight
         self.interpolate = interpolate
@@ -251,9 +258,14 @@ class TemplateMatch(LabelRegressor):
             labels, cov=formal + self.label_covariance_, label_names=self.label_names_in_
         )
         return TemplateMatchResult(
-            dist, formal, self.label_covariance_, reduced_chi2=reduced, n_good=n_good,
-            **parts, **velocities,
-        )  # fmt: skip
+            dist,
+            formal,
+            self.label_covariance_,
+            reduced_chi2=reduced,
+            n_good=n_good,
+            **parts,
+            **velocities,
+        )
 
     def predict_dist(self, X) -> MultivariateNormal:
         """Labels of the best templates, with photon noise and the error of templates themselves.
@@ -281,9 +293,13 @@ class TemplateMatch(LabelRegressor):
         scatter = np.einsum("nm,nmj,nmk->njk", prior, offset, offset)
         combined = chi2[:, 0] if gram is None else np.einsum("nk,nkl,nl->n", a, gram, a)
         return {
-            "labels": mean, "scatter_cov": scatter, "templates": nearest, "weights": a,
-            "chi2": combined, "best_chi2": chi2[:, 0],
-        }  # fmt: skip
+            "labels": mean,
+            "scatter_cov": scatter,
+            "templates": nearest,
+            "weights": a,
+            "chi2": combined,
+            "best_chi2": chi2[:, 0],
+        }
 
     def _nearest(self, flux, weight, own=None):
         """Rows of the best templates but `own`; their plain weights, products of differences, chi2."""

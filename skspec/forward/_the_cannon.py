@@ -198,8 +198,10 @@ class TheCannon(ForwardModel):
         if start is not None and start.shape != (design.shape[1], flux.shape[1]):
             start = None
         options = {
-            "relative": self.regularization_units == "fraction", "terms": allowed, "start": start,
-        }  # fmt: skip
+            "relative": self.regularization_units == "fraction",
+            "terms": allowed,
+            "start": start,
+        }
         if isinstance(self.scatter, str):
             lasso = fit_lasso_with_scatter(design, flux, variance, penalty, **options)
         else:

@@ -263,14 +263,24 @@ class ThePayne(ForwardModel):
         train, valid = ((x[part], Y[part], weight[part]) for part in (seen, rows))
         work = min(self.batch_size, len(x)) * self._widths()[-1] * Y.shape[1]
         net = fit_network(
-            DenseNetwork, WeightedLoss, train, valid,
-            n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
-            learning_rate=self.learning_rate_init, patience=self.n_iter_no_change,
+            DenseNetwork,
+            WeightedLoss,
+            train,
+            valid,
+            n_epochs=self.max_iter,
+            batch_size=self.batch_size,
+            seed=seed,
+            device=self.device_,
+            learning_rate=self.learning_rate_init,
+            patience=self.n_iter_no_change,
             n_threads=1 if work < THREADS_FROM else None,
-            on_epoch=lambda: next(epochs, None), module__n_in=x.shape[1],
-            module__n_out=Y.shape[1], module__hidden=self._widths(),
-            module__activation=self.activation, criterion__power=int(self.criterion[1]),
-        )  # fmt: skip
+            on_epoch=lambda: next(epochs, None),
+            module__n_in=x.shape[1],
+            module__n_out=Y.shape[1],
+            module__hidden=self._widths(),
+            module__activation=self.activation,
+            criterion__power=int(self.criterion[1]),
+        )
         self.history_.append(
             {key: np.array(net.history[:, key]) for key in ("train_loss", "valid_loss", "dur")}
         )
@@ -316,12 +326,14 @@ class ThePayne(ForwardModel):
                 phi, slope = network(x[rows], derivative=True)
                 flux, part = phi @ coef, spectra[rows]
                 sums.add(
-                    rows, 1.0 / self._variance(part), part.flux - flux,
+                    rows,
+                    1.0 / self._variance(part),
+                    part.flux - flux,
                     self._with_columns(slope @ coef, flux, slice(None)),
                     lambda pull, network=network, coef=coef, rows=rows: network.curvature(
                         x[rows], pull @ coef.T
                     ),
-                )  # fmt: skip
+                )
         self._held_out = []
         return sums, self.cv_mse_
 

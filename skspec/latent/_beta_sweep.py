@@ -169,11 +169,15 @@ def beta_sweep(
     found = dict(zip(keys, runs))
     measured = all(np.isfinite(run.chi2) for run in found.values())
     sweep = BetaSweep(
-        betas, n_latents, {key: np.array(run.mad) for key, run in found.items()},
+        betas,
+        n_latents,
+        {key: np.array(run.mad) for key, run in found.items()},
         _table(betas, n_latents, lambda *key: found[key].chi2 if measured else found[key].mse),
-        "chi2" if measured else "mse", _table(betas, n_latents, lambda *key: found[key].leakage),
-        threshold, tolerance,
-    )  # fmt: skip
+        "chi2" if measured else "mse",
+        _table(betas, n_latents, lambda *key: found[key].leakage),
+        threshold,
+        tolerance,
+    )
     _warn_of_weak_choice(sweep)
     return sweep
 
@@ -273,17 +277,23 @@ def _stamp(model, X, threshold):
         if name not in ("beta", "n_latent", "checkpoint", "device")
     }
     weight = getattr(X, "meta", {}).get("weight")
-    return {"model": type(model).__name__, "parameters": parameters, "shape": list(X.shape),
-            "first_star": joblib.hash(np.asarray(X[:1])), "threshold": threshold,
-            "weight": None if weight is None else joblib.hash(np.asarray(weight))}  # fmt: skip
+    return {
+        "model": type(model).__name__,
+        "parameters": parameters,
+        "shape": list(X.shape),
+        "first_star": joblib.hash(np.asarray(X[:1])),
+        "threshold": threshold,
+        "weight": None if weight is None else joblib.hash(np.asarray(weight)),
+    }
 
 
 def _table(betas, n_latents, value):
     """DataFrame of ``value(beta, n_latent)``."""
     return pd.DataFrame(
         [[value(float(beta), int(n)) for n in n_latents] for beta in betas],
-        index=pd.Index(betas, name="beta"), columns=pd.Index(n_latents, name="n_latent"),
-    )  # fmt: skip
+        index=pd.Index(betas, name="beta"),
+        columns=pd.Index(n_latents, name="n_latent"),
+    )
 
 
 def _warn_of_weak_choice(sweep):

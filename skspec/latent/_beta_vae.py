@@ -182,12 +182,28 @@ class BetaVAE(
     }
 
     def __init__(
-        self, n_latent=128, *, beta=1.0, reduction="sum", architecture="convolutional",
-        architecture_params=None, head=None, threshold=0.02, learning_rate_init=0.001,
-        weight_decay=0.01, max_iter=100, batch_size=64, n_iter_no_change=30,
-        validation_fraction=0.1, clip_norm=1.0, amp=False, compile=False, checkpoint=None,
-        device="auto", random_state=None,
-    ):  # fmt: skip
+        self,
+        n_latent=128,
+        *,
+        beta=1.0,
+        reduction="sum",
+        architecture="convolutional",
+        architecture_params=None,
+        head=None,
+        threshold=0.02,
+        learning_rate_init=0.001,
+        weight_decay=0.01,
+        max_iter=100,
+        batch_size=64,
+        n_iter_no_change=30,
+        validation_fraction=0.1,
+        clip_norm=1.0,
+        amp=False,
+        compile=False,
+        checkpoint=None,
+        device="auto",
+        random_state=None,
+    ):
         self.n_latent = n_latent
         self.beta = beta
         self.reduction = reduction
@@ -284,8 +300,9 @@ class BetaVAE(
         if y is None:
             return None
         names = label_names(y)
-        y = check_array(y, ensure_2d=False, dtype=float, ensure_all_finite="allow-nan",
-                        input_name="y")  # fmt: skip
+        y = check_array(
+            y, ensure_2d=False, dtype=float, ensure_all_finite="allow-nan", input_name="y"
+        )
         self._y_is_vector = y.ndim == 1
         y = y.reshape(len(y), -1)
         if len(y) != n:
@@ -335,19 +352,33 @@ class BetaVAE(
 
         shape = self.scaler_.shape
         self.net_ = fit_network(
-            VariationalAutoencoder, EvidenceLoss, train, valid,
-            n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
-            learning_rate=self.learning_rate_init, patience=self.n_iter_no_change,
+            VariationalAutoencoder,
+            EvidenceLoss,
+            train,
+            valid,
+            n_epochs=self.max_iter,
+            batch_size=self.batch_size,
+            seed=seed,
+            device=self.device_,
+            learning_rate=self.learning_rate_init,
+            patience=self.n_iter_no_change,
             n_threads=1 if np.prod(shape) * self.batch_size < THREADS_FROM else None,
-            optimizer=AdamW, optimizer__weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm, amp=self.amp, compile=self.compile,
-            checkpoint=self.checkpoint, on_epoch=lambda: next(epochs, None),
-            module__shape=shape, module__n_latent=self.n_latent,
-            module__architecture=self.architecture, module__parameters=self.architecture_params,
+            optimizer=AdamW,
+            optimizer__weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            amp=self.amp,
+            compile=self.compile,
+            checkpoint=self.checkpoint,
+            on_epoch=lambda: next(epochs, None),
+            module__shape=shape,
+            module__n_latent=self.n_latent,
+            module__architecture=self.architecture,
+            module__parameters=self.architecture_params,
             module__sampled=self.beta > 0,
-            criterion__shape=shape[1:], criterion__beta=self.beta,
+            criterion__shape=shape[1:],
+            criterion__beta=self.beta,
             criterion__reduction=self.reduction,
-        )  # fmt: skip
+        )
         self.history_ = training_history(self.net_, self.learning_rate_init)
         self.n_iter_ = len(self.history_["dur"])
 

@@ -121,10 +121,22 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     }
 
     def __init__(
-        self, n_latent=100, *, snr=(20.0, 100.0), augmentation=None, width=32,
-        learning_rate_init=0.001, weight_decay=0.01, max_iter=100, batch_size=64, n_iter_no_change=30,
-        validation_fraction=0.1, clip_norm=1.0, device="auto", random_state=None,
-    ):  # fmt: skip
+        self,
+        n_latent=100,
+        *,
+        snr=(20.0, 100.0),
+        augmentation=None,
+        width=32,
+        learning_rate_init=0.001,
+        weight_decay=0.01,
+        max_iter=100,
+        batch_size=64,
+        n_iter_no_change=30,
+        validation_fraction=0.1,
+        clip_norm=1.0,
+        device="auto",
+        random_state=None,
+    ):
         self.n_latent = n_latent
         self.snr = snr
         self.augmentation = augmentation
@@ -205,13 +217,25 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         )
 
         self.net_ = fit_network(
-            ConvolutionalAutoencoder, WeightedLoss, train, valid,
-            n_epochs=self.max_iter, batch_size=self.batch_size, seed=seed, device=self.device_,
-            learning_rate=self.learning_rate_init, patience=self.n_iter_no_change, optimizer=AdamW,
-            clip_norm=self.clip_norm, augment=fresh, on_epoch=lambda: next(epochs, None),
-            optimizer__weight_decay=self.weight_decay, module__shape=self.scaler_.shape,
-            module__n_latent=self.n_latent, module__width=self.width,
-        )  # fmt: skip
+            ConvolutionalAutoencoder,
+            WeightedLoss,
+            train,
+            valid,
+            n_epochs=self.max_iter,
+            batch_size=self.batch_size,
+            seed=seed,
+            device=self.device_,
+            learning_rate=self.learning_rate_init,
+            patience=self.n_iter_no_change,
+            optimizer=AdamW,
+            clip_norm=self.clip_norm,
+            augment=fresh,
+            on_epoch=lambda: next(epochs, None),
+            optimizer__weight_decay=self.weight_decay,
+            module__shape=self.scaler_.shape,
+            module__n_latent=self.n_latent,
+            module__width=self.width,
+        )
         self.history_ = training_history(self.net_, self.learning_rate_init)
         self.n_iter_ = len(self.history_["dur"])
 

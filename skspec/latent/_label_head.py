@@ -18,9 +18,11 @@ FEWEST = 2 * CV  # labelled stars
 def default_head():
     """Ridge regression on the latent numbers, their squares and products."""
     return make_pipeline(
-        StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(),
+        StandardScaler(),
+        PolynomialFeatures(2, include_bias=False),
+        StandardScaler(),
         RidgeCV(np.logspace(-3, 4, 15)),
-    )  # fmt: skip
+    )
 
 
 def check_labelled(y):

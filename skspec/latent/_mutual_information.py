@@ -68,10 +68,19 @@ class MutualInformation:
 
 
 def latent_mutual_information(
-    latents, labels, *, method="ksg", n_neighbors=3, bins=(5, 10, 20, 40, 80, 160),
-    correction="grassberger", sigma_clip=5.0, groups=None, n_permutations=99, n_splits=None,
+    latents,
+    labels,
+    *,
+    method="ksg",
+    n_neighbors=3,
+    bins=(5, 10, 20, 40, 80, 160),
+    correction="grassberger",
+    sigma_clip=5.0,
+    groups=None,
+    n_permutations=99,
+    n_splits=None,
     random_state=None,
-) -> MutualInformation:  # fmt: skip
+) -> MutualInformation:
     r"""What each node tells about each label,
 
     .. math:: I(z; l) = \int p(z, l) \ln \frac{p(z, l)}{p(z)\,p(l)}\,dz\,dl,

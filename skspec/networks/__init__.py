@@ -34,12 +34,35 @@ _LAZY = {
 }
 
 __all__ = [
-    "ACTIVATIONS", "AttentionNetwork", "AugmentedStars", "ConvolutionalAutoencoder",
-    "DenseNetwork", "Domain", "Dropout", "EvidenceLoss", "FluxScaler", "FreshNoise", "GaussianHead",
-    "GaussianLoss", "Perceptron", "ResidualNetwork", "SpectralNetwork", "StarNet", "StarStream",
-    "StridedNetwork", "VariationalAutoencoder", "WeightedLoss", "can_train", "check_resumable",
-    "fit_network", "fit_translator", "in_batches", "resolve_device", "split_stars", "training_history",
-]  # fmt: skip
+    "ACTIVATIONS",
+    "AttentionNetwork",
+    "AugmentedStars",
+    "ConvolutionalAutoencoder",
+    "DenseNetwork",
+    "Domain",
+    "Dropout",
+    "EvidenceLoss",
+    "FluxScaler",
+    "FreshNoise",
+    "GaussianHead",
+    "GaussianLoss",
+    "Perceptron",
+    "ResidualNetwork",
+    "SpectralNetwork",
+    "StarNet",
+    "StarStream",
+    "StridedNetwork",
+    "VariationalAutoencoder",
+    "WeightedLoss",
+    "can_train",
+    "check_resumable",
+    "fit_network",
+    "fit_translator",
+    "in_batches",
+    "resolve_device",
+    "split_stars",
+    "training_history",
+]
 
 
 def can_train() -> bool:

@@ -19,8 +19,13 @@ __all__ = ["LOSSES", "Domain", "distance", "fit_translator"]
 
 #: of every block of steps
 LOSSES = (
-    "synthetic", "synthetic_cycle", "observed", "observed_cycle", "adversarial", "critic",
-)  # fmt: skip
+    "synthetic",
+    "synthetic_cycle",
+    "observed",
+    "observed_cycle",
+    "adversarial",
+    "critic",
+)
 BLOCK = 100  # steps whose mean losses are kept
 DIVERGED = 10.0  # times the smallest distance of a block so far
 BETAS = (0.5, 0.999)
@@ -142,8 +147,17 @@ def fit_translator(
     return duel.result(), history, duel.diverged
 
 
-_SHAPING = {"n_shared", "n_split", "architecture", "parameters", "weights", "n_steps", "batch_size",
-            "learning_rate", "seed"}  # fmt: skip
+_SHAPING = {
+    "n_shared",
+    "n_split",
+    "architecture",
+    "parameters",
+    "weights",
+    "n_steps",
+    "batch_size",
+    "learning_rate",
+    "seed",
+}
 
 
 def _gpus(device):
@@ -183,15 +197,21 @@ class _Duel(nn.Module):
     # -- what is kept ------------------------------------------------------------------------------
 
     def _kept(self):
-        return {"networks": self, "generator": self.optimizers[0], "critic": self.optimizers[1],
-                "schedule_0": self.schedules[0], "schedule_1": self.schedules[1]}  # fmt: skip
+        return {
+            "networks": self,
+            "generator": self.optimizers[0],
+            "critic": self.optimizers[1],
+            "schedule_0": self.schedules[0],
+            "schedule_1": self.schedules[1],
+        }
 
     def state(self):
         return {
             "parts": {name: part.state_dict() for name, part in self._kept().items()},
-            "progress": json.dumps([self.history, self.diverged]), "best": self.best,
+            "progress": json.dumps([self.history, self.diverged]),
+            "best": self.best,
             "random": random_states(self.data[0].x.device),
-        }  # fmt: skip
+        }
 
     def take_up(self, state):
         if state is None:
@@ -248,10 +268,14 @@ class _Duel(nn.Module):
         s_o = net.to_observed(z_s, s[torch.randperm(len(s), device=s.device)])
         s_o_s = net.to_synthetic(net.observed_to_shared(s_o))
         o_s_o = net.to_observed(net.synthetic_to_shared(o_s), s)
-        apart = torch.stack([
-            distance(s_s, x_s, metric_s), distance(s_o_s, x_s, metric_s),
-            distance(o_o, x_o, metric_o), distance(o_s_o, x_o, metric_o),
-        ])  # fmt: skip
+        apart = torch.stack(
+            [
+                distance(s_s, x_s, metric_s),
+                distance(s_o_s, x_s, metric_s),
+                distance(o_o, x_o, metric_o),
+                distance(o_s_o, x_o, metric_o),
+            ]
+        )
         fooled = _entropy(critic_o(s_o, z_s), 1.0) + _entropy(critic_s(o_s, z_o), 1.0)
         loss = of_synthetic * apart[:2].sum() + of_observed * apart[2:].sum()
         self._descend(0, loss + adversarial * fooled)

@@ -61,9 +61,16 @@ class StridedNetwork(nn.Module):
     """
 
     def __init__(
-        self, n_channels, n_pixels, *, n_filters=(8, 16), kernel_sizes=(16, 8), strides=(4, 4),
-        hidden=(256, 128), dropout=0.0,
-    ):  # fmt: skip
+        self,
+        n_channels,
+        n_pixels,
+        *,
+        n_filters=(8, 16),
+        kernel_sizes=(16, 8),
+        strides=(4, 4),
+        hidden=(256, 128),
+        dropout=0.0,
+    ):
         super().__init__()
         layers, before = [], n_channels
         for width, size, stride in zip(n_filters, kernel_sizes, strides):
@@ -94,9 +101,16 @@ class StarNet(nn.Module):
     """
 
     def __init__(
-        self, n_channels, n_pixels, *, n_filters=(4, 16), kernel_size=8, pool=4, hidden=(256, 128),
+        self,
+        n_channels,
+        n_pixels,
+        *,
+        n_filters=(4, 16),
+        kernel_size=8,
+        pool=4,
+        hidden=(256, 128),
         dropout=0.0,
-    ):  # fmt: skip
+    ):
         super().__init__()
         convolutions, before = [], n_channels
         for width in n_filters:
@@ -117,9 +131,12 @@ class _ResidualBlock(nn.Module):
     def __init__(self, width, n_pixels, dropout):
         super().__init__()
         self.path = nn.Sequential(
-            nn.Conv1d(width, width, 7, padding=3), nn.BatchNorm1d(width), nn.ReLU(),
-            nn.Conv1d(width, width, 5, padding=2), nn.BatchNorm1d(width),
-        )  # fmt: skip
+            nn.Conv1d(width, width, 7, padding=3),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Conv1d(width, width, 5, padding=2),
+            nn.BatchNorm1d(width),
+        )
         self.n_pixels = n_pixels // min(4, n_pixels)
         self.after = nn.Sequential(nn.AvgPool1d(min(4, n_pixels)), nn.ReLU(), Dropout(dropout))
 
@@ -166,8 +183,10 @@ def _convolutions(n_in, n_out, number):
     layers = []
     for _ in range(number):
         layers += [
-            nn.Conv2d(n_in, n_out, (1, 15), padding=(0, 7)), nn.BatchNorm2d(n_out), nn.ReLU(),
-        ]  # fmt: skip
+            nn.Conv2d(n_in, n_out, (1, 15), padding=(0, 7)),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+        ]
         n_in = n_out
     return nn.Sequential(*layers)
 

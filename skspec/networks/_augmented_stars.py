@@ -46,9 +46,7 @@ class AugmentedStars(Dataset):
     [(50, 3), (50, 3)]
     """
 
-    def __init__(
-        self, spectra, y, augmentation, arrays, device="cpu", *, n_ahead=4, n_threads=2
-    ):  # fmt: skip
+    def __init__(self, spectra, y, augmentation, arrays, device="cpu", *, n_ahead=4, n_threads=2):
         self.spectra, self.y, self.augmentation = spectra, y, augmentation
         self.arrays, self.device = arrays, device
         self.n_ahead, self.n_threads = n_ahead, n_threads

@@ -11,9 +11,11 @@ from skspec.networks._perceptron import LEAK
 __all__ = ["DenseNetwork", "WeightedLoss"]
 
 LAYERS = {
-    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
     "leaky_relu": lambda: nn.LeakyReLU(LEAK),
-}  # fmt: skip
+}
 
 
 class DenseNetwork(nn.Module):

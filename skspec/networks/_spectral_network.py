@@ -20,9 +20,11 @@ from skspec.networks._gaussian import GaussianHead
 __all__ = ["ARCHITECTURES", "SpectralNetwork"]
 
 ARCHITECTURES = {
-    "starnet": StarNet, "residual": ResidualNetwork, "attention": AttentionNetwork,
+    "starnet": StarNet,
+    "residual": ResidualNetwork,
+    "attention": AttentionNetwork,
     "strided": StridedNetwork,
-}  # fmt: skip
+}
 
 
 class SpectralNetwork(nn.Module):

@@ -64,9 +64,7 @@ class StarStream(Dataset):
     [(45, 50), (45, 50)]
     """
 
-    def __init__(
-        self, source, rows, arrays, device="cpu", *, n_mixed=None, n_ahead=2, n_threads=2
-    ):  # fmt: skip
+    def __init__(self, source, rows, arrays, device="cpu", *, n_mixed=None, n_ahead=2, n_threads=2):
         self.source, self.rows, self.arrays = source, np.sort(rows), arrays
         self.device, self.n_ahead, self.n_threads = torch.device(device), n_ahead, n_threads
         n_bytes = 4 * max(source.shape[1], 1)

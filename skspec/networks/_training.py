@@ -130,17 +130,29 @@ def fit_network(
         When the checkpoint cannot be read, or is of a training with other settings or data.
     """
     settings = {key: value for key, value in (locals() | parameters).items() if key not in FREE}
-    train, valid = (_Rows(part, device) if isinstance(part, tuple) else part
-                    for part in (train, valid))  # fmt: skip
+    train, valid = (
+        _Rows(part, device) if isinstance(part, tuple) else part for part in (train, valid)
+    )
     n_steps = n_epochs * _n_batches(len(train), batch_size)
     net = (_MixedPrecision if amp else _Net)(
-        module, criterion=criterion, optimizer=optimizer, lr=learning_rate, device=device,
-        train_split=valid and predefined_split(valid), iterator_train=_Batches,
-        iterator_valid=_Batches, iterator_train__generator=np.random.default_rng(seed),
-        iterator_train__augment=augment, batch_size=batch_size, callbacks__print_log=None,
-        callbacks=_callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm), verbose=0,
-        compile=bool(compile), **_backend(compile), **parameters,
-    )  # fmt: skip
+        module,
+        criterion=criterion,
+        optimizer=optimizer,
+        lr=learning_rate,
+        device=device,
+        train_split=valid and predefined_split(valid),
+        iterator_train=_Batches,
+        iterator_valid=_Batches,
+        iterator_train__generator=np.random.default_rng(seed),
+        iterator_train__augment=augment,
+        batch_size=batch_size,
+        callbacks__print_log=None,
+        callbacks=_callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm),
+        verbose=0,
+        compile=bool(compile),
+        **_backend(compile),
+        **parameters,
+    )
     # asking for the state of a GPU would start it, where only the CPU is wanted
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=gpus), limited_threads(n_threads):
@@ -172,9 +184,12 @@ def _callbacks(valid, patience, schedule, learning_rate, n_steps, clip_norm):
         out.append(("schedule", falling))
     elif schedule == "one_cycle":
         cycle = LRScheduler(
-            torch.optim.lr_scheduler.OneCycleLR, max_lr=learning_rate, total_steps=n_steps + 1,
-            pct_start=max(0.1, 2 / (n_steps + 1)), step_every="batch",
-        )  # fmt: skip
+            torch.optim.lr_scheduler.OneCycleLR,
+            max_lr=learning_rate,
+            total_steps=n_steps + 1,
+            pct_start=max(0.1, 2 / (n_steps + 1)),
+            step_every="batch",
+        )
         out.append(("schedule", cycle))
     elif schedule == "plateau":
         monitor = "valid_loss" if valid else "train_loss"

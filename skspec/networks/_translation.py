@@ -101,9 +101,12 @@ class Critic(nn.Module):
 
 def _perceptron(n_in, n_out, hidden):
     return nn.Sequential(
-        nn.Linear(n_in, hidden), nn.LeakyReLU(LEAK), nn.Linear(hidden, hidden), nn.LeakyReLU(LEAK),
+        nn.Linear(n_in, hidden),
+        nn.LeakyReLU(LEAK),
+        nn.Linear(hidden, hidden),
+        nn.LeakyReLU(LEAK),
         nn.Linear(hidden, n_out),
-    )  # fmt: skip
+    )
 
 
 class _AlmostIdentity(nn.Module):

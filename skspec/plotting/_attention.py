@@ -45,9 +45,17 @@ class AttentionMapDisplay:
     """
 
     def __init__(
-        self, wavelength, attention, flux, *, order=None, lines=None, information=None, name=None,
+        self,
+        wavelength,
+        attention,
+        flux,
+        *,
+        order=None,
+        lines=None,
+        information=None,
+        name=None,
         unit="Angstrom",
-    ):  # fmt: skip
+    ):
         self.wavelength = wavelength
         self.attention = attention
         self.flux = flux
@@ -77,9 +85,17 @@ class AttentionMapDisplay:
 
     @classmethod
     def from_predictions(
-        cls, spectra, attention, *, scale="min_max", lines=None, information=None, name=None,
-        ax=None, **kwargs,
-    ):  # fmt: skip
+        cls,
+        spectra,
+        attention,
+        *,
+        scale="min_max",
+        lines=None,
+        information=None,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
         """Draw the mean over stars of an attention map.
 
         Parameters
@@ -122,9 +138,15 @@ class AttentionMapDisplay:
             medium = "air" if spectra.meta.get("medium") == "air" else "vacuum"
             lines = {"Mg b": _MG_B[medium]}
         display = cls(
-            where, _mean(attention, spectra.good), _mean(spectra.flux, spectra.good),
-            order=spectra.order, lines=lines, information=information, name=name, unit=unit,
-        )  # fmt: skip
+            where,
+            _mean(attention, spectra.good),
+            _mean(spectra.flux, spectra.good),
+            order=spectra.order,
+            lines=lines,
+            information=information,
+            name=name,
+            unit=unit,
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, color=None, n_top=3):
@@ -163,8 +185,13 @@ class AttentionMapDisplay:
     def _draw(self, axes, values, color, text):
         every = [np.arange(len(values))] if self.order is None else order_slices(self.order)
         for part in every:
-            axes.plot(self.wavelength[part], values[part], color=color, lw=0.8,
-                      rasterized=len(values) > _MAX_POINTS)  # fmt: skip
+            axes.plot(
+                self.wavelength[part],
+                values[part],
+                color=color,
+                lw=0.8,
+                rasterized=len(values) > _MAX_POINTS,
+            )
         axes.set_ylabel(text)
         axes.margins(x=0.005)
 
@@ -181,9 +208,17 @@ class AttentionMapDisplay:
 
     def _name_lines(self, axes):
         for name, at in self._visible_lines().items():
-            axes.annotate(name, (at.mean(), 1), (0, 2), xycoords=("data", "axes fraction"),
-                          textcoords="offset points", ha="center", va="bottom", fontsize=8.5,
-                          color=colour(2))  # fmt: skip
+            axes.annotate(
+                name,
+                (at.mean(), 1),
+                (0, 2),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=8.5,
+                color=colour(2),
+            )
 
 
 def _min_max(attention, good):

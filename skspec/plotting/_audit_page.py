@@ -28,16 +28,23 @@ _WHAT = {
     "correlation": "Correlation of each two labels of the training stars.",
 }
 _REMEDIES = (
-    ("More stars off the sequence",
-     "Synthetic stars, or stars chosen so that the label distribution is flat: nothing else adds "
-     "information. Where there are some, give them more weight (repeat them, or leave out others)."),
-    ("The correlated label as a label",
-     "A line strength that goes with both is given to the wrong one when only one is a label."),
+    (
+        "More stars off the sequence",
+        "Synthetic stars, or stars chosen so that the label distribution is flat: nothing else adds "
+        "information. Where there are some, give them more weight (repeat them, or leave out others).",
+    ),
+    (
+        "The correlated label as a label",
+        "A line strength that goes with both is given to the wrong one when only one is a label.",
+    ),
     ("Censoring", "TheCannon(censoring={...}): a label acts in its own lines only."),
     ("L1", "TheCannon(regularization=...): few pixels for each label."),
-    ("A model with physics", "ThePayne or SpectralGP trained on synthetic spectra, corrected for the "
-     "gap to observed ones."),
-)  # fmt: skip
+    (
+        "A model with physics",
+        "ThePayne or SpectralGP trained on synthetic spectra, corrected for the "
+        "gap to observed ones.",
+    ),
+)
 
 
 def write_audit_page(audit, path, *, title=None) -> Path:
@@ -67,10 +74,12 @@ def write_audit_page(audit, path, *, title=None) -> Path:
 def _header(audit, title):
     flags = list(audit.flags)
     known = [
-        (audit.n_stars, "stars"), (len(audit.label_names), ", ".join(audit.label_names)),
-        (flags.count(True), "flagged"), (flags.count(False), "passed"),
+        (audit.n_stars, "stars"),
+        (len(audit.label_names), ", ".join(audit.label_names)),
+        (flags.count(True), "flagged"),
+        (flags.count(False), "passed"),
         (flags.count(None), "not tested"),
-    ]  # fmt: skip
+    ]
     lines = "".join(
         f"<li><b>{_mark(test.flag)}</b> <a href='#{test.name}'>{escape(test.title)}</a>: "
         f"{escape(test.why)}</li>"

@@ -66,17 +66,27 @@ class CoverageDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, dist, *, formal=None, intervals=None, label_names=None, name=None, ax=None,
+        cls,
+        y_true,
+        dist,
+        *,
+        formal=None,
+        intervals=None,
+        label_names=None,
+        name=None,
+        ax=None,
         **kwargs,
-    ):  # fmt: skip
+    ):
         """Judge the distributions `dist`, and `formal` with the formal errors alone if given."""
         report = calibration_report(dist, None, y_true)
         display = cls(
             report.pit,
             formal_pit=None if formal is None else calibration_report(formal, None, y_true).pit,
             joint_pit=report.joint_pit if dist.n_labels > 1 else None,
-            intervals=intervals, label_names=label_names or report.label_names, name=name,
-        )  # fmt: skip
+            intervals=intervals,
+            label_names=label_names or report.label_names,
+            name=name,
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, legend=True):
@@ -114,8 +124,14 @@ class CoverageDisplay:
                 axes.plot(_LEVELS, self.intervals[:, k], "o", ms=3.5, color=line["color"])
         if self.joint_pit is not None:
             joint = np.searchsorted(np.sort(self.joint_pit), levels, side="right")
-            axes.plot(levels, joint / len(self.joint_pit), color=QUIET, lw=2.4, alpha=0.7,
-                      label="all at once")  # fmt: skip
+            axes.plot(
+                levels,
+                joint / len(self.joint_pit),
+                color=QUIET,
+                lw=2.4,
+                alpha=0.7,
+                label="all at once",
+            )
         if self.formal_pit is not None:
             axes.plot([], [], color=_SHADES[0], lw=0.7, alpha=0.6, label="formal errors only")
         axes.axvline(0.6827, color=QUIET, lw=0.7, ls=":")

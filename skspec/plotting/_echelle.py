@@ -144,9 +144,13 @@ class EchelleDisplay:
         image = self.image
         extent = (-0.5, image.shape[1] - 0.5, -0.5, len(image) - 0.5)
         picture = axes.imshow(
-            _coarser(image, _MAX_COLUMNS), aspect="auto", origin="lower", cmap=cmap,
-            extent=extent, interpolation="nearest",
-        )  # fmt: skip
+            _coarser(image, _MAX_COLUMNS),
+            aspect="auto",
+            origin="lower",
+            cmap=cmap,
+            extent=extent,
+            interpolation="nearest",
+        )
         axes.set_facecolor("#e8eaed")
         axes.grid(False)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -73,9 +73,19 @@ class FluxTrendDisplay:
 
     @classmethod
     def from_estimator(
-        cls, models, spectra, labels, *, wavelengths, label=None, at=None, within=None,
-        n_points=201, ax=None, **kwargs,
-    ):  # fmt: skip
+        cls,
+        models,
+        spectra,
+        labels,
+        *,
+        wavelengths,
+        label=None,
+        at=None,
+        within=None,
+        n_points=201,
+        ax=None,
+        **kwargs,
+    ):
         """Draw the trends of one or several fitted forward models.
 
         Parameters
@@ -132,9 +142,16 @@ class FluxTrendDisplay:
             curve = model.predict_flux(path.labels(grid))[:, pixels]
             trends[name] = _Trend(curve, _rms(difference))
         display = cls(
-            grid, trends, label_values=table[:, path.index], flux=stars, near=path.near,
-            label=label, wavelengths=where, held=path.words(), unit=unit,
-        )  # fmt: skip
+            grid,
+            trends,
+            label_values=table[:, path.index],
+            flux=stars,
+            near=path.near,
+            label=label,
+            wavelengths=where,
+            held=path.words(),
+            unit=unit,
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, colors=None, titles=None):
@@ -163,8 +180,15 @@ class FluxTrendDisplay:
                 axes.legend(loc="best", fontsize=8, handlelength=2.6)
             self.axes_[0].set_ylabel("flux")
             if self.held:
-                self.axes_[-1].text(1, 1.02, self.held, transform=self.axes_[-1].transAxes,
-                                    ha="right", va="bottom", fontsize=8)  # fmt: skip
+                self.axes_[-1].text(
+                    1,
+                    1.02,
+                    self.held,
+                    transform=self.axes_[-1].transAxes,
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                )
         self.figure_ = self.axes_[0].figure
         return self
 
@@ -172,8 +196,15 @@ class FluxTrendDisplay:
         look = {"ls": "none", "marker": ".", "mew": 0, "rasterized": len(self.flux) > 2000}
         far = ~self.near
         axes.plot(self.label_values[far], self.flux[far, w], color=QUIET, ms=3, alpha=0.3, **look)
-        axes.plot(self.label_values[self.near], self.flux[self.near, w], color=INK, ms=6, alpha=0.75,
-                  label="training stars near these labels", **look)  # fmt: skip
+        axes.plot(
+            self.label_values[self.near],
+            self.flux[self.near, w],
+            color=INK,
+            ms=6,
+            alpha=0.75,
+            label="training stars near these labels",
+            **look,
+        )
 
     def _curves(self, axes, w, colors):
         x = self.label_values[self.near]

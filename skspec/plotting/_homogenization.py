@@ -70,9 +70,7 @@ class HomogenizationDisplay:
         targets = self.labels["target"]
         shape = len(stages), targets.shape[1]
         with styled():
-            flat = panels(
-                ax, shape[0] * shape[1], size=(3.9, 2.5), n_rows=shape[0], sharex="col"
-            )  # fmt: skip
+            flat = panels(ax, shape[0] * shape[1], size=(3.9, 2.5), n_rows=shape[0], sharex="col")
             self.axes_ = flat.reshape(shape)
             for row, stage in zip(self.axes_, stages):
                 for axes, name in zip(row, targets):
@@ -102,17 +100,27 @@ class HomogenizationDisplay:
         axes.axhline(0, color=QUIET, lw=0.8)
         axes.set_ylabel(f"Δ {label_text(name, unit=True)}")
         if (name, stage) not in self.report.index:
-            axes.text(0.5, 0.5, "not among its labels", transform=axes.transAxes, ha="center",
-                      color=QUIET)  # fmt: skip
+            axes.text(
+                0.5, 0.5, "not among its labels", transform=axes.transAxes, ha="center", color=QUIET
+            )
             return
-        axes.plot(target, difference, ".", color=color, ms=5, alpha=0.6, mew=0,
-                  rasterized=len(target) > 2000)  # fmt: skip
+        axes.plot(
+            target,
+            difference,
+            ".",
+            color=color,
+            ms=5,
+            alpha=0.6,
+            mew=0,
+            rasterized=len(target) > 2000,
+        )
         found = self.report.loc[(name, stage)]
         ends = np.array([np.nanmin(target), np.nanmax(target)])
         line = found["offset"] + found["trend"] * (ends - np.nanmean(target))
         axes.plot(ends, line, color=INK, lw=1.4)
-        axes.text(1, 1.02, _summary(found), transform=axes.transAxes, ha="right",
-                  va="bottom", fontsize=8)  # fmt: skip
+        axes.text(
+            1, 1.02, _summary(found), transform=axes.transAxes, ha="right", va="bottom", fontsize=8
+        )
 
     def _same_height(self):
         """One range of differences per label, that of 98 % of the points of the widest stage."""
@@ -120,8 +128,10 @@ class HomogenizationDisplay:
             column = self.axes_[:, k]
             extents = [
                 np.nanpercentile(np.abs(line.get_ydata()), 98)
-                for axes in column for line in axes.lines if line.get_marker() == "."
-            ]  # fmt: skip
+                for axes in column
+                for line in axes.lines
+                if line.get_marker() == "."
+            ]
             if extents and max(extents) > 0:
                 for axes in column:
                     axes.set_ylim(-1.25 * max(extents), 1.25 * max(extents))

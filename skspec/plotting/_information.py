@@ -41,9 +41,19 @@ class InformationMapDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, labels, ivar=None, *, noise="auto", rv=False, continuum_degree=None,
-        broadening=False, name=None, ax=None, **kwargs,
-    ):  # fmt: skip
+        cls,
+        estimator,
+        labels,
+        ivar=None,
+        *,
+        noise="auto",
+        rv=False,
+        continuum_degree=None,
+        broadening=False,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
         """Map the information of spectra with the given labels and noise.
 
         Parameters
@@ -62,9 +72,14 @@ class InformationMapDisplay:
         if not hasattr(model, "flux_jacobian"):
             raise TypeError(f"{type(model).__name__} has no flux_jacobian: it is no forward model.")
         found = information_map(
-            model, labels, ivar, noise=noise, rv=rv, continuum_degree=continuum_degree,
+            model,
+            labels,
+            ivar,
+            noise=noise,
+            rv=rv,
+            continuum_degree=continuum_degree,
             broadening=broadening,
-        )  # fmt: skip
+        )
         flux = model.predict_flux(labels).mean(axis=0) if hasattr(model, "predict_flux") else None
         return cls(found, flux=flux, name=name).plot(ax=ax, **kwargs)
 
@@ -128,8 +143,15 @@ class InformationMapDisplay:
         axes.set_ylabel(f"{label_text(name)}\n[% / pixel]")
         axes.margins(x=0.005)
         self._name_windows(axes, name, n_top)
-        axes.text(1, 1.01, self._summary(k, name), transform=axes.transAxes, ha="right",
-                  va="bottom", fontsize=8)  # fmt: skip
+        axes.text(
+            1,
+            1.01,
+            self._summary(k, name),
+            transform=axes.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
 
     def _name_windows(self, axes, name, n_top):
         """Wavelengths of the best windows, those too near to a better one left out."""
@@ -140,8 +162,15 @@ class InformationMapDisplay:
             peak = inside[np.argmax(share[inside])]
             if len(named) < n_top and all(abs(self._where[peak] - x) > room for x in named):
                 named.append(self._where[peak])
-                axes.annotate(f"{named[-1]:.0f}", (named[-1], share[peak]), (0, 2), fontsize=7.5,
-                              textcoords="offset points", ha="center", va="bottom")  # fmt: skip
+                axes.annotate(
+                    f"{named[-1]:.0f}",
+                    (named[-1], share[peak]),
+                    (0, 2),
+                    fontsize=7.5,
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                )
 
     def _summary(self, k, name):
         free, known = self.information.std()[k], self.information.std(conditional=True)[k]

@@ -93,12 +93,20 @@ class LabelAuditDisplay:
         if not np.isfinite(value):
             return
         axes.text(
-            column, row, f"{value:+.2f}\n± {std:.2f}".replace("-", "−"), ha="center", va="center",
-            fontsize=8.5, color="white" if abs(value) > 0.65 * limit else INK,
-        )  # fmt: skip
+            column,
+            row,
+            f"{value:+.2f}\n± {std:.2f}".replace("-", "−"),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color="white" if abs(value) > 0.65 * limit else INK,
+        )
         if wrong[names[row], names[column]]:
-            axes.add_patch(Rectangle((column - 0.47, row - 0.46), 0.94, 0.92, fill=False, ec=BAD,
-                                     lw=2, zorder=3))  # fmt: skip
+            axes.add_patch(
+                Rectangle(
+                    (column - 0.47, row - 0.46), 0.94, 0.92, fill=False, ec=BAD, lw=2, zorder=3
+                )
+            )
 
     def _attribution(self, axes):
         axes.set_title("information within own lines")
@@ -126,8 +134,16 @@ class LabelAuditDisplay:
         for k, name in enumerate(self.audit.label_names):
             part = test.table[test.table["label"] == name].set_index("snr").reindex(bins)
             shift = 0.08 * (k - (len(self.audit.label_names) - 1) / 2)
-            axes.errorbar(np.arange(len(bins)) + shift, part["slope"], part["std"], marker="o", ms=4.5,
-                          color=colour(k), label=label_text(name), lw=1.2)  # fmt: skip
+            axes.errorbar(
+                np.arange(len(bins)) + shift,
+                part["slope"],
+                part["std"],
+                marker="o",
+                ms=4.5,
+                color=colour(k),
+                label=label_text(name),
+                lw=1.2,
+            )
         axes.set_xticks(range(len(bins)), bins)
         axes.set(xlabel="S/N per pixel", ylabel="slope", xlim=(-0.5, len(bins) - 0.5))
         axes.legend(ncols=3)
@@ -154,6 +170,11 @@ def _nothing(axes, audit, name):
     why = audit.tests[name].why if name in audit.tests else "this test was not asked for."
     axes.set_axis_off()
     axes.text(
-        0.02, 0.5, plain(fill(why, 52)), transform=axes.transAxes, va="center", color=QUIET,
+        0.02,
+        0.5,
+        plain(fill(why, 52)),
+        transform=axes.transAxes,
+        va="center",
+        color=QUIET,
         fontsize=9,
-    )  # fmt: skip
+    )

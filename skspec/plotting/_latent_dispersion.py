@@ -125,24 +125,40 @@ class NodeDispersionDisplay:
                 continue
             chosen = beta is not None and bool(beta == self.best_beta)
             axes.plot(
-                np.arange(1, size + 1), np.maximum(self.mad[beta, size], floor),
-                color=shades[beta], lw=2.6 if chosen else 1.3, zorder=3 if chosen else 2,
-                marker="o" if size <= _MARKED else None, ms=4.5 if chosen else 3.2,
+                np.arange(1, size + 1),
+                np.maximum(self.mad[beta, size], floor),
+                color=shades[beta],
+                lw=2.6 if chosen else 1.3,
+                zorder=3 if chosen else 2,
+                marker="o" if size <= _MARKED else None,
+                ms=4.5 if chosen else 3.2,
                 label="" if beta is None else f"{beta:g}" + " (best)" * chosen,
-            )  # fmt: skip
+            )
         axes.set_yscale("log")
         axes.set_ylim(0.7 * floor, 2.0 * max(highest, self.threshold))
         if axes is self.axes_[0]:
             axes.annotate(
-                f"threshold {self.threshold:g}", (0, self.threshold), (4, -3), fontsize=8, va="top",
-                xycoords=("axes fraction", "data"), textcoords="offset points",
-            )  # fmt: skip
+                f"threshold {self.threshold:g}",
+                (0, self.threshold),
+                (4, -3),
+                fontsize=8,
+                va="top",
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+            )
         axes.set_xlabel("node, the most dispersed first")
         axes.xaxis.get_major_locator().set_params(integer=True)
 
     def _legend(self, axes, n_betas):
-        axes.legend(title="β", loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8,
-                    ncols=1 + n_betas // 14, handlelength=1.6, borderaxespad=0.2)  # fmt: skip
+        axes.legend(
+            title="β",
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            fontsize=8,
+            ncols=1 + n_betas // 14,
+            handlelength=1.6,
+            borderaxespad=0.2,
+        )
 
     def _counts(self, axes, betas, sizes):
         smallest = min(beta for beta in betas if beta > 0)
@@ -151,8 +167,15 @@ class NodeDispersionDisplay:
         for k, size in enumerate(sizes):
             x = [beta for beta in betas if (beta, size) in self.mad]
             count = [np.sum(self.mad[beta, size] > self.threshold) for beta in x]
-            axes.plot(x, count, color=colour(k), marker="os^D"[k % 4], ms=5, ls="-" if k else "--",
-                      label=f"{size} latent numbers")  # fmt: skip
+            axes.plot(
+                x,
+                count,
+                color=colour(k),
+                marker="os^D"[k % 4],
+                ms=5,
+                ls="-" if k else "--",
+                label=f"{size} latent numbers",
+            )
         if betas[0] == 0:
             axes.set_xscale("symlog", linthresh=smallest)
         else:

@@ -130,12 +130,22 @@ class MutualInformationDisplay:
 
         known = shade > 0
         text = "–" if np.isnan(value) else f"{max(value, 0.0):.2f}"
-        axes.text(column, row, text, color="white" if shade > 0.6 else INK if known else QUIET,
-                  ha="center", va="center", fontsize=8,
-                  fontweight="bold" if known else "normal")  # fmt: skip
+        axes.text(
+            column,
+            row,
+            text,
+            color="white" if shade > 0.6 else INK if known else QUIET,
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold" if known else "normal",
+        )
         if known and tested:
-            axes.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, fill=False, ec=INK,
-                                     lw=1.1, zorder=3))  # fmt: skip
+            axes.add_patch(
+                Rectangle(
+                    (column - 0.46, row - 0.44), 0.92, 0.88, fill=False, ec=INK, lw=1.1, zorder=3
+                )
+            )
 
     def _ticks(self, axes, mi, tested):
         for side in ("bottom", "left"):

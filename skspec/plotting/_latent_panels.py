@@ -75,7 +75,16 @@ def name_lines(axes, lines):
             continue
         x += aside
         last, height = x, max(height, _NAME * (1.2 if level else 0.5 + 0.52 * len(name)))
-        axes.annotate(name, (where, 1), (aside, 2), xycoords=("data", "axes fraction"), fontsize=_NAME,
-                      textcoords="offset points", ha="center", va="bottom", color=QUIET,
-                      rotation=0 if level else 90)  # fmt: skip
+        axes.annotate(
+            name,
+            (where, 1),
+            (aside, 2),
+            xycoords=("data", "axes fraction"),
+            fontsize=_NAME,
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=QUIET,
+            rotation=0 if level else 90,
+        )
     return height

@@ -42,9 +42,18 @@ class ReconstructionDisplay:
     """
 
     def __init__(
-        self, wavelength, flux, reconstruction, *, error=None, windows=None, order=None, lines=None,
-        name=None, unit="Angstrom",
-    ):  # fmt: skip
+        self,
+        wavelength,
+        flux,
+        reconstruction,
+        *,
+        error=None,
+        windows=None,
+        order=None,
+        lines=None,
+        name=None,
+        unit="Angstrom",
+    ):
         self.wavelength = wavelength
         self.flux = flux
         self.reconstruction = reconstruction
@@ -116,11 +125,16 @@ class ReconstructionDisplay:
         error = spectra.flux_err[0]
         known = good & (error > 0)
         display = cls(
-            where, np.where(good, spectra.flux[0], np.nan), reconstruction,
-            error=np.where(known, error, np.nan) if known.any() else None, windows=windows,
-            order=spectra.order, name=name, unit=unit,
+            where,
+            np.where(good, spectra.flux[0], np.nan),
+            reconstruction,
+            error=np.where(known, error, np.nan) if known.any() else None,
+            windows=windows,
+            order=spectra.order,
+            name=name,
+            unit=unit,
             lines=line_table(lines, spectra.wavelength, spectra.meta.get("medium")),
-        )  # fmt: skip
+        )
         return display.plot(ax=ax, **kwargs)
 
     def plot(self, ax=None, *, color=None):
@@ -166,8 +180,15 @@ class ReconstructionDisplay:
     def _spectrum(self, axes, pixels, color):
         shared = (pixels, self.order)
         curve(axes, self.wavelength, self.flux, *shared, color=QUIET, lw=1.6, label="observed")
-        curve(axes, self.wavelength, self.reconstruction, *shared, color=color, lw=0.9,
-              label="reconstruction")  # fmt: skip
+        curve(
+            axes,
+            self.wavelength,
+            self.reconstruction,
+            *shared,
+            color=color,
+            lw=0.9,
+            label="reconstruction",
+        )
         axes.tick_params(labelbottom=False)
 
     def _residual(self, axes, pixels, color):
@@ -203,7 +224,11 @@ def _axes(n_windows):
         if n_windows:
             mosaic.append([str(row + 2 * k) for k in range(n_windows)])
     heights = [2.2, 1.0] * (1 + (n_windows > 0))
-    fig, axes = plt.subplot_mosaic(mosaic, figsize=(11, 1.35 * sum(heights) / 1.6 + 0.4),
-                                   height_ratios=heights, layout="constrained")  # fmt: skip
+    fig, axes = plt.subplot_mosaic(
+        mosaic,
+        figsize=(11, 1.35 * sum(heights) / 1.6 + 0.4),
+        height_ratios=heights,
+        layout="constrained",
+    )
     fig.get_layout_engine().set(hspace=0.0)
     return [axes[str(k)] for k in range(2 + 2 * n_windows)]

@@ -65,9 +65,17 @@ class LatentScatterDisplay:
 
     @classmethod
     def from_latents(
-        cls, latents, by=None, *, nodes=None, threshold=0.02, label=None, name=None, ax=None,
+        cls,
+        latents,
+        by=None,
+        *,
+        nodes=None,
+        threshold=0.02,
+        label=None,
+        name=None,
+        ax=None,
         **kwargs,
-    ):  # fmt: skip
+    ):
         """Draw pairs of given latent numbers.
 
         Parameters
@@ -97,8 +105,10 @@ class LatentScatterDisplay:
         if len(nodes) < 2:
             raise ValueError(f"Pairs need at least two nodes, not {nodes}: name some in `nodes`.")
         if by is not None and np.shape(by) != (len(latents),):
-            raise ValueError(f"`by` has shape {np.shape(by)}: give one value for each of the "
-                             f"{len(latents)} stars.")  # fmt: skip
+            raise ValueError(
+                f"`by` has shape {np.shape(by)}: give one value for each of the "
+                f"{len(latents)} stars."
+            )
         label = getattr(by, "name", None) if label is None else label
         return cls(latents[:, nodes], nodes, by=by, label=label, name=name).plot(ax=ax, **kwargs)
 
@@ -143,8 +153,15 @@ class LatentScatterDisplay:
             axes.set_ylabel(f"node {self.nodes[row]}")
         if len(self.nodes) <= _NAMED:
             rho = _rank_correlation(self.latents[:, column], self.latents[:, row])
-            axes.text(0.98, 1.0, f"ρ = {rho:.2f}".replace("-", "−"), transform=axes.transAxes,
-                      ha="right", va="bottom", fontsize=8)  # fmt: skip
+            axes.text(
+                0.98,
+                1.0,
+                f"ρ = {rho:.2f}".replace("-", "−"),
+                transform=axes.transAxes,
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
 
     def _tighten(self):
         from matplotlib.ticker import MaxNLocator
@@ -240,8 +257,15 @@ class _Paint:
     def draw(self, axes, x, y):
         """Dots of the stars."""
         rows = self.shown
-        axes.scatter(x[rows], y[rows], s=self.size, c=self.colours[rows], lw=0, alpha=0.8,
-                     rasterized=len(rows) > 300)  # fmt: skip
+        axes.scatter(
+            x[rows],
+            y[rows],
+            s=self.size,
+            c=self.colours[rows],
+            lw=0,
+            alpha=0.8,
+            rasterized=len(rows) > 300,
+        )
 
 
 def _triangle(k):
@@ -252,9 +276,14 @@ def _triangle(k):
     if k == 2:
         return plt.subplots(figsize=(4.4, 3.4), layout="constrained")[1], None
     fig, grid = plt.subplots(
-        k - 1, k - 1, figsize=(size * (k - 1) + 0.6, size * (k - 1) + 0.4), squeeze=False,
-        sharex="col", sharey="row", layout="constrained",
-    )  # fmt: skip
+        k - 1,
+        k - 1,
+        figsize=(size * (k - 1) + 0.6, size * (k - 1) + 0.4),
+        squeeze=False,
+        sharex="col",
+        sharey="row",
+        layout="constrained",
+    )
     for row in range(k - 1):
         for column in range(row + 1, k - 1):
             grid[row, column].remove()

@@ -45,9 +45,20 @@ class TraversalDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, node=None, values=None, *, n_values=9, star=None, lines=None,
-        windows=None, name=None, ax=None, **kwargs,
-    ):  # fmt: skip
+        cls,
+        estimator,
+        X,
+        node=None,
+        values=None,
+        *,
+        n_values=9,
+        star=None,
+        lines=None,
+        windows=None,
+        name=None,
+        ax=None,
+        **kwargs,
+    ):
         """Vary latent numbers of a star and draw its spectra.
 
         Parameters
@@ -121,9 +132,13 @@ class TraversalDisplay:
         with styled():
             size = (11 / n_columns, 2.1 if single else max(1.0, 2.0 - 0.1 * n_rows))
             self.axes_ = panels(
-                ax, n_rows * n_columns, n_rows=n_rows, size=size, sharex="col",
+                ax,
+                n_rows * n_columns,
+                n_rows=n_rows,
+                size=size,
+                sharex="col",
                 gridspec_kw={"height_ratios": heights},
-            )  # fmt: skip
+            )
             grid = self.axes_.reshape(n_rows, n_columns)
             height = 0.0
             for column, pixels in enumerate(parts):
@@ -170,8 +185,13 @@ class TraversalDisplay:
         single, values = len(self.traversals) == 1, self.traversals[0].values
         scale = Normalize(values.min(), values.max()) if single else Normalize(0, 1)
         beside = grid if single else grid[1:]
-        bar = grid[0, 0].figure.colorbar(ScalarMappable(scale, shades), ax=list(beside.flat),
-                                         aspect=25, pad=0.01, shrink=min(1, 4 / len(grid)))  # fmt: skip
+        bar = grid[0, 0].figure.colorbar(
+            ScalarMappable(scale, shades),
+            ax=list(beside.flat),
+            aspect=25,
+            pad=0.01,
+            shrink=min(1, 4 / len(grid)),
+        )
         bar.set_label("latent number", labelpad=None if single else -20)
         if single:
             here = self.traversals[0].latents[self.traversals[0].node]

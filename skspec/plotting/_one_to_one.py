@@ -88,8 +88,15 @@ class OneToOneDisplay:
                 self._points(axes, k, color, errors, self.y_true[:, k] * (kind == "residual"))
                 (self._identity if kind == "one_to_one" else self._zero)(axes, k)
                 axes.set_xlabel(f"true {label_text(self.label_names[k], unit=True)}")
-                axes.text(1, 1.02, self._summary(k), transform=axes.transAxes, ha="right",
-                          va="bottom", fontsize=8)  # fmt: skip
+                axes.text(
+                    1,
+                    1.02,
+                    self._summary(k),
+                    transform=axes.transAxes,
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                )
             if self.name:
                 self.axes_[0].set_title(self.name, pad=18)  # above the summary
         self.figure_ = self.axes_[0].figure

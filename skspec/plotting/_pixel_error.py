@@ -51,9 +51,13 @@ class PixelErrorDisplay:
             raise TypeError(f"{type(model).__name__} keeps no error per pixel.")
         wavelength = getattr(model, "wavelength_", None)
         return cls.from_predictions(
-            wavelength, *parts[:2], scatter=parts[2], name=name or type(model).__name__, ax=ax,
+            wavelength,
+            *parts[:2],
+            scatter=parts[2],
+            name=name or type(model).__name__,
+            ax=ax,
             **kwargs,
-        )  # fmt: skip
+        )
 
     @classmethod
     def from_predictions(

@@ -16,11 +16,19 @@ from skspec.plotting._style import colour
 __all__ = ["write_report"]
 
 _NAMES = {
-    "teff": "T<sub>eff</sub> [K]", "logg": "log g [dex]", "feh": "[Fe/H] [dex]",
-    "m_h": "[M/H] [dex]", "mh": "[M/H] [dex]", "alpha_m": "[α/M] [dex]", "alpham": "[α/M] [dex]",
-    "alphafe": "[α/Fe] [dex]", "mgfe": "[Mg/Fe] [dex]", "vsini": "v sin i [km/s]",
-    "vmacro": "v<sub>macro</sub> [km/s]", "rv": "RV [km/s]",
-}  # fmt: skip
+    "teff": "T<sub>eff</sub> [K]",
+    "logg": "log g [dex]",
+    "feh": "[Fe/H] [dex]",
+    "m_h": "[M/H] [dex]",
+    "mh": "[M/H] [dex]",
+    "alpha_m": "[α/M] [dex]",
+    "alpham": "[α/M] [dex]",
+    "alphafe": "[α/Fe] [dex]",
+    "mgfe": "[Mg/Fe] [dex]",
+    "vsini": "v sin i [km/s]",
+    "vmacro": "v<sub>macro</sub> [km/s]",
+    "rv": "RV [km/s]",
+}
 
 
 def write_report(comparison, path, *, title=None) -> Path:
@@ -44,9 +52,13 @@ def write_report(comparison, path, *, title=None) -> Path:
     parts = [_header(comparison, title), _failures(comparison)]
     if comparison.succeeded:
         parts += [
-            _overview(comparison), _label_section(comparison), _snr_section(comparison),
-            _calibration(comparison), _errors(comparison), _forward(comparison),
-        ]  # fmt: skip
+            _overview(comparison),
+            _label_section(comparison),
+            _snr_section(comparison),
+            _calibration(comparison),
+            _errors(comparison),
+            _forward(comparison),
+        ]
     note = "The numbers are in results.json, the predictions of every star in predictions.csv."
     parts += [_reading(comparison), made(comparison.settings, note)]
     return write_page(path, title, parts)
@@ -55,10 +67,15 @@ def write_report(comparison, path, *, title=None) -> Path:
 def _header(comparison, title):
     settings = comparison.settings
     links = (
-        ("summary", "Summary"), ("labels", "Each label"), ("snr", "By S/N"),
-        ("calibration", "Error bars"), ("errors", "Predicted minus true"),
-        ("forward", "Forward models"), ("reading", "How to read this"), ("made", "How it was made"),
-    )  # fmt: skip
+        ("summary", "Summary"),
+        ("labels", "Each label"),
+        ("snr", "By S/N"),
+        ("calibration", "Error bars"),
+        ("errors", "Predicted minus true"),
+        ("forward", "Forward models"),
+        ("reading", "How to read this"),
+        ("made", "How it was made"),
+    )
     nav = "".join(f'<a href="#{key}">{text}</a>' for key, text in links)
     lede = settings.get("data", "Stellar labels from stellar spectra")
     return f"{header('skspec compare', title, str(lede))}<nav>{nav}</nav>{_facts(comparison)}"
@@ -68,9 +85,12 @@ def _facts(comparison):
     spectra, snr = comparison.spectra, comparison.snr[np.isfinite(comparison.snr)]
     folds = int(comparison.fold.max()) + 1
     known = [
-        (len(comparison.star), "stars predicted" if folds == 1 else f"stars, each once, {folds} folds"),
+        (
+            len(comparison.star),
+            "stars predicted" if folds == 1 else f"stars, each once, {folds} folds",
+        ),
         (comparison.n_train, "training stars" if folds == 1 else "training stars per fold"),
-    ]  # fmt: skip
+    ]
     if spectra is not None:
         known.append((spectra.shape[1], "pixels"))
         if spectra.wavelength is not None:

@@ -46,11 +46,18 @@ def snr_figure(comparison):
         fig, axes = figure(1, n_labels, (WIDTH, min(3.9, 0.6 + WIDTH / n_labels)))
         for index, result in enumerate(comparison.succeeded.values()):
             ResidualSNRDisplay.from_predictions(
-                comparison.labels, result.dist, comparison.snr, bound=comparison.bound,
-                label_names=comparison.label_names, name=result.title, ax=axes[0],
-                color=colour(index), points=False, marker="osD^vP*X"[index % 8],
+                comparison.labels,
+                result.dist,
+                comparison.snr,
+                bound=comparison.bound,
+                label_names=comparison.label_names,
+                name=result.title,
+                ax=axes[0],
+                color=colour(index),
+                points=False,
+                marker="osD^vP*X"[index % 8],
                 show_bound=index == len(comparison.succeeded) - 1,
-            )  # fmt: skip
+            )
         _legend(fig, axes[0, 0].get_legend_handles_labels())
     return fig
 
@@ -63,9 +70,14 @@ def error_figure(comparison):
         fig, axes = figure(n_methods, n_labels, size, sharex="col", sharey="col")
         for index, result in enumerate(comparison.succeeded.values()):
             OneToOneDisplay.from_predictions(
-                comparison.labels, result.dist, label_names=comparison.label_names,
-                name=result.title, ax=axes[index], color=colour(index), kind="residual",
-            )  # fmt: skip
+                comparison.labels,
+                result.dist,
+                label_names=comparison.label_names,
+                name=result.title,
+                ax=axes[index],
+                color=colour(index),
+                kind="residual",
+            )
             if index < n_methods - 1:
                 for one in axes[index]:
                     one.set_xlabel("")
@@ -80,18 +92,23 @@ def coverage_figure(comparison):
     with styled():
         width = min(WIDTH, 3.4 * n_columns)
         fig, axes = figure(
-            2 * n_rows, n_columns, (width, 0.4 + 1.75 * n_rows * width / n_columns),
+            2 * n_rows,
+            n_columns,
+            (width, 0.4 + 1.75 * n_rows * width / n_columns),
             gridspec_kw={"height_ratios": [3, 2] * n_rows},
-        )  # fmt: skip
+        )
         pairs = axes.reshape(n_rows, 2, n_columns).transpose(0, 2, 1).reshape(-1, 2)
         for index, result in enumerate(comparison.succeeded.values()):
             formal = result.formal_cov
             CoverageDisplay.from_predictions(
-                comparison.labels, result.dist,
+                comparison.labels,
+                result.dist,
                 formal=None if formal is None else MultivariateNormal(result.mean, cov=formal),
-                label_names=comparison.label_names, name=result.title, ax=pairs[index],
+                label_names=comparison.label_names,
+                name=result.title,
+                ax=pairs[index],
                 legend=False,
-            )  # fmt: skip
+            )
         for unused in pairs[n_methods:].ravel():
             unused.remove()
         _legend(fig, max((one.get_legend_handles_labels() for one, _ in pairs), key=_length))
@@ -126,9 +143,13 @@ def forward_figures(comparison):
             fit, axes = figure(2, 1, (WIDTH, 3.9), sharex=True, gridspec_kw=ratio)
             star = _typical_star(comparison, result)
             SpectrumFitDisplay.from_estimator(
-                result.model, comparison.spectra, star=star, name=result.title, ax=axes[:, 0],
+                result.model,
+                comparison.spectra,
+                star=star,
+                name=result.title,
+                ax=axes[:, 0],
                 color=colour(index),
-            )  # fmt: skip
+            )
         out.append((result.title, pixel, fit, _information_figure(comparison, result)))
     return out
 
@@ -142,9 +163,12 @@ def _information_figure(comparison, result):
         fig, axes = figure(n_panels, 1, (WIDTH, 1.55 * n_panels), sharex=True)
         try:
             InformationMapDisplay.from_estimator(
-                result.model, comparison.labels[rows], comparison.spectra[rows], name=result.title,
+                result.model,
+                comparison.labels[rows],
+                comparison.spectra[rows],
+                name=result.title,
                 ax=axes[:, 0],
-            )  # fmt: skip
+            )
         except (TypeError, ValueError):  # no gradients, or labels that look the same
             return None
     return fig

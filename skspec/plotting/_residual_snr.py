@@ -50,9 +50,15 @@ class ResidualSNRDisplay:
         names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
         dist = predict_dist(estimator, X)
         return cls.from_predictions(
-            y, dist.mean(), X.snr, bound=bound, label_names=names or dist.label_names, name=name,
-            ax=ax, **kwargs,
-        )  # fmt: skip
+            y,
+            dist.mean(),
+            X.snr,
+            bound=bound,
+            label_names=names or dist.label_names,
+            name=name,
+            ax=ax,
+            **kwargs,
+        )
 
     @classmethod
     def from_predictions(
@@ -99,8 +105,16 @@ class ResidualSNRDisplay:
     def _panel(self, axes, k, known, color, points, show_bound, marker):
         snr, error = self.snr[known], self.error[known, k]
         if points:
-            axes.plot(snr, np.abs(error), ".", color=color, ms=3, alpha=0.35, mew=0,
-                      rasterized=len(snr) > 2000)  # fmt: skip
+            axes.plot(
+                snr,
+                np.abs(error),
+                ".",
+                color=color,
+                ms=3,
+                alpha=0.35,
+                mew=0,
+                rasterized=len(snr) > 2000,
+            )
         where, scatter = _binned(snr, error, robust_sigma)
         axes.plot(where, scatter, marker=marker, color=color, ms=4.5, label=self.name)
         if show_bound and self.bound is not None:

@@ -58,9 +58,13 @@ class SpectrumFitDisplay:
             for key, value in zip(model.label_names_in_, labels[0])
         )
         return cls.from_predictions(
-            spectra, fitted[0], error=error,
-            name=title if name is None else f"{name}:  {title}", ax=ax, **kwargs,
-        )  # fmt: skip
+            spectra,
+            fitted[0],
+            error=error,
+            name=title if name is None else f"{name}:  {title}",
+            ax=ax,
+            **kwargs,
+        )
 
     @classmethod
     def from_predictions(cls, spectra, model, *, error=None, name=None, ax=None, **kwargs):

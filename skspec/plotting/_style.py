@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["colour", "figure", "label_text", "label_unit", "log_ticks", "panels", "plain",
-           "styled"]  # fmt: skip
+__all__ = ["colour", "figure", "label_text", "label_unit", "log_ticks", "panels", "plain", "styled"]
 
 INK = "#1b1f24"
 QUIET = "#8a929c"
@@ -119,9 +118,13 @@ def panels(ax, n_panels, *, size=(3.4, 3.2), n_rows=1, **kwargs):
 
         n_columns = n_panels // n_rows
         _, ax = plt.subplots(
-            n_rows, n_columns, figsize=(size[0] * n_columns, size[1] * n_rows),
-            squeeze=False, layout="constrained", **kwargs,
-        )  # fmt: skip
+            n_rows,
+            n_columns,
+            figsize=(size[0] * n_columns, size[1] * n_rows),
+            squeeze=False,
+            layout="constrained",
+            **kwargs,
+        )
     axes = np.atleast_1d(ax).ravel()
     if len(axes) != n_panels:
         raise ValueError(f"{len(axes)} axes were given, {n_panels} are needed.")

@@ -47,9 +47,20 @@ class SyntheticGapDisplay:
 
     @classmethod
     def from_spectra(
-        cls, synthetic, observed, translated=None, *, name="synthetic", perplexity=30.0,
-        n_components=50, max_stars=500, random_state=0, ax=None, gap_params=None, **kwargs,
-    ):  # fmt: skip
+        cls,
+        synthetic,
+        observed,
+        translated=None,
+        *,
+        name="synthetic",
+        perplexity=30.0,
+        n_components=50,
+        max_stars=500,
+        random_state=0,
+        ax=None,
+        gap_params=None,
+        **kwargs,
+    ):
         """Measure the gap and draw it.
 
         Parameters
@@ -146,8 +157,13 @@ class SyntheticGapDisplay:
                 axes.set(xticks=[], yticks=[])
                 axes.grid(False)
                 axes.set_title(f"{name}: AUC {gap.auc:.3f} ± {gap.auc_error:.3f}")
-                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2,
-                            markerscale=2, handletextpad=0.1)  # fmt: skip
+                axes.legend(
+                    loc="upper center",
+                    bbox_to_anchor=(0.5, -0.01),
+                    ncols=2,
+                    markerscale=2,
+                    handletextpad=0.1,
+                )
             self.axes_[0].set_ylabel(f"joint t-SNE, perplexity {self.perplexity:.3g}")
         self.figure_ = self.axes_[0].figure
         return self
@@ -201,9 +217,15 @@ class SyntheticGapDisplay:
             named.append(where[j])
             up = value[j] > 0
             axes.annotate(
-                _name(where[j], lines), (where[j], value[j]), (0, 3 if up else -3), fontsize=7.5,
-                textcoords="offset points", ha="center", va="bottom" if up else "top", color=INK,
-            )  # fmt: skip
+                _name(where[j], lines),
+                (where[j], value[j]),
+                (0, 3 if up else -3),
+                fontsize=7.5,
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if up else "top",
+                color=INK,
+            )
 
 
 def _named(name, synthetic, translated):

@@ -264,10 +264,12 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
                 ivar[stars] = known
         meta = spectra.meta if self.normalize is None else spectra.meta | {"order_scale": scale}
         return Spectra(
-            flux, ivar=ivar, meta=meta,
+            flux,
+            ivar=ivar,
+            meta=meta,
             wavelength=None if self.wavelength_ is None else self.order_wavelength_.ravel(),
             order=np.repeat(np.arange(self.n_orders), self.n_pixels),
-        )  # fmt: skip
+        )
 
     def _variance_matrix(self, matrix, grid):
         """Weights of the variances: parts of a pixel are as noisy as if they shared its photons."""
@@ -315,9 +317,12 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
             ivar = (share @ (orders.ivar * unit**2).T).T
         meta = {name: value for name, value in orders.meta.items() if name != "order_scale"}
         return Spectra(
-            flux.astype(orders.dtype, copy=False), ivar=ivar, mask=None if seen.all() else ~seen,
-            wavelength=self.wavelength_, meta=meta,
-        )  # fmt: skip
+            flux.astype(orders.dtype, copy=False),
+            ivar=ivar,
+            mask=None if seen.all() else ~seen,
+            wavelength=self.wavelength_,
+            meta=meta,
+        )
 
     def _shares(self):
         """Share (P, n_orders * n_pixels) of every order pixel that falls on a pixel of the star."""

@@ -19,8 +19,16 @@ from scipy.special import j1, ndtri, spherical_jn
 
 from skspec.solvers.line_of_sight import LineOfSight
 
-__all__ = ["bridge", "broaden", "gaussian_reach", "gray_profile", "rotation_reach",
-           "rotation_transform", "shift", "sight_of"]  # fmt: skip
+__all__ = [
+    "bridge",
+    "broaden",
+    "gaussian_reach",
+    "gray_profile",
+    "rotation_reach",
+    "rotation_transform",
+    "shift",
+    "sight_of",
+]
 
 VALUES_AT_ONCE = 2**17  # of the uniform grid: what stays in the cache
 TABLE_END, TABLE_STEP = 1024.0, 1 / 128  # linear interpolation: 2e-6

@@ -56,12 +56,15 @@ def project(residual, error2, variance, components, prior) -> Projection:
     """
     parts = [
         _project(
-            residual[rows], 1.0 / error2[rows], None if variance is None else variance[rows],
-            components, prior,
+            residual[rows],
+            1.0 / error2[rows],
+            None if variance is None else variance[rows],
+            components,
+            prior,
         )
         for start in range(0, len(residual), BATCH)
         for rows in [slice(start, start + BATCH)]
-    ]  # fmt: skip
+    ]
     coef, gram, noise = zip(*parts)
     together = None if variance is None else np.concatenate(noise)
     return Projection(np.concatenate(coef), np.concatenate(gram), together)

@@ -169,10 +169,14 @@ class _Grid:
 
 def _cubic_taps(base, t, size):
     """Sparse (P, size): cubic interpolation among the four values from ``base - 1`` on."""
-    taps = np.stack([
-        -t * (t - 1) * (t - 2) / 6, (t * t - 1) * (t - 2) / 2,
-        -t * (t + 1) * (t - 2) / 2, t * (t * t - 1) / 6,
-    ]).astype(np.float32)  # fmt: skip
+    taps = np.stack(
+        [
+            -t * (t - 1) * (t - 2) / 6,
+            (t * t - 1) * (t - 2) / 2,
+            -t * (t + 1) * (t - 2) / 2,
+            t * (t * t - 1) / 6,
+        ]
+    ).astype(np.float32)
     pixels = np.tile(np.arange(len(t)), 4)
     columns = np.concatenate([base + k for k in range(-1, 3)])
     return csr_array((taps.ravel(), (pixels, columns)), shape=(len(t), size))

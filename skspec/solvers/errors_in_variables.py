@@ -89,9 +89,19 @@ def monomials(t, degree, cov=None):
 
 
 def fit_errors_in_variables(
-    x, y, cov_x, cov_y, *, degree=1, known=None, free=None, prior=1.0, clip=4.0, max_iter=100,
+    x,
+    y,
+    cov_x,
+    cov_y,
+    *,
+    degree=1,
+    known=None,
+    free=None,
+    prior=1.0,
+    clip=4.0,
+    max_iter=100,
     tol=1e-4,
-):  # fmt: skip
+):
     """Fit the relation of the module's head to variables scaled to order one.
 
     Parameters

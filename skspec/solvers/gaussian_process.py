@@ -135,9 +135,14 @@ def search_length_scales(
         length = np.clip(np.broadcast_to(length, n_labels), *bounds)
         start = np.log(np.append(length, nu))
         found = minimize(
-            negative_log_evidence, start, args=(x, G, H, noise), jac=True, method="L-BFGS-B",
-            bounds=box, options={"maxiter": max_iter, "ftol": 1e-13, "gtol": 1e-7},
-        )  # fmt: skip
+            negative_log_evidence,
+            start,
+            args=(x, G, H, noise),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=box,
+            options={"maxiter": max_iter, "ftol": 1e-13, "gtol": 1e-7},
+        )
         if best is None or found.fun < best.fun:
             best = found
     return Search(np.exp(best.x[:-1]), float(np.exp(best.x[-1])), float(best.fun))
@@ -290,10 +295,12 @@ def kernel_basis(x, H, noise, *, tol=1e-7, max_rank=2000) -> KernelBasis:
     live = value > 1e-13 * max(value[0], 1.0)
     value, vector = value[live], vector[:, live]
     columns = solve_triangular(factor[pivots], vector, lower=True, trans=1)
-    transform = np.block([
-        [mean, -mean @ overlap @ vector],
-        [np.zeros((len(pivots), mean.shape[1])), columns],
-    ])  # fmt: skip
+    transform = np.block(
+        [
+            [mean, -mean @ overlap @ vector],
+            [np.zeros((len(pivots), mean.shape[1])), columns],
+        ]
+    )
     square = np.concatenate([np.ones(mean.shape[1]), value])
     return KernelBasis(x[pivots], transform, square, mean.shape[1])
 

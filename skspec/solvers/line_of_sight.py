@@ -174,14 +174,24 @@ class LineOfSight:
     def _taps(self):
         """Index of the first of four B-splines at each pixel, and their values (4, P)."""
         position = np.concatenate(
-            [s + (self._u[a:b] - self._u[a]) / self.step
-             for (a, b), s in zip(self.segments, self._starts)]
-        )  # fmt: skip
+            [
+                s + (self._u[a:b] - self._u[a]) / self.step
+                for (a, b), s in zip(self.segments, self._starts)
+            ]
+        )
         whole = np.floor(position).astype(int)
         t = position - whole
-        values = np.stack([
-            (1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3
-        ]) / 6  # fmt: skip
+        values = (
+            np.stack(
+                [
+                    (1 - t) ** 3,
+                    3 * t**3 - 6 * t**2 + 4,
+                    3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4,
+                    t**3,
+                ]
+            )
+            / 6
+        )
         return whole, values
 
     def spectra(self, hat):

@@ -25,8 +25,13 @@ from skspec.solvers.svr_active_set import (
 )
 
 __all__ = [
-    "KernelOperator", "SVRSolution", "admm_operator", "fit_svr", "fit_svr_libsvm", "leave_one_out",
-]  # fmt: skip
+    "KernelOperator",
+    "SVRSolution",
+    "admm_operator",
+    "fit_svr",
+    "fit_svr_libsvm",
+    "leave_one_out",
+]
 
 RELAXATION = 1.6  # Boyd et al. 2011, section 3.4.3
 # ADMM's step rho is RHO / C, smaller for pixels that a smooth curve fits well: few stars are then
@@ -229,8 +234,15 @@ def _solve(operator, Y, bound, epsilon, rho, C, tol, max_iter, todo, out):
                 v[:] = state[start : start + BLOCK]
             y = Y[rows]
             own = bound[rows] if np.ndim(bound) else bound
-            _admm(v, (y / rho).astype(dtype), np.asarray(own, dtype), dtype(epsilon / rho),
-                  left, right, n_iter)  # fmt: skip
+            _admm(
+                v,
+                (y / rho).astype(dtype),
+                np.asarray(own, dtype),
+                dtype(epsilon / rho),
+                left,
+                right,
+                n_iter,
+            )
             b, b0, violation, done = newton_rounds(
                 operator.kernel, y, v, own, epsilon, threshold=epsilon / rho, C=C, tol=tol
             )

@@ -157,11 +157,24 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
     }
 
     def __init__(
-        self, n_shared=8, n_split=1, *, architecture="dense", architecture_params=None,
-        synthetic_weight=None, observed_weight=None, adversarial_weight=1.0, error_floor=0.005,
-        learning_rate_init=0.001, max_iter=5000, batch_size=128, validation_fraction=0.1,
-        checkpoint=None, device="auto", random_state=None,
-    ):  # fmt: skip
+        self,
+        n_shared=8,
+        n_split=1,
+        *,
+        architecture="dense",
+        architecture_params=None,
+        synthetic_weight=None,
+        observed_weight=None,
+        adversarial_weight=1.0,
+        error_floor=0.005,
+        learning_rate_init=0.001,
+        max_iter=5000,
+        batch_size=128,
+        validation_fraction=0.1,
+        checkpoint=None,
+        device="auto",
+        random_state=None,
+    ):
         self.n_shared = n_shared
         self.n_split = n_split
         self.architecture = architecture
@@ -262,21 +275,30 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
                 metric = None  # that of observed stars, with their noise
             domains.append(Domain.on(self.device_, x, metric, noise))
         self.translator_, self.history_, self.diverged_ = fit_translator(
-            *domains, n_shared=self.n_shared, n_split=self.n_split, architecture=self.architecture,
+            *domains,
+            n_shared=self.n_shared,
+            n_split=self.n_split,
+            architecture=self.architecture,
             parameters=self._parameters()[0],
             weights=self._weights(),
-            n_steps=self.max_iter, batch_size=self.batch_size, device=self.device_, seed=seed,
-            learning_rate=self.learning_rate_init, checkpoint=self.checkpoint,
+            n_steps=self.max_iter,
+            batch_size=self.batch_size,
+            device=self.device_,
+            seed=seed,
+            learning_rate=self.learning_rate_init,
+            checkpoint=self.checkpoint,
             n_threads=1 if self.architecture == "dense" else None,
             on_block=lambda: next(blocks, None),
-        )  # fmt: skip
+        )
         self.n_iter_ = min(BLOCK * len(self.history_["critic"]), self.max_iter)
         if self.diverged_:
             warnings.warn(
                 f"The training of CycleStarNet diverged after {self.n_iter_} steps; the best state is "
                 f"kept. Lower learning_rate_init={self.learning_rate_init} or adversarial_weight="
-                f"{self.adversarial_weight}.", ConvergenceWarning, stacklevel=4,
-            )  # fmt: skip
+                f"{self.adversarial_weight}.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
 
     # -- translation -------------------------------------------------------------------------------
 

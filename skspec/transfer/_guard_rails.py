@@ -98,9 +98,12 @@ class GuardRails:
         there = model.reconstruct(synthetic, "synthetic")
         back = model.inverse_transform(model.transform(synthetic))
         out = replace(
-            self, match=match, identity=_misfit(there, synthetic, variance),
-            cycle=_misfit(back, synthetic, variance), leakage=_leakage(model, train[1]),
-        )  # fmt: skip
+            self,
+            match=match,
+            identity=_misfit(there, synthetic, variance),
+            cycle=_misfit(back, synthetic, variance),
+            leakage=_leakage(model, train[1]),
+        )
         if min(len(synthetic), len(observed)) < FEWEST:
             return out
         split = model.sample_split(len(synthetic), rng)

@@ -177,9 +177,7 @@ class LabelHomogenizer(BaseEstimator):
         "n_jobs": [Integral, None],
     }
 
-    def __init__(
-        self, estimator_a, estimator_b=None, *, clip=4.0, correct=True, cv=5, n_jobs=None
-    ):  # fmt: skip
+    def __init__(self, estimator_a, estimator_b=None, *, clip=4.0, correct=True, cv=5, n_jobs=None):
         self.estimator_a = estimator_a
         self.estimator_b = estimator_b
         self.clip = clip
@@ -189,9 +187,19 @@ class LabelHomogenizer(BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
-        self, spectra_a, labels_a, spectra_b, labels_b, *, star_a=None, star_b=None,
-        quality_a=None, quality_b=None, label_std_a=None, label_std_b=None,
-    ):  # fmt: skip
+        self,
+        spectra_a,
+        labels_a,
+        spectra_b,
+        labels_b,
+        *,
+        star_a=None,
+        star_b=None,
+        quality_a=None,
+        quality_b=None,
+        label_std_a=None,
+        label_std_b=None,
+    ):
         """Find the common stars, and learn each survey's labels from the other's spectra.
 
         Parameters
@@ -280,10 +288,12 @@ class LabelHomogenizer(BaseEstimator):
         self.translators_[scale] = LabelTranslator(clip=None).fit(own, target, own_std, target_std)
         mean = pd.DataFrame(visits, columns=y.columns).groupby(place).mean()
         stages = {
-            "target": target, "before": own.reindex(columns=target.columns),
+            "target": target,
+            "before": own.reindex(columns=target.columns),
             "translated": pd.DataFrame(translated, self.stars_, target.columns),
-            "model": mean.set_axis(self.stars_), "after": mean.set_axis(self.stars_),
-        }  # fmt: skip
+            "model": mean.set_axis(self.stars_),
+            "after": mean.set_axis(self.stars_),
+        }
         self.cv_labels_[scale] = pd.concat(stages, axis=1, names=["stage", "label"])
         return done[0][0], stars
 

@@ -147,10 +147,15 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._set_scale(a, b)
         self.uses_label_std_ = bool(cov_a is not None and np.any(cov_a))
         relation = fit_errors_in_variables(
-            (a - self.pivot_) / self._scale_a, (b - self._shift) / self._scale_b,
-            self._scaled(cov_a, a, self._scale_a), self._scaled(cov_b, b, self._scale_b),
-            degree=self.degree, known=self._known, free=self._free(), clip=self.clip,
-        )  # fmt: skip
+            (a - self.pivot_) / self._scale_a,
+            (b - self._shift) / self._scale_b,
+            self._scaled(cov_a, a, self._scale_a),
+            self._scaled(cov_b, b, self._scale_b),
+            degree=self.degree,
+            known=self._known,
+            free=self._free(),
+            clip=self.clip,
+        )
         self._keep(relation)
         self._domain = fit_label_domain(a[relation.kept])
         return self
@@ -254,9 +259,10 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         total = total + np.einsum("nklr,nr->nkl", half, phi)
         unit = np.outer(self._scale_b, self._scale_b)
         return MultivariateNormal(
-            self._shift + mean * self._scale_b, cov=total * unit + self.scatter_covariance_,
+            self._shift + mean * self._scale_b,
+            cov=total * unit + self.scatter_covariance_,
             label_names=self.label_names_in_,
-        )  # fmt: skip
+        )
 
     def predict(self, X, label_std=None, return_std: bool = False):
         """Mean of :meth:`predict_dist`, and its standard deviations with ``return_std=True``.

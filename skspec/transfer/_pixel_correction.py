@@ -169,10 +169,15 @@ class PixelCorrection(DomainCorrection):
 
     def _from_pairs(self, synthetic, observed, u, v):
         lines = straight_lines(
-            synthetic.flux, observed.flux, synthetic.good & observed.good, synthetic.variance,
-            observed.variance, u * v, slope=self.kind != "additive",
+            synthetic.flux,
+            observed.flux,
+            synthetic.good & observed.good,
+            synthetic.variance,
+            observed.variance,
+            u * v,
+            slope=self.kind != "additive",
             offset=self.kind != "multiplicative",
-        )  # fmt: skip
+        )
         return *lines[:3], lines.slope - 1, lines.slope_error2, np.sqrt(lines.scatter2)
 
     def _from_distributions(self, synthetic, observed, u, v):

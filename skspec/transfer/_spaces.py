@@ -58,9 +58,12 @@ class ComponentSpace:
         error2 = np.maximum(variance, self.error_floor**2)
         prior = np.ones(len(self.components))
         coef, gram, noise = project(
-            np.where(good, flux - self.mean, 0.0), error2, np.where(good, variance, 0.0) if noisy
-            else None, self.components, prior,
-        )  # fmt: skip
+            np.where(good, flux - self.mean, 0.0),
+            error2,
+            np.where(good, variance, 0.0) if noisy else None,
+            self.components,
+            prior,
+        )
         gram /= len(self.components)
         return tuple(None if a is None else a.astype(np.float32) for a in (coef, gram, noise))
 

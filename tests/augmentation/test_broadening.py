@@ -144,9 +144,10 @@ def test_an_order_that_one_star_lacks_does_not_dim_the_next():
 def test_errors_may_leave_single_precision():
     small = np.ones((1, 3000), dtype=np.float32)
     star = Spectra(
-        small * np.float32(1e-17), flux_err=small * np.float32(1e-19),
+        small * np.float32(1e-17),
+        flux_err=small * np.float32(1e-19),
         wavelength=GRIDS["uniform in velocity"],
-    )  # fmt: skip
+    )
     assert star.ivar.dtype == np.float32
     out = RotationalBroadening(70.0).augment(star)
     assert np.isfinite(out.ivar).all() and out.snr[0] > 300

@@ -42,8 +42,10 @@ def test_seeds_of_the_parts_do_not_matter():
 def test_one_of_several():
     either = OneOf(
         [GaussianNoise(50), BadPixels(0.5), ContinuumJitter(0.1, degree=0)],
-        probabilities=[0.5, 0.3, 0.2], p=0.8, random_state=0,
-    )  # fmt: skip
+        probabilities=[0.5, 0.3, 0.2],
+        p=0.8,
+        random_state=0,
+    )
     out = either.augment(FLAT)
     spread = out.flux.std(axis=1)
     noisy = np.isfinite(out.ivar).all(axis=1) & (spread > 0.01)

@@ -16,9 +16,11 @@ def chi2(noisy, clean):
 
 
 @given(
-    level=st.floats(0.01, 1e5), before=st.one_of(st.none(), st.floats(5, 500)),
-    snr=st.floats(5, 500), seed=st.integers(0, 999),
-)  # fmt: skip
+    level=st.floats(0.01, 1e5),
+    before=st.one_of(st.none(), st.floats(5, 500)),
+    snr=st.floats(5, 500),
+    seed=st.integers(0, 999),
+)
 @settings(max_examples=30, deadline=None)
 def test_noise_is_what_ivar_says(level, before, snr, seed):
     rng = np.random.default_rng(seed)

@@ -37,9 +37,12 @@ def draw(n=12, *, seed=0, dtype=float, bad=0.02, order=None):
         hit, rng.choice([1e6, -30.0], flux.shape), flux + error * rng.normal(size=flux.shape)
     )
     return Spectra(
-        flux.astype(dtype), ivar=np.where(hit, 0, error**-2).astype(dtype), wavelength=WAVELENGTH,
-        order=order, meta={"star_id": np.arange(n), "survey": "toy"},
-    )  # fmt: skip
+        flux.astype(dtype),
+        ivar=np.where(hit, 0, error**-2).astype(dtype),
+        wavelength=WAVELENGTH,
+        order=order,
+        meta={"star_id": np.arange(n), "survey": "toy"},
+    )
 
 
 LABELS = pd.DataFrame(
@@ -63,11 +66,18 @@ AUGMENTATIONS = {
 SIMPLE = [name for name in AUGMENTATIONS if name not in ("Compose", "OneOf")]
 #: the same at no strength
 ZERO = [
-    GaussianNoise(1e13), RotationalBroadening(0.0), InstrumentBroadening(),
-    InstrumentBroadening(5000, from_resolution=5000), RadialVelocityShift(0.0), TelluricMask(),
-    BadPixels(0.0), ContinuumJitter(0.0), Compose(), Compose([ContinuumJitter(0.0)]),
+    GaussianNoise(1e13),
+    RotationalBroadening(0.0),
+    InstrumentBroadening(),
+    InstrumentBroadening(5000, from_resolution=5000),
+    RadialVelocityShift(0.0),
+    TelluricMask(),
+    BadPixels(0.0),
+    ContinuumJitter(0.0),
+    Compose(),
+    Compose([ContinuumJitter(0.0)]),
     *(clone(a).set_params(p=0.0) for a in AUGMENTATIONS.values()),
-]  # fmt: skip
+]
 every = pytest.mark.parametrize("name", AUGMENTATIONS)
 
 
@@ -97,7 +107,7 @@ def failures(estimator):
     ],
     expected_failed_checks=failures,
     xfail_strict=True,
-)  # fmt: skip
+)
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

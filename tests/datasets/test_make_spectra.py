@@ -88,9 +88,14 @@ def test_bad_pixels_come_in_runs_too():
 
 def test_fixed_labels_and_ranges():
     spectra, labels = make_spectra(
-        5, labels=["feh"], label_ranges={"feh": (-0.1, 0.1)}, snr=None, random_state=0,
-        fixed_labels={"teff": 6000, "vsini": 30}, **SMALL,
-    )  # fmt: skip
+        5,
+        labels=["feh"],
+        label_ranges={"feh": (-0.1, 0.1)},
+        snr=None,
+        random_state=0,
+        fixed_labels={"teff": 6000, "vsini": 30},
+        **SMALL,
+    )
     truth = synthesize({"teff": 6000, "vsini": 30, "feh": labels["feh"]}, spectra.wavelength)
     np.testing.assert_allclose(spectra.flux, truth, atol=1e-12)
     assert labels["feh"].abs().max() <= 0.1
@@ -124,9 +129,13 @@ def test_an_array_of_continuum_and_echelle_orders():
     order = np.repeat([10, 11], 60)
     pixels = np.concatenate([np.linspace(5150, 5180, 60), np.linspace(5170, 5200, 60)])
     spectra, labels = make_spectra(
-        3, wavelength=pixels, order=order, continuum=np.linspace(1, 2, 120), snr=None,
+        3,
+        wavelength=pixels,
+        order=order,
+        continuum=np.linspace(1, 2, 120),
+        snr=None,
         random_state=0,
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(spectra.order, order)
     np.testing.assert_allclose(
         spectra.flux, synthesize(labels, pixels) * np.linspace(1, 2, 120), rtol=1e-12

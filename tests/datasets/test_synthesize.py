@@ -59,8 +59,9 @@ def test_rotation_transfer_is_the_transform_of_grays_profile():
 def test_a_star_does_not_depend_on_its_neighbours():
     teff = np.linspace(4000, 8000, 150)  # several blocks
     together = synthesize({"teff": teff}, WIDE[::10])
-    np.testing.assert_allclose(together[[0, 77, 149]], synthesize({"teff": teff[[0, 77, 149]]},
-                               WIDE[::10]), atol=1e-12)  # fmt: skip
+    np.testing.assert_allclose(
+        together[[0, 77, 149]], synthesize({"teff": teff[[0, 77, 149]]}, WIDE[::10]), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", LABEL_LIMITS)

@@ -66,8 +66,9 @@ def test_slopes_and_their_errors(rng):
     for _ in range(200):
         truth = rng.normal(size=(100, 3)) @ [[1, 0.6, 0], [0, 0.8, 0], [0, 0, 1]]
         noise = rng.normal(size=(100, 3)) * (0.2 + 0.3 * np.abs(truth[:, :1]))  # unequal
-        slope, std = error_slopes(truth @ (np.eye(3) + planted).T + noise, truth, np.zeros((100, 3)),
-                                  np.ones(3))  # fmt: skip
+        slope, std = error_slopes(
+            truth @ (np.eye(3) + planted).T + noise, truth, np.zeros((100, 3)), np.ones(3)
+        )
         found.append(slope)
         claimed.append(std)
     assert_allclose(np.mean(found, axis=0), planted, atol=0.02)
@@ -165,9 +166,14 @@ class TestLines:
         model.jacobian, model.scatter_, model.label_names_in_ = flux, np.zeros(40), NAMES
         model.jacobian_, model.flux_0_, model.n_features_in_ = flux, np.ones(40), 40
         found = audit_labels(
-            model, X, labels, tests=["attribution"], refit=False,
-            line_windows={"feh": self.inside, "teff": self.inside}, reference=model,
-        )["attribution"]  # fmt: skip
+            model,
+            X,
+            labels,
+            tests=["attribution"],
+            refit=False,
+            line_windows={"feh": self.inside, "teff": self.inside},
+            reference=model,
+        )["attribution"]
         table = found.table.set_index("label")
         assert table["share"]["feh"] == pytest.approx(1)
         expected = np.sum(lines[0, :10] ** 2) / np.sum(lines[0] ** 2)
@@ -226,9 +232,12 @@ class TestLines:
     def test_lines_that_the_windows_miss(self, labels, rng):
         """Known without the windows, because other lines measure it: no flag."""
         found = audit_labels(
-            Ridge(0.1), toy(labels, rng), labels, tests=["null_line"],
+            Ridge(0.1),
+            toy(labels, rng),
+            labels,
+            tests=["null_line"],
             line_windows={"feh": self.inside},
-        )["null_line"]  # fmt: skip
+        )["null_line"]
         assert found.flag is False and "they miss lines" in found.why
         assert found.table["without_over_spread"][0] < 0.5 < found.table["own_slope"][0]
 
@@ -239,9 +248,13 @@ class TestLines:
                 return np.broadcast_to(wrong.T, (len(labels), 40, 3))
 
         found = audit_labels(
-            TheCannon(1), toy(labels, rng, lines=lines), labels, tests=["attribution"],
-            line_windows={"feh": self.inside}, reference=Theory(),
-        )["attribution"]  # fmt: skip
+            TheCannon(1),
+            toy(labels, rng, lines=lines),
+            labels,
+            tests=["attribution"],
+            line_windows={"feh": self.inside},
+            reference=Theory(),
+        )["attribution"]
         assert found.flag is True and found.table["share"][2] > 0.9
         assert "the gradient of feh has" in found.why
 
@@ -374,8 +387,13 @@ def test_correlated_labels(labels, rng, sign):
 def synthetic(n, seed, planted=False, wavelength=None):
     """Stars of known labels; planted: [alpha/M] is a function of [Fe/H], but for 0.03 dex."""
     rng = np.random.default_rng(seed)
-    y = pd.DataFrame({"teff": rng.uniform(4500, 6000, n), "feh": rng.uniform(-1.2, 0.3, n),
-                      "alpha_m": rng.uniform(-0.1, 0.4, n)})  # fmt: skip
+    y = pd.DataFrame(
+        {
+            "teff": rng.uniform(4500, 6000, n),
+            "feh": rng.uniform(-1.2, 0.3, n),
+            "alpha_m": rng.uniform(-0.1, 0.4, n),
+        }
+    )
     if planted:
         y["alpha_m"] = 0.15 - (y["feh"] + 0.45) / 3 + 0.03 * rng.normal(size=n)
     wavelength = np.geomspace(5140, 5240, 80) if wavelength is None else wavelength
@@ -406,8 +424,13 @@ def test_stars_of_one_sequence_are_flagged_and_a_decorrelated_set_passes(seed):
 
     def giants(seed, planted=False):
         rng = np.random.default_rng(seed)
-        y = pd.DataFrame({"teff": rng.uniform(4300, 5300, 400), "logg": rng.uniform(1.5, 3.7, 400),
-                          "feh": rng.uniform(-1, 0.3, 400)})  # fmt: skip
+        y = pd.DataFrame(
+            {
+                "teff": rng.uniform(4300, 5300, 400),
+                "logg": rng.uniform(1.5, 3.7, 400),
+                "feh": rng.uniform(-1, 0.3, 400),
+            }
+        )
         if planted:
             y["logg"] = 2.6 + (y["teff"] - 4800) / 480 + 0.1 * rng.normal(size=400)
         wavelength = np.geomspace(5100, 5300, 300)

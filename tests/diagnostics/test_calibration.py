@@ -96,8 +96,9 @@ def test_printed(draw_stars):
     report = calibration_report(model, spectra, labels)
     seen = model[:-1].transform(spectra)
     last = model.steps[-1][1]
-    assert_allclose(report.intervals.loc["logg", 0.9],
-                    interval_coverage(last, seen, labels, [0.9])[0, 1])  # fmt: skip
+    assert_allclose(
+        report.intervals.loc["logg", 0.9], interval_coverage(last, seen, labels, [0.9])[0, 1]
+    )
     assert report.intervals.loc["joint", 0.9] == np.mean(last.contains(seen, labels, 0.9))
     assert_allclose(
         report.table[0.6827][:3], metrics.coverage(labels, predict_dist(model, spectra))

@@ -286,9 +286,11 @@ def test_progress_inside_a_long_fit():
     spectra, labels = make_spectra(40, n_pixels=600, random_state=0)
     told = []
     comparison = compare(
-        {"slam": SLAM(C=2, gamma=0.3, cv=2)}, spectra, labels,
+        {"slam": SLAM(C=2, gamma=0.3, cv=2)},
+        spectra,
+        labels,
         progress=lambda name, done, total, doing: told.append(done),
-    )  # fmt: skip
+    )
     assert told == sorted(told)
     assert sum(done != int(done) for done in told) >= 3  # three chunks of pixels
     assert "_skl_callbacks" not in vars(comparison.results["slam"].model)

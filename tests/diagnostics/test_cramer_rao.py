@@ -135,8 +135,9 @@ class TestNuisance:
         found = cramer_rao_bound(model, self.labels, model.noise(1), rv=True, broadening=True)
         expected = 1e4 * columns.T @ columns
         unit = np.sqrt(np.diag(expected))
-        assert_allclose(found.full_fisher[0] / np.outer(unit, unit), expected / np.outer(unit, unit),
-                        atol=3e-3)  # fmt: skip
+        assert_allclose(
+            found.full_fisher[0] / np.outer(unit, unit), expected / np.outer(unit, unit), atol=3e-3
+        )
         assert found.nuisance_names == ["rv", "broadening"]
         cov = np.linalg.inv(expected)
         assert_allclose(found.std()[0], np.sqrt(np.diag(cov))[:2], rtol=3e-3)
@@ -171,9 +172,11 @@ class TestNuisance:
 
     @settings(max_examples=25, deadline=None)
     @given(
-        rv=st.booleans(), broadening=st.booleans(), degree=st.none() | st.integers(0, 5),
+        rv=st.booleans(),
+        broadening=st.booleans(),
+        degree=st.none() | st.integers(0, 5),
         seed=st.integers(0, 99),
-    )  # fmt: skip
+    )
     def test_nothing_unknown_ever_helps(self, rv, broadening, degree, seed):
         model, rng = Lines(), np.random.default_rng(seed)
         labels = rng.uniform(0.1, 0.6, (2, 2))
@@ -263,10 +266,25 @@ class TestNuisance:
 
 # Teff, log g, [Fe/H], [Mg/Fe]: S/N, alone and with a polynomial of degree 4 on each detector chip
 ANCHORS = {
-    (5777, 4.44, 0.0, 0.0): (100, [11.1, 0.0115, 0.0062, 0.0060], [12.8, 0.0135, 0.0068, 0.0069], 0.01),
-    (4700, 4.60, 0.0, 0.0): (100, [3.7, 0.0054, 0.0021, 0.0041], [4.0, 0.0061, 0.0023, 0.0045], 0.02),
-    (6200, 4.20, -0.5, 0.0): (100, [15.3, 0.0139, 0.0081, 0.0077], [16.2, 0.0153, 0.0084, 0.0087], 0.05),
-}  # fmt: skip
+    (5777, 4.44, 0.0, 0.0): (
+        100,
+        [11.1, 0.0115, 0.0062, 0.0060],
+        [12.8, 0.0135, 0.0068, 0.0069],
+        0.01,
+    ),
+    (4700, 4.60, 0.0, 0.0): (
+        100,
+        [3.7, 0.0054, 0.0021, 0.0041],
+        [4.0, 0.0061, 0.0023, 0.0045],
+        0.02,
+    ),
+    (6200, 4.20, -0.5, 0.0): (
+        100,
+        [15.3, 0.0139, 0.0081, 0.0077],
+        [16.2, 0.0153, 0.0084, 0.0087],
+        0.05,
+    ),
+}
 
 
 @pytest.mark.slow

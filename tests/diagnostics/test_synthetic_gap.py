@@ -39,10 +39,14 @@ def draw(n, seed, *, noise=0.01, change=0.0, bad=0.0, meta=None):
 def test_two_halves_of_one_set(bad):
     """A law: no gap is found where there is none."""
     found = [
-        synthetic_gap(draw(100, 2 * seed, bad=bad)[0], draw(100, 2 * seed + 1, bad=bad)[0],
-                      random_state=seed, **QUICK)
+        synthetic_gap(
+            draw(100, 2 * seed, bad=bad)[0],
+            draw(100, 2 * seed + 1, bad=bad)[0],
+            random_state=seed,
+            **QUICK,
+        )
         for seed in range(4)
-    ]  # fmt: skip
+    ]
     pull = np.array([(gap.auc - 0.5) / gap.auc_error for gap in found])
     assert np.all(np.abs(pull) < 3) and abs(pull.mean()) < 1.5
     assert np.mean([gap.p_value < 0.1 for gap in found]) <= 0.5
@@ -89,9 +93,13 @@ class TestPixelsAtEqualLabels:
         observed, truth = draw(400, 2, change=LINE, noise=0.02)
         keep = truth[:, 0] > 0.2
         gap = synthetic_gap(
-            synthetic[some], observed[keep], synthetic_labels=labels[some],
-            observed_labels=truth[keep], max_stars=100, **QUICK,
-        )  # fmt: skip
+            synthetic[some],
+            observed[keep],
+            synthetic_labels=labels[some],
+            observed_labels=truth[keep],
+            max_stars=100,
+            **QUICK,
+        )
         assert gap.at_equal_labels
         assert_allclose(gap.pixels["difference"], LINE, atol=0.012)
         assert_allclose(gap.pixels["scatter"].median(), 1, rtol=0.15)
@@ -123,9 +131,12 @@ class TestPixelsAtEqualLabels:
         synthetic, labels = draw(300, 1, noise=0)
         observed, truth = draw(100, 2, change=LINE)
         gap = synthetic_gap(
-            synthetic, observed.replace(ivar=None), synthetic_labels=pd.DataFrame(labels),
-            observed_labels=pd.DataFrame(truth), **QUICK,
-        )  # fmt: skip
+            synthetic,
+            observed.replace(ivar=None),
+            synthetic_labels=pd.DataFrame(labels),
+            observed_labels=pd.DataFrame(truth),
+            **QUICK,
+        )
         assert_allclose(gap.pixels["scatter"], 1)
         assert not gap.noise_matched
 
@@ -135,9 +146,12 @@ def test_label_gap_of_a_plain_regressor():
     observed, truth = draw(100, 2)
     model = Ridge().fit(np.asarray(synthetic), labels[:, 0])
     gap = synthetic_gap(
-        synthetic, observed, model=model,
-        observed_labels=pd.Series(truth[:, 0], name="teff"), **QUICK,
-    )  # fmt: skip
+        synthetic,
+        observed,
+        model=model,
+        observed_labels=pd.Series(truth[:, 0], name="teff"),
+        **QUICK,
+    )
     error = model.predict(observed) - truth[:, 0]
     assert_allclose(gap.labels.loc["teff", "bias"], np.median(error))
     assert_allclose(gap.labels.loc["teff", "rmse"], np.sqrt(np.mean(error**2)))

@@ -26,9 +26,15 @@ class Recorder(RidgeRegressor):
 @pytest.fixture(scope="module")
 def slow_stars():
     return make_spectra(
-        80, n_pixels=120, wavelength=(5165, 5185), resolution=15000, snr=None,
-        labels=("teff", "feh", "vsini"), label_ranges={"vsini": (0, 5)}, random_state=0,
-    )  # fmt: skip
+        80,
+        n_pixels=120,
+        wavelength=(5165, 5185),
+        resolution=15000,
+        snr=None,
+        labels=("teff", "feh", "vsini"),
+        label_ranges={"vsini": (0, 5)},
+        random_state=0,
+    )
 
 
 ROTATION = Compose([RotationalBroadening((0, 90)), GaussianNoise(100)])
@@ -73,9 +79,15 @@ def test_groups_that_are_known_are_kept(slow_stars):
 
 def test_it_labels_stars_that_rotate(slow_stars):
     fast, truth = make_spectra(
-        60, n_pixels=120, wavelength=(5165, 5185), resolution=15000, snr=100,
-        labels=("teff", "feh", "vsini"), label_ranges={"vsini": (10, 80)}, random_state=1,
-    )  # fmt: skip
+        60,
+        n_pixels=120,
+        wavelength=(5165, 5185),
+        resolution=15000,
+        snr=100,
+        labels=("teff", "feh", "vsini"),
+        label_ranges={"vsini": (10, 80)},
+        random_state=1,
+    )
     ridge = ResidualCovarianceRegressor()
     plain = AugmentedRegressor(ridge, GaussianNoise(100), 6, random_state=0).fit(*slow_stars)
     model = AugmentedRegressor(ridge, ROTATION, 6, random_state=0).fit(*slow_stars)

@@ -161,8 +161,10 @@ def test_the_noise_term_makes_error_bars_follow_the_noise(tails):
     unknown = spectra[:3].replace(ivar=None)  # a typical noise
     with pytest.warns(UserWarning, match="without"):
         low, high = np.quantile(dist.std()[:, 0], [0.3, 0.7])
-        assert np.all((low < model.predict_dist(unknown).std()[:, 0])
-                      & (model.predict_dist(unknown).std()[:, 0] < high))  # fmt: skip
+        assert np.all(
+            (low < model.predict_dist(unknown).std()[:, 0])
+            & (model.predict_dist(unknown).std()[:, 0] < high)
+        )
 
 
 def test_no_noise_term_where_none_is_needed():
@@ -294,8 +296,9 @@ def test_any_splitter_and_pipelines_and_searches(draw_stars):
     assert model.scores_[0].shape == (60, 3)  # the others were never predicted
     search = GridSearchCV(
         CalibratedRegressor(ResidualCovarianceRegressor(), cv=3),
-        {"estimator__robust": [False, True]}, cv=2,
-    )  # fmt: skip
+        {"estimator__robust": [False, True]},
+        cv=2,
+    )
     assert predict_dist(search.fit(spectra, labels), spectra).shape == (120, 3)
     teff = CalibratedRegressor(TheCannon(1), method="conformal").fit(spectra, labels["teff"])
     lower, upper = teff.predict_interval(spectra, 0.8)

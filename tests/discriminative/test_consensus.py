@@ -97,8 +97,10 @@ def test_a_method_that_promises_too_much_is_seen_through(train, test):
 
 def test_ranges_of_validity(model, train, test):
     valid = {
-        "linear": {"teff": (5500, 9000)}, "quadratic": {"snr": (0, 30)}, "ridge": {"snr": (20, 1e9)},
-    }  # fmt: skip
+        "linear": {"teff": (5500, 9000)},
+        "quadratic": {"snr": (0, 30)},
+        "ridge": {"snr": (20, 1e9)},
+    }
     ranged = ConsensusRegressor(METHODS, valid=valid, cv=3).fit(*train)
     result = ranged.combine(test[0])
     teff, snr = np.median(result.labels, axis=0)[:, 0], test[0].snr

@@ -19,16 +19,21 @@ from skspec.networks import can_train
 pytestmark = pytest.mark.skipif(not can_train(), reason="no PyTorch")
 
 SMALL = {
-    "starnet": {"hidden": (32, 16)}, "strided": {"n_filters": (), "hidden": (32, 16)},
-    "attention": {"width": 3}, "residual": {"width": 4, "hidden": (32, 16), "dropout": 0.0},
-}  # fmt: skip
+    "starnet": {"hidden": (32, 16)},
+    "strided": {"n_filters": (), "hidden": (32, 16)},
+    "attention": {"width": 3},
+    "residual": {"width": 4, "hidden": (32, 16), "dropout": 0.0},
+}
 
 
 def network(architecture="strided", **options):
     settings = {
-        "architecture_params": SMALL.get(architecture), "max_iter": 20, "batch_size": 16,
-        "learning_rate_init": 0.01, "random_state": 0,
-    }  # fmt: skip
+        "architecture_params": SMALL.get(architecture),
+        "max_iter": 20,
+        "batch_size": 16,
+        "learning_rate_init": 0.01,
+        "random_state": 0,
+    }
     return SpectralCNN(architecture, **(settings | options))
 
 

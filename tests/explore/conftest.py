@@ -42,8 +42,10 @@ def draw(n=150, noise=0.01, seed=0):
     flux = model.inverse_transform(z) + noise * rng.normal(size=(n, N_PIXELS))
     labels = pd.DataFrame({"teff": 5500 + 400 * z[:, 2], "feh": -0.3 + 0.4 * z[:, 0]})
     labels.iloc[:5] = np.nan
-    meta = {"survey": np.array(["one", "two", "one"])[np.arange(n) % 3],
-            "star_id": np.array([f"<b>HD {k}" for k in range(n)])}  # fmt: skip
+    meta = {
+        "survey": np.array(["one", "two", "one"])[np.arange(n) % 3],
+        "star_id": np.array([f"<b>HD {k}" for k in range(n)]),
+    }
     spectra = Spectra(flux, flux_err=noise, wavelength=model.wavelength_, meta=meta)
     return model, spectra, labels
 

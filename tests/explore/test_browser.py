@@ -23,9 +23,15 @@ pytestmark = pytest.mark.slow
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = os.environ.get("SKSPEC_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 MODEL = "Bokeh.documents[0].get_model_by_name"
 #: where star k of the scatter is on the screen
 PLACE = f"""(k) => {{
@@ -85,8 +91,18 @@ def visit(browser):
 @pytest.fixture
 def served(files):
     """Address of the page, from the command; which must end quietly when interrupted."""
-    command = [sys.executable, "-m", "skspec", "explore", files / "pca.joblib", "--port", "0",
-               "--data", files / "stars.npz", "--no-browser"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "skspec",
+        "explore",
+        files / "pca.joblib",
+        "--port",
+        "0",
+        "--data",
+        files / "stars.npz",
+        "--no-browser",
+    ]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
@@ -99,8 +115,17 @@ def served(files):
 @pytest.fixture
 def written(files):
     """Address of the static page."""
-    command = [sys.executable, "-m", "skspec", "explore", files / "pca.joblib",
-               "--data", files / "stars.npz", "--static", files / "page.html"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "skspec",
+        "explore",
+        files / "pca.joblib",
+        "--data",
+        files / "stars.npz",
+        "--static",
+        files / "page.html",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return (files / "page.html").as_uri()
 

@@ -32,10 +32,18 @@ def test_rare_classes_share_one():
     assert len(column.classes) == 10 and column.values.max() == 9
 
 
-@pytest.mark.parametrize("values", [
-    np.array([f"star {k}" for k in range(50)]), np.full(50, "all"), np.full(50, 3.0),
-    np.full(50, np.nan), np.ones((50, 2)), [[1, 2]] * 50, np.ones(7),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([f"star {k}" for k in range(50)]),
+        np.full(50, "all"),
+        np.full(50, 3.0),
+        np.full(50, np.nan),
+        np.ones((50, 2)),
+        [[1, 2]] * 50,
+        np.ones(7),
+    ],
+)
 def test_what_says_nothing_is_left_out(values):
     assert columns_of(None, {"x": values}, 50) == []
 

@@ -74,14 +74,17 @@ def test_a_store(files, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["nothing.joblib"], "there is no file"),
-    (["stars.npz"], "no model written with joblib.dump"),
-    (["ridge.joblib"], "Ridge has not both transform and inverse_transform"),
-    (["pca.joblib", "--latents", "x.npy"], "give --data too"),
-    (["pca.joblib", "--data", "pca.joblib"], "not an .npz file"),
-    (["pca.joblib", "--static", "nowhere/x.html"], "No such file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.joblib"], "there is no file"),
+        (["stars.npz"], "no model written with joblib.dump"),
+        (["ridge.joblib"], "Ridge has not both transform and inverse_transform"),
+        (["pca.joblib", "--latents", "x.npy"], "give --data too"),
+        (["pca.joblib", "--data", "pca.joblib"], "not an .npz file"),
+        (["pca.joblib", "--static", "nowhere/x.html"], "No such file"),
+    ],
+)
 def test_bad_input(files, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(files)
     assert main(["explore", *arguments]) == 2

@@ -36,9 +36,19 @@ def test_own_spectra_come_back_at_the_limit(name, draw_stars):
     score = efficiency(truth, result.labels, bound, n_bootstrap=0)
     z = (result.labels - truth) / result.formal_dist.std()
     covered = np.mean(np.abs(z) < 1, axis=0)
-    print(name, "eta", score.eta.round(3), "eta_vec", round(score.eta_vec, 3),
-          "coverage", covered.round(3), "chi2r", result.reduced_chi2.mean().round(4),
-          "converged", result.converged.mean())  # fmt: skip
+    print(
+        name,
+        "eta",
+        score.eta.round(3),
+        "eta_vec",
+        round(score.eta_vec, 3),
+        "coverage",
+        covered.round(3),
+        "chi2r",
+        result.reduced_chi2.mean().round(4),
+        "converged",
+        result.converged.mean(),
+    )
     assert np.all((score.eta > 0.9) & (score.eta < 1.05))
     assert 0.9 < score.eta_vec < 1.05
     assert np.all((covered > 0.66) & (covered < 0.70))
@@ -81,9 +91,18 @@ def test_coverage_of_fresh_dwarfs(model, n, draw_dwarfs):
     error = np.abs(result.labels - labels.to_numpy())
     total = np.mean(error < result.dist.std(), axis=0)
     formal = np.mean(error < result.formal_dist.std(), axis=0)
-    print(type(model).__name__, n, "total", total.round(3), "formal", formal.round(3),
-          "rmse", np.sqrt(np.mean(error**2, axis=0)).round(4),
-          "converged", result.converged.mean())  # fmt: skip
+    print(
+        type(model).__name__,
+        n,
+        "total",
+        total.round(3),
+        "formal",
+        formal.round(3),
+        "rmse",
+        np.sqrt(np.mean(error**2, axis=0)).round(4),
+        "converged",
+        result.converged.mean(),
+    )
     assert 0.60 < total.mean() < 0.76
     assert np.all((total > 0.55) & (total < 0.82))
     # a quarter of the pixels: photons weigh more against the model error than with all of them

@@ -32,9 +32,12 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("SLAM", "ThePayn
 def data():
     """A box too wide for a quadratic."""
     spectra, labels = make_spectra(
-        700, n_pixels=250, snr=100, random_state=5,
+        700,
+        n_pixels=250,
+        snr=100,
+        random_state=5,
         label_ranges={"teff": (4200, 7000), "logg": (2.5, 4.8), "feh": (-1.5, 0.3)},
-    )  # fmt: skip
+    )
     return spectra[:300], labels[:300], spectra[300:], labels[300:].to_numpy()
 
 
@@ -227,9 +230,13 @@ def moving():
     how = {"n_pixels": 700, "snr": 100, "resolution": 4000}
     train, y = make_spectra(300, label_ranges=box, random_state=5, **how)
     test, labels = make_spectra(
-        200, labels=(*box, "rv"), label_ranges={**box, "rv": (-150, 150)}, continuum="random",
-        random_state=6, **how,
-    )  # fmt: skip
+        200,
+        labels=(*box, "rv"),
+        label_ranges={**box, "rv": (-150, 150)},
+        continuum="random",
+        random_state=6,
+        **how,
+    )
     return train, y, test, labels[list(box)].to_numpy(), labels["rv"].to_numpy()
 
 

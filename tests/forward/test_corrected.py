@@ -70,9 +70,9 @@ def test_a_gap_that_is_the_same_in_all_stars():
 def test_split_numbers_are_free_and_count_in_the_errors():
     synthetic, labels = stars(150, 1)
     observed, truth = stars(200, 2, gap=0.1, spread=0.5, noise=0.01)
-    model = CorrectedModel(
-        TheCannon(1), Translation(spread=0.5), n_copies=2, random_state=0
-    ).fit(synthetic, labels, observed=observed)  # fmt: skip
+    model = CorrectedModel(TheCannon(1), Translation(spread=0.5), n_copies=2, random_state=0).fit(
+        synthetic, labels, observed=observed
+    )
     assert model.n_split_ == 1  # the other number is the same for all stars
     result = model.invert(observed)
     assert result.dist.label_names == ["teff", "feh", "split_0"]

@@ -17,9 +17,13 @@ SNR = 40.0
 def data():
     """Training set, and stars whose noise was smoothed by as much as a resampling does."""
     spectra, labels = make_spectra(
-        450, wavelength=WAVELENGTH, resolution=4000, snr=400, random_state=3,
+        450,
+        wavelength=WAVELENGTH,
+        resolution=4000,
+        snr=400,
+        random_state=3,
         label_ranges={"teff": (5000, 6000), "logg": (4, 4.6)},
-    )  # fmt: skip
+    )
     rng = np.random.default_rng(4)
     model = TheCannon(label_covariance=False).fit(spectra[:200], labels[:200])
     truth = labels[200:]

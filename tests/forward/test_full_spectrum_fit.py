@@ -12,9 +12,13 @@ from skspec.solvers.line_of_sight import LineOfSight, ln_shift
 def stars():
     wavelength = 5000 * np.exp(np.arange(400) * 1.5e-4)  # 45 km/s a pixel
     return make_spectra(
-        460, wavelength=wavelength, resolution=1800, snr=100, random_state=1,
+        460,
+        wavelength=wavelength,
+        resolution=1800,
+        snr=100,
+        random_state=1,
         label_ranges={"teff": (4500, 6800)},
-    )  # fmt: skip
+    )
 
 
 def raw(spectra, rng, degree=4):

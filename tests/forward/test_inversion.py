@@ -42,9 +42,15 @@ def scipy_invert(model, spectra, i, start, loss="linear"):
         return slope[good] * scale / sigma[:, None]
 
     found = least_squares(
-        residual, np.clip((start - model.label_pivot_) / scale, model._lower, model._upper),
-        jacobian, bounds=(model._lower, model._upper), loss=loss, xtol=1e-12, ftol=1e-12, gtol=1e-12,
-    )  # fmt: skip
+        residual,
+        np.clip((start - model.label_pivot_) / scale, model._lower, model._upper),
+        jacobian,
+        bounds=(model._lower, model._upper),
+        loss=loss,
+        xtol=1e-12,
+        ftol=1e-12,
+        gtol=1e-12,
+    )
     return model.label_pivot_ + found.x * scale, found, good.sum()
 
 
@@ -78,8 +84,9 @@ def test_as_scipy_star_by_star(name, errors, fitted, draw_stars):
         cov = np.linalg.inv(fit.jac.T @ fit.jac) * np.outer(model.label_scale_, model.label_scale_)
         sigma = np.sqrt(np.diag(cov))
         assert np.all(np.abs(result.labels[i] - found) < 0.01 * sigma)
-        assert_allclose(result.formal_cov[i] / np.outer(sigma, sigma),
-                        cov / np.outer(sigma, sigma), atol=5e-3)  # fmt: skip
+        assert_allclose(
+            result.formal_cov[i] / np.outer(sigma, sigma), cov / np.outer(sigma, sigma), atol=5e-3
+        )
     assert worse <= 3
 
 
@@ -91,9 +98,10 @@ def test_fisher_information_is_that_of_the_result(name, fitted, draw_stars):
     fisher = model.fisher_information(result.labels, spectra)
     by_hand = np.einsum(
         "npk,np,npl->nkl",
-        model.flux_jacobian(result.labels), 1 / model.noise_variance(spectra),
         model.flux_jacobian(result.labels),
-    )  # fmt: skip
+        1 / model.noise_variance(spectra),
+        model.flux_jacobian(result.labels),
+    )
     assert_allclose(fisher, by_hand, rtol=1e-8)
     std = np.sqrt(np.diagonal(np.linalg.inv(by_hand), axis1=1, axis2=2))
     assert_allclose(result.formal_dist.std(), std, rtol=1e-3)

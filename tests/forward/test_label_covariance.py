@@ -101,9 +101,12 @@ def test_one_newton_step_solves_a_quadratic():
     total = LabelErrorSum(5, 2)
     for pixels in (slice(0, 10), slice(10, 30)):
         total.add(
-            slice(None), weight[:, pixels], residual[:, pixels], jacobian[..., pixels],
+            slice(None),
+            weight[:, pixels],
+            residual[:, pixels],
+            jacobian[..., pixels],
             lambda pull: np.zeros((5, 2, 2)),
-        )  # fmt: skip
+        )
     errors = total.errors()
     assert_allclose(errors.error, off, rtol=1e-5)
     fisher = np.einsum("nkp,np,nlp->nkl", jacobian, weight, jacobian)

@@ -133,9 +133,13 @@ def sequence():
 
 
 @pytest.mark.parametrize(
-    "name", ["TheCannon", "SpectralGP", *(pytest.param(n, marks=pytest.mark.slow)
-                                          for n in ("SLAM", "ThePayne"))],
-)  # fmt: skip
+    "name",
+    [
+        "TheCannon",
+        "SpectralGP",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("SLAM", "ThePayne")),
+    ],
+)
 def test_a_sequence_helps_what_the_spectrum_says_badly(sequence, name):
     train, y, test, truth = sequence
     model = clone(MODELS[name]).set_params(label_prior="training").fit(train, y)
@@ -166,10 +170,16 @@ def test_best_fit_is_that_of_the_likelihood(sequence):
     assert_allclose(model.best_fit(result), model.predict_flux(result.likelihood.mean()))
 
 
-@pytest.mark.parametrize("options", [
-    {"label_covariance": False}, {"clean_training": 3}, {"coherence": 0.2}, {"fit_rv": True},
-    {"continuum_degree": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_covariance": False},
+        {"clean_training": 3},
+        {"coherence": 0.2},
+        {"fit_rv": True},
+        {"continuum_degree": 1},
+    ],
+)
 def test_with_other_options(sequence, options):
     train, y, test, truth = sequence
     model = TheCannon(1, label_prior="training", **options).fit(train, y)

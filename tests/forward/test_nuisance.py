@@ -19,10 +19,13 @@ MODELS = {"TheCannon": TheCannon(), "SLAM": SLAM(C=4, gamma=0.25, cv=3), "Spectr
 def draw(n, *, wavelength=WAVELENGTH, snr=100.0, rv=0.0, tilt=0.0, seed=0, **fixed):
     """Stars shifted by up to `rv` km/s, not by the code under test, and tilted by up to `tilt`."""
     rng = np.random.default_rng(seed)
-    labels = pd.DataFrame({
-        "teff": rng.uniform(4800, 6200, n), "logg": rng.uniform(3.8, 4.7, n),
-        "feh": rng.uniform(-0.6, 0.3, n),
-    })  # fmt: skip
+    labels = pd.DataFrame(
+        {
+            "teff": rng.uniform(4800, 6200, n),
+            "logg": rng.uniform(3.8, 4.7, n),
+            "feh": rng.uniform(-0.6, 0.3, n),
+        }
+    )
     velocity = rng.uniform(-rv, rv, n)
     flux = synthesize({**labels, "rv": velocity, **fixed}, wavelength)
     flux += rng.normal(size=flux.shape) / snr
@@ -109,11 +112,16 @@ def test_broadening_is_recovered(kernel, train):
         labels = pd.concat([part[1] for part in parts], ignore_index=True)
         rv = np.concatenate([part[2] for part in parts])
         instrument = C_KMS / 5000 / np.sqrt(8 * np.log(2))
-        flux = np.vstack([
-            synthesize({**part[1], "rv": part[2]}, WAVELENGTH,
-                       resolution=5000 * instrument / np.hypot(instrument, w))
-            for part, w in zip(parts, (15.0, 40.0, 80.0))
-        ])  # fmt: skip
+        flux = np.vstack(
+            [
+                synthesize(
+                    {**part[1], "rv": part[2]},
+                    WAVELENGTH,
+                    resolution=5000 * instrument / np.hypot(instrument, w),
+                )
+                for part, w in zip(parts, (15.0, 40.0, 80.0))
+            ]
+        )
         flux += np.random.default_rng(0).normal(size=flux.shape) / 100
         spectra = Spectra(flux, flux_err=0.01, wavelength=WAVELENGTH)
     model = TheCannon(fit_rv=True, rv_range=(-300, 300), fit_broadening=kernel).fit(*train)
@@ -154,9 +162,7 @@ def test_orders_that_overlap_have_their_own_continuum():
     model.fit(train.replace(order=order), labels)
     x = np.r_[np.linspace(-1, 1, 500), np.linspace(-1, 1, 500)]
     blaze = np.where(order == 7, 40 * (1 - 0.6 * x**2), 3 * (1 + 0.5 * x))
-    seen = spectra.replace(
-        flux=spectra.flux * blaze, ivar=spectra.ivar / blaze**2, order=order
-    )  # fmt: skip
+    seen = spectra.replace(flux=spectra.flux * blaze, ivar=spectra.ivar / blaze**2, order=order)
     result = model.invert(seen)
     bound = cramer_rao_bound(model, truth, seen, rv=True, continuum_degree=2)
     assert result.continuum.shape == (60, 6)

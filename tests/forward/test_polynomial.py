@@ -12,9 +12,17 @@ LABELS = ["teff", "logg", "feh"]
 def test_quadratic_in_three_labels_term_by_term():
     monomials = Monomials.of_degree(3, 2)
     assert monomials.names(LABELS) == [
-        "1", "teff", "logg", "feh",
-        "teff^2", "teff*logg", "teff*feh", "logg^2", "logg*feh", "feh^2",
-    ]  # fmt: skip
+        "1",
+        "teff",
+        "logg",
+        "feh",
+        "teff^2",
+        "teff*logg",
+        "teff*feh",
+        "logg^2",
+        "logg*feh",
+        "feh^2",
+    ]
     a, b, c = 0.5, -2.0, 3.0
     value, slope = monomials(np.array([[a, b, c]]), derivative=True)
     assert_allclose(value[0], [1, a, b, c, a * a, a * b, a * c, b * b, b * c, c * c])

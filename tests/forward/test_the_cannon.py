@@ -103,8 +103,9 @@ def test_terms(draw_stars):
     every = [(i,) for i in range(3)] + [(i, j) for i in range(3) for j in range(i, 3)]
     assert_allclose(
         TheCannon(terms=every).fit(spectra, labels).predict(spectra),
-        TheCannon().fit(spectra, labels).predict(spectra), rtol=1e-6,
-    )  # fmt: skip
+        TheCannon().fit(spectra, labels).predict(spectra),
+        rtol=1e-6,
+    )
     with pytest.raises(ValueError, match="unknown label 'vsini'.*teff.*logg.*feh"):
         TheCannon(terms=[("vsini",)]).fit(spectra, labels)
 

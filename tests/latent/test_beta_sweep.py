@@ -89,8 +89,9 @@ def test_errors_unknown_or_partly_bad(spectra):
     mask[10:, 5] = True
     masked = beta_sweep(LinearVAE(), spectra.replace(mask=mask), [4.0], [6])
     assert_allclose(masked.reconstruction.loc[4.0, 6], np.mean(residual[~mask] ** 2) / 0.1**2)
-    assert_allclose(masked.mad[4.0, 6],
-                    np.sort(node_dispersion(model.transform(spectra[3:]))["mad"])[::-1])  # fmt: skip
+    assert_allclose(
+        masked.mad[4.0, 6], np.sort(node_dispersion(model.transform(spectra[3:]))["mad"])[::-1]
+    )
 
 
 def test_blocks_change_nothing(spectra, monkeypatch):
@@ -216,8 +217,9 @@ def test_mistakes_get_a_sentence(spectra):
 
 @pytest.mark.skipif(not can_train(), reason="no PyTorch")
 def test_a_real_one(spectra):
-    model = BetaVAE(architecture="dense", architecture_params={"hidden": (16,)}, max_iter=3,
-                    random_state=0)  # fmt: skip
+    model = BetaVAE(
+        architecture="dense", architecture_params={"hidden": (16,)}, max_iter=3, random_state=0
+    )
     sweep = beta_sweep(model, spectra[:80], [0.0, 1.0], [2])
     assert sweep.mad[0.0, 2].shape == (2,) and np.isfinite(sweep.reconstruction).all().all()
     again = beta_sweep(model, spectra[:80], [1.0], [2])

@@ -16,9 +16,14 @@ pytestmark = pytest.mark.skipif(not can_train(), reason="no PyTorch")
 
 def autoencoder(**options):
     settings = {
-        "n_latent": 4, "architecture": "dense", "architecture_params": {"hidden": (24,)},
-        "learning_rate_init": 0.01, "max_iter": 20, "batch_size": 32, "random_state": 0,
-    }  # fmt: skip
+        "n_latent": 4,
+        "architecture": "dense",
+        "architecture_params": {"hidden": (24,)},
+        "learning_rate_init": 0.01,
+        "max_iter": 20,
+        "batch_size": 32,
+        "random_state": 0,
+    }
     return BetaVAE(**(settings | options))
 
 

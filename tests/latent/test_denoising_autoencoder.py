@@ -18,9 +18,13 @@ pytestmark = pytest.mark.skipif(not can_train(), reason="no PyTorch")
 
 def autoencoder(**options):
     settings = {
-        "n_latent": 6, "snr": 10, "width": 4, "learning_rate_init": 0.01, "max_iter": 40,
+        "n_latent": 6,
+        "snr": 10,
+        "width": 4,
+        "learning_rate_init": 0.01,
+        "max_iter": 40,
         "random_state": 0,
-    }  # fmt: skip
+    }
     return DenoisingAutoencoder(**(settings | options))
 
 

@@ -26,8 +26,13 @@ def spectra():
     rng = np.random.default_rng(0)
     flux = 1 + rng.normal(size=(400, N_FACTORS)) * [3, 2, 1] @ rng.normal(size=(N_FACTORS, 40))
     flux += 0.1 * rng.normal(size=flux.shape)
-    return Spectra(flux, flux_err=0.1, wavelength=np.linspace(5000, 5039, 40),
-                   order=np.repeat([1, 2], 20), meta={"medium": "air"})  # fmt: skip
+    return Spectra(
+        flux,
+        flux_err=0.1,
+        wavelength=np.linspace(5000, 5039, 40),
+        order=np.repeat([1, 2], 20),
+        meta={"medium": "air"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +142,9 @@ def test_mistakes_get_a_sentence(model, spectra):
 
 @pytest.mark.skipif(not can_train(), reason="no PyTorch")
 def test_a_real_one(spectra):
-    model = BetaVAE(4, architecture="dense", architecture_params={"hidden": (16,)}, max_iter=2,
-                    random_state=0).fit(spectra)  # fmt: skip
+    model = BetaVAE(
+        4, architecture="dense", architecture_params={"hidden": (16,)}, max_iter=2, random_state=0
+    ).fit(spectra)
     found = latent_traversal(model, spectra, 3, n_values=4)
     assert found.flux.shape == (4, 40)
     at_the_star = latent_traversal(model, spectra, 3, [found.latents[3]])

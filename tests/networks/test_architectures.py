@@ -16,9 +16,11 @@ from skspec.networks import (  # noqa: E402
 )
 
 SMALL = {
-    "starnet": {"hidden": (16, 8)}, "strided": {"hidden": (16, 8)}, "attention": {"width": 4},
+    "starnet": {"hidden": (16, 8)},
+    "strided": {"hidden": (16, 8)},
+    "attention": {"width": 4},
     "residual": {"width": 4, "hidden": (16, 8)},
-}  # fmt: skip
+}
 
 
 def network(architecture, shape=(2, 1, 40), **options):

@@ -72,9 +72,17 @@ def test_a_failure_reaches_the_training_and_nothing_runs_on(stars):
 def train(data, valid, **options):
     settings = {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
     return fit_network(
-        DenseNetwork, WeightedLoss, data, valid, n_threads=1, **(settings | options),
-        module__n_in=8, module__n_out=1, module__hidden=(10,), module__activation="silu",
-    )  # fmt: skip
+        DenseNetwork,
+        WeightedLoss,
+        data,
+        valid,
+        n_threads=1,
+        **(settings | options),
+        module__n_in=8,
+        module__n_out=1,
+        module__hidden=(10,),
+        module__activation="silu",
+    )
 
 
 def weights(net):
@@ -113,9 +121,13 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(stars, tmp_path):
 # -- SpectralCNN -----------------------------------------------------------------------------------
 
 TINY = {
-    "architecture": "strided", "architecture_params": {"n_filters": (4,), "hidden": (16,)},
-    "max_iter": 30, "batch_size": 32, "learning_rate_init": 0.01, "random_state": 0,
-}  # fmt: skip
+    "architecture": "strided",
+    "architecture_params": {"n_filters": (4,), "hidden": (16,)},
+    "max_iter": 30,
+    "batch_size": 32,
+    "learning_rate_init": 0.01,
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,12 @@ class Net(torch.nn.Module):
     def __init__(self, n_in=3, width=6):
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(n_in, width), torch.nn.BatchNorm1d(width), torch.nn.SiLU(),
-            torch.nn.Dropout(0.2), torch.nn.Linear(width, 2),
-        )  # fmt: skip
+            torch.nn.Linear(n_in, width),
+            torch.nn.BatchNorm1d(width),
+            torch.nn.SiLU(),
+            torch.nn.Dropout(0.2),
+            torch.nn.Linear(width, 2),
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -65,11 +68,18 @@ def data(n=40, seed=0):
 def train(checkpoint=None, *, valid=True, **options):
     x, y = data()
     arguments = {
-        "module": Net, "criterion": LearnedScatter, "train": (x[:24], y[:24]),
-        "valid": (x[24:], y[24:]) if valid else None, "n_epochs": N_EPOCHS, "batch_size": 8,
-        "learning_rate": 0.05, "patience": 20, "n_threads": 1, "checkpoint": checkpoint,
+        "module": Net,
+        "criterion": LearnedScatter,
+        "train": (x[:24], y[:24]),
+        "valid": (x[24:], y[24:]) if valid else None,
+        "n_epochs": N_EPOCHS,
+        "batch_size": 8,
+        "learning_rate": 0.05,
+        "patience": 20,
+        "n_threads": 1,
+        "checkpoint": checkpoint,
         "checkpoint_every": 0.0,
-    }  # fmt: skip
+    }
     return fit_network(**(arguments | options))
 
 
@@ -298,10 +308,14 @@ def test_settings_of_all_kinds(tmp_path):
             super().__init__()
 
     parameters = {
-        "module__inner": Net(), "module__array": np.arange(3), "module__names": np.array(["a"]),
-        "module__nested": {"a": [1, (2.5, None)]}, "module__function": noisy,
-        "module__object": np.random.default_rng(0), "module__number": np.float64(1),
-    }  # fmt: skip
+        "module__inner": Net(),
+        "module__array": np.arange(3),
+        "module__names": np.array(["a"]),
+        "module__nested": {"a": [1, (2.5, None)]},
+        "module__function": noisy,
+        "module__object": np.random.default_rng(0),
+        "module__number": np.float64(1),
+    }
     path = tmp_path / "net.pt"
     train(path, module=Picky, n_epochs=1, **parameters)
     train(path, module=Picky, n_epochs=1, **parameters)

@@ -42,9 +42,14 @@ def stream_threads():
 
 
 @given(
-    n=st.integers(1, 80), chunk_size=st.integers(1, 30), n_batches=st.integers(1, 12),
-    n_mixed=st.integers(1, 9), skip=st.integers(0, 12), shuffled=st.booleans(), data=st.data(),
-)  # fmt: skip
+    n=st.integers(1, 80),
+    chunk_size=st.integers(1, 30),
+    n_batches=st.integers(1, 12),
+    n_mixed=st.integers(1, 9),
+    skip=st.integers(0, 12),
+    shuffled=st.booleans(),
+    data=st.data(),
+)
 @settings(max_examples=60, deadline=None)
 def test_each_star_once(n, chunk_size, n_batches, n_mixed, skip, shuffled, data):
     rows = data.draw(st.lists(st.integers(0, n - 1), min_size=1, unique=True))
@@ -170,9 +175,17 @@ def parts(spectra):
 def train(data, valid, **options):
     settings = {"n_epochs": 30, "batch_size": 16, "learning_rate": 0.02, "patience": 40}
     return fit_network(
-        DenseNetwork, WeightedLoss, data, valid, n_threads=1, **(settings | options),
-        module__n_in=2, module__n_out=7, module__hidden=(20,), module__activation="silu",
-    )  # fmt: skip
+        DenseNetwork,
+        WeightedLoss,
+        data,
+        valid,
+        n_threads=1,
+        **(settings | options),
+        module__n_in=2,
+        module__n_out=7,
+        module__hidden=(20,),
+        module__activation="silu",
+    )
 
 
 def weights(net):

@@ -28,14 +28,25 @@ def waves():
 
 def train(data, *, width=20, activation="silu", power=2, valid=None, **options):
     settings = {
-        "n_epochs": 40, "batch_size": 16, "learning_rate": 0.02, "patience": 40, "n_threads": 1,
-    }  # fmt: skip
+        "n_epochs": 40,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "patience": 40,
+        "n_threads": 1,
+    }
     valid = valid or tuple(a[40:] for a in data)
     return fit_network(
-        DenseNetwork, WeightedLoss, tuple(a[:40] for a in data), valid, **(settings | options),
-        module__n_in=2, module__n_out=7, module__hidden=(width,), module__activation=activation,
+        DenseNetwork,
+        WeightedLoss,
+        tuple(a[:40] for a in data),
+        valid,
+        **(settings | options),
+        module__n_in=2,
+        module__n_out=7,
+        module__hidden=(width,),
+        module__activation=activation,
         criterion__power=power,
-    )  # fmt: skip
+    )
 
 
 def output(net, x):
@@ -115,7 +126,7 @@ def test_without_a_validation_set_the_last_state_stays(waves):
             **sizes,
             module__activation="silu",
             state=state,
-        )  # fmt: skip
+        )
         for state in (None, train(waves, width=5).module_.state_dict())
     ]
     assert nets[1].history[0, "train_loss"] < nets[0].history[0, "train_loss"]
@@ -131,10 +142,19 @@ def test_named_inputs_and_augmentation(waves):
 
     named = tuple(({"x": x[rows]}, y[rows], w[rows]) for rows in (slice(40), slice(40, None)))
     net = fit_network(
-        DenseNetwork, WeightedLoss, *named, n_epochs=2, batch_size=16, learning_rate=0.02,
-        patience=40, augment=augment, module__n_in=2, module__n_out=7, module__hidden=(5,),
+        DenseNetwork,
+        WeightedLoss,
+        *named,
+        n_epochs=2,
+        batch_size=16,
+        learning_rate=0.02,
+        patience=40,
+        augment=augment,
+        module__n_in=2,
+        module__n_out=7,
+        module__hidden=(5,),
         module__activation="silu",
-    )  # fmt: skip
+    )
     assert len(seen) == 6  # the batches of training alone
     assert len(pickle.dumps(net)) < 60_000
 

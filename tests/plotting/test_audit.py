@@ -23,8 +23,9 @@ class Reader(RegressorMixin, BaseEstimator):
 def stars():
     """Predictions of which [Mg/Fe] follows [Fe/H]."""
     rng = np.random.default_rng(0)
-    y = pd.DataFrame(rng.normal(size=(300, 3)) * [500, 0.3, 0.1] + [5000, 0, 0],
-                     columns=["teff", "feh", "mgfe"])  # fmt: skip
+    y = pd.DataFrame(
+        rng.normal(size=(300, 3)) * [500, 0.3, 0.1] + [5000, 0, 0], columns=["teff", "feh", "mgfe"]
+    )
     predicted = y + rng.normal(size=(300, 3)) * [50, 0.03, 0.01]
     predicted["mgfe"] += 0.1 * y["feh"]
     flux = np.column_stack([predicted, np.ones((300, 3))])

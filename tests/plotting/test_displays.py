@@ -30,8 +30,10 @@ class TestOneToOne:
         spectra, labels = stars
         display = OneToOneDisplay.from_estimator(cannon, spectra[100:], labels[100:], name="Cannon")
         assert x_labels(display) == [
-            r"true $T_\mathrm{eff}$ [K]", r"true $\log g$ [dex]", "true [Fe/H] [dex]",
-        ]  # fmt: skip
+            r"true $T_\mathrm{eff}$ [K]",
+            r"true $\log g$ [dex]",
+            "true [Fe/H] [dex]",
+        ]
         assert y_labels(display)[2] == "predicted [Fe/H] [dex]"
         assert display.axes_[0].get_title(loc="left") == "Cannon"
         assert display.figure_ is display.axes_[0].figure
@@ -83,9 +85,12 @@ class TestResidualSNR:
         first = None
         for result in comparison.succeeded.values():
             display = ResidualSNRDisplay.from_predictions(
-                comparison.labels, result.dist, comparison.snr,
-                ax=None if first is None else first.axes_, name=result.title,
-            )  # fmt: skip
+                comparison.labels,
+                result.dist,
+                comparison.snr,
+                ax=None if first is None else first.axes_,
+                name=result.title,
+            )
             first = first or display
         assert display.figure_ is first.figure_
 

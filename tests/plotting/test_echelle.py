@@ -14,8 +14,10 @@ def test_three_panels_from_a_layout(stars):
     layout = EchelleLayout(4, 60).fit(spectra)
     display = EchelleDisplay.from_estimator(layout, spectra, star=7, name="HARPS-N")
     assert [axes.get_xlabel() for axes in display.axes_[:3]] == [
-        "wavelength [Å]", "wavelength [Å]", "pixel of the order",
-    ]  # fmt: skip
+        "wavelength [Å]",
+        "wavelength [Å]",
+        "pixel of the order",
+    ]
     assert display.axes_[0].get_title(loc="left") == "HARPS-N"
     assert len(display.axes_[1].lines) == 4
     assert_allclose(display.axes_[0].lines[0].get_ydata(), spectra.flux[7])

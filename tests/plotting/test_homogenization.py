@@ -11,13 +11,16 @@ from skspec.transfer._label_homogenizer import offset_and_trend
 def homogenised():
     """What the display reads of a homogeniser; survey A has no [Mg/Fe]."""
     rng = np.random.default_rng(0)
-    target = pd.DataFrame(
-        {"teff": rng.uniform(4000, 6500, 60), "mgfe": rng.normal(0, 0.1, 60)}
-    )  # fmt: skip
+    target = pd.DataFrame({"teff": rng.uniform(4000, 6500, 60), "mgfe": rng.normal(0, 0.1, 60)})
     before = target.assign(teff=1.05 * target["teff"] - 150, mgfe=np.nan)
     after = target + [40, 0.02] * rng.normal(size=target.shape)
-    stages = {"target": target, "before": before, "translated": after, "model": after,
-              "after": after}  # fmt: skip
+    stages = {
+        "target": target,
+        "before": before,
+        "translated": after,
+        "model": after,
+        "after": after,
+    }
     report = {
         stage: offset_and_trend(stages[stage][names], target[names])
         for stage, names in (("before", ["teff"]), ("after", ["teff", "mgfe"]))

@@ -44,9 +44,14 @@ def test_same_comparison_same_bytes(page, comparison, tmp_path):
 
 def test_without_a_survivor_or_snr(tmp_path):
     failed = Comparison(
-        label_names=["teff"], labels=np.ones((3, 1)), star=np.arange(3), fold=np.zeros(3, int),
-        snr=np.full(3, np.nan), n_train=9, results={"a": MethodResult("a", "A", error="fitting: no")},
-    )  # fmt: skip
+        label_names=["teff"],
+        labels=np.ones((3, 1)),
+        star=np.arange(3),
+        fold=np.zeros(3, int),
+        snr=np.full(3, np.nan),
+        n_train=9,
+        results={"a": MethodResult("a", "A", error="fitting: no")},
+    )
     text = write_report(failed, tmp_path / "r.html").read_text("utf-8")
     assert "<b>A failed</b> while fitting: no" in text and "How to read this" in text
 

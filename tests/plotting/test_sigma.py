@@ -11,8 +11,9 @@ def test_both_curves_are_right():
     rng = np.random.default_rng(0)
     truth = rng.uniform(4000, 6000, (8000, 1))
     sigma = np.where(truth < 5000, 20.0, 80.0)
-    dist = MultivariateNormal(truth + sigma * rng.normal(size=truth.shape), scale=0.5 * sigma,
-                              label_names=["teff"])  # fmt: skip
+    dist = MultivariateNormal(
+        truth + sigma * rng.normal(size=truth.shape), scale=0.5 * sigma, label_names=["teff"]
+    )
     display = SigmaDisplay.from_predictions(truth, dist, points=False, name="too sure")
     stated, spread = (line.get_ydata() for line in display.axes_[0].lines)
     assert_allclose(stated[[0, -1]], [10, 40])

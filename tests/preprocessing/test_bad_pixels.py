@@ -7,9 +7,7 @@ from skspec import Spectra
 from skspec.preprocessing import BadPixelMasker
 
 
-@parametrize_with_checks(
-    [BadPixelMasker(), BadPixelMasker((-1, 1), sigma_clip=2, grow=1, width=3)]
-)  # fmt: skip
+@parametrize_with_checks([BadPixelMasker(), BadPixelMasker((-1, 1), sigma_clip=2, grow=1, width=3)])
 def test_sklearn_checks(estimator, check):
     check(estimator)
 

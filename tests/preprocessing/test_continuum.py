@@ -24,8 +24,9 @@ def spectra():
     rng = np.random.default_rng(0)
     wavelength = np.exp(np.linspace(np.log(15000), np.log(15400), 300))
     lines = 1 - 0.4 * np.exp(-0.5 * ((wavelength[:, None] - [15100, 15250, 15260]) / 2) ** 2).sum(1)
-    level = rng.uniform(50, 5000, size=(12, 1)) * (1 + rng.normal(size=(12, 1)) * 2e-3
-                                                   * (wavelength - 15200) / 40)  # fmt: skip
+    level = rng.uniform(50, 5000, size=(12, 1)) * (
+        1 + rng.normal(size=(12, 1)) * 2e-3 * (wavelength - 15200) / 40
+    )
     err = 0.01 * level * rng.uniform(0.5, 2, size=level.shape)
     flux = level * lines + err * rng.normal(size=level.shape)
     return Spectra(flux, flux_err=err, mask=rng.random(flux.shape) < 0.05, wavelength=wavelength)
@@ -119,9 +120,7 @@ def test_running_quantile_interpolates_between_knots_and_past_empty_windows():
 
 
 @settings(max_examples=20, deadline=None)
-@given(
-    factor=st.floats(1e-18, 1e12), method=st.sampled_from(METHODS), errors=st.booleans()
-)  # fmt: skip
+@given(factor=st.floats(1e-18, 1e12), method=st.sampled_from(METHODS), errors=st.booleans())
 def test_flux_unit_does_not_matter(factor, method, errors):
     rng = np.random.default_rng(3)
     flux, ivar = rng.uniform(0.5, 1.5, (4, 80)), rng.uniform(50, 100, (4, 80))
@@ -180,8 +179,9 @@ def test_errors_follow_the_flux(method, spectra):
 @pytest.mark.parametrize("method", METHODS)
 def test_stars_do_not_see_each_other(method, spectra):
     normalizer = ContinuumNormalizer(method).fit(spectra)
-    assert_allclose(normalizer.transform(spectra)[5:6].flux,
-                    normalizer.transform(spectra[5]).flux, rtol=1e-10)  # fmt: skip
+    assert_allclose(
+        normalizer.transform(spectra)[5:6].flux, normalizer.transform(spectra[5]).flux, rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -20,8 +20,12 @@ def test_sklearn_checks(estimator, check):
 @pytest.fixture
 def stars():
     level = np.array([1.0, 30.0])[:, None]
-    return Spectra(level * (1 + 0.3 * np.sin(GRID / 9)), flux_err=level * 0.01, wavelength=GRID,
-                   meta={"name": ["a", "b"], "snr": np.array([100.0, 100.0])})  # fmt: skip
+    return Spectra(
+        level * (1 + 0.3 * np.sin(GRID / 9)),
+        flux_err=level * 0.01,
+        wavelength=GRID,
+        meta={"name": ["a", "b"], "snr": np.array([100.0, 100.0])},
+    )
 
 
 def test_orders_follow_the_grating(stars):
@@ -108,8 +112,9 @@ def test_resampling_never_gains_information(method, n_pixels):
 def test_exact_where_pixels_are_joined():
     grid = np.arange(0.5, 1200) + 5000  # pixels 5000-5001 and so on
     star = Spectra(np.ones((1, 1200)), ivar=np.linspace(1, 2, 1200), wavelength=grid)
-    layout = EchelleLayout(1, 100, overlap=0, blaze=False, normalize=None,
-                           wavelength_range=(5000, 6200))  # fmt: skip
+    layout = EchelleLayout(
+        1, 100, overlap=0, blaze=False, normalize=None, wavelength_range=(5000, 6200)
+    )
     out = layout.fit_transform(star)
     assert_allclose(out.ivar[0], 144 / (1 / star.ivar).reshape(100, 12).sum(axis=1))
 
@@ -149,8 +154,10 @@ def test_pixels_beyond_the_spectrum_are_padded(stars):
     assert outside.any()
     assert not orders.good[:, outside].any() and np.all(orders.flux[:, outside] == 0)
     assert orders.good[:, (orders.wavelength > 5001) & (orders.wavelength < 5599)].all()
-    medians = [np.median(row[good]) for row, good in zip(
-        orders.flux[0].reshape(4, 400), orders.good[0].reshape(4, 400))]  # fmt: skip
+    medians = [
+        np.median(row[good])
+        for row, good in zip(orders.flux[0].reshape(4, 400), orders.good[0].reshape(4, 400))
+    ]
     assert_allclose(medians, 1)
     without = layout.transform(stars.replace(ivar=None))
     assert_array_equal(without.good, orders.good)
@@ -205,8 +212,12 @@ def test_other_grids_and_unsorted_ones(stars):
 
 
 def test_single_precision_stays_and_joins(stars):
-    small = Spectra(stars.flux.astype(np.float32), ivar=stars.ivar.astype(np.float32),
-                    wavelength=GRID, meta=stars.meta)  # fmt: skip
+    small = Spectra(
+        stars.flux.astype(np.float32),
+        ivar=stars.ivar.astype(np.float32),
+        wavelength=GRID,
+        meta=stars.meta,
+    )
     orders = EchelleLayout(3, 100).fit_transform(small)
     assert orders.flux.dtype == orders.ivar.dtype == np.float32
     assert concatenate([orders, orders]).meta["order_scale"].shape == (4, 3)

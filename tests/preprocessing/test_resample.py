@@ -50,8 +50,9 @@ def test_flux_conserving_integral_and_slow_formula(grids):
         return np.r_[2 * grid[0] - middle[0], middle, 2 * grid[-1] - middle[-1]]
 
     a, b = edges(old), edges(new)
-    overlap = np.array([[max(0, min(b[i + 1], a[j + 1]) - max(b[i], a[j])) for j in range(60)]
-                        for i in range(25)])  # fmt: skip
+    overlap = np.array(
+        [[max(0, min(b[i + 1], a[j + 1]) - max(b[i], a[j])) for j in range(60)] for i in range(25)]
+    )
     assert_allclose(matrix, overlap / np.diff(b)[:, None], atol=1e-12)
     everything = np.linspace(old[0] - 20, old[-1] + 20, 100)
     conserved = Resampler(everything).fit(Spectra(flux, wavelength=old)).matrix_ @ flux.T
@@ -77,8 +78,12 @@ def test_cubic_is_exact_for_cubics(grids):
 def test_same_grid_changes_nothing(method, grids):
     old, _ = grids
     rng = np.random.default_rng(3)
-    spectra = Spectra(rng.normal(size=(2, 60)), ivar=rng.uniform(1, 2, (2, 60)),
-                      mask=rng.random((2, 60)) < 0.2, wavelength=old)  # fmt: skip
+    spectra = Spectra(
+        rng.normal(size=(2, 60)),
+        ivar=rng.uniform(1, 2, (2, 60)),
+        mask=rng.random((2, 60)) < 0.2,
+        wavelength=old,
+    )
     out = Resampler(old, method=method).fit_transform(spectra)
     assert_array_equal(out.good, spectra.good)
     assert_allclose(out.flux[out.good], spectra.flux[out.good])

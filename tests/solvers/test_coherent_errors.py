@@ -19,9 +19,12 @@ def test_equals_the_full_covariance(alike):
     errors = CoherentErrors(U, weight)
     Jw, good = J * weight[:, None], weight[0] > 0
     found = errors.take_off(
-        np.einsum("np,np->n", r * weight, r), np.einsum("nkp,np->nk", Jw, r),
-        Jw @ np.swapaxes(J, 1, 2), (weight * r) @ U.T, Jw @ U.T,
-    )  # fmt: skip
+        np.einsum("np,np->n", r * weight, r),
+        np.einsum("nkp,np->nk", Jw, r),
+        Jw @ np.swapaxes(J, 1, 2),
+        (weight * r) @ U.T,
+        Jw @ U.T,
+    )
     for i in range(n):
         inverse = np.linalg.inv(np.diag(1 / weight[i, good]) + U[:, good].T @ U[:, good])
         j, y = J[i][:, good], r[i, good]

@@ -10,9 +10,12 @@ from skspec.solvers.correlated_noise import correlated_information, residual_cor
 
 
 @given(
-    n=st.integers(1, 3), n_pixels=st.integers(2, 40), length=st.integers(1, 50),
-    n_orders=st.integers(1, 3), seed=st.integers(0, 99),
-)  # fmt: skip
+    n=st.integers(1, 3),
+    n_pixels=st.integers(2, 40),
+    length=st.integers(1, 50),
+    n_orders=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
 def test_equals_the_sandwich_written_out(n, n_pixels, length, n_orders, seed):
     rng = np.random.default_rng(seed)
     jacobian, residual = rng.normal(size=(n, 2, n_pixels)), rng.normal(size=(n, n_pixels))

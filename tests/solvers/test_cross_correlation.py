@@ -151,8 +151,11 @@ def test_a_star_without_pixels_and_a_velocity_out_of_range():
 )
 def test_bad_input_gets_a_sentence(change, message):
     given = {
-        "flux": np.ones((2, 1500)), "weight": np.ones((2, 1500)), "templates": np.ones((1, 1500)),
-        "wavelength": UNIFORM, "velocities": RANGE,
-    }  # fmt: skip
+        "flux": np.ones((2, 1500)),
+        "weight": np.ones((2, 1500)),
+        "templates": np.ones((1, 1500)),
+        "wavelength": UNIFORM,
+        "velocities": RANGE,
+    }
     with pytest.raises(ValueError, match=message):
         velocity_scan(**(given | change))

@@ -17,8 +17,9 @@ def test_units_do_not_matter():
     points = np.random.default_rng(1).normal(size=(20, 2)) * 2
     assert_allclose(
         fit_label_domain(labels).score(points),
-        fit_label_domain(other).score(points * [1000, 1] + [5000, -3]), rtol=1e-9,
-    )  # fmt: skip
+        fit_label_domain(other).score(points * [1000, 1] + [5000, -3]),
+        rtol=1e-9,
+    )
 
 
 def test_nan_constant_labels_and_few_stars():

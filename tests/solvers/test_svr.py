@@ -207,9 +207,12 @@ class TestDegenerate:
 
 def _columns(solution, done):
     return type(solution)(
-        solution.dual_coef[:, done], solution.intercept[done], solution.violation[done],
-        solution.n_iter[done], solution.converged[done],
-    )  # fmt: skip
+        solution.dual_coef[:, done],
+        solution.intercept[done],
+        solution.violation[done],
+        solution.n_iter[done],
+        solution.converged[done],
+    )
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

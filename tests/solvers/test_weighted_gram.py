@@ -9,9 +9,12 @@ from skspec.solvers.weighted_gram import weighted_gram
 
 
 @given(
-    rank=st.integers(0, 5), n=st.integers(1, 4), n_pixels=st.integers(1, 200),
-    size=st.sampled_from([1e-30, 1.0, 1e20]), seed=st.integers(0, 99),
-)  # fmt: skip
+    rank=st.integers(0, 5),
+    n=st.integers(1, 4),
+    n_pixels=st.integers(1, 200),
+    size=st.sampled_from([1e-30, 1.0, 1e20]),
+    seed=st.integers(0, 99),
+)
 def test_weighted_gram(rank, n, n_pixels, size, seed):
     rng = np.random.default_rng(seed)
     basis, weight = rng.normal(size=(rank, n_pixels)), size * rng.random((n, n_pixels))

@@ -56,9 +56,12 @@ def stars(n, seed, observed=False, noise=0.01, bad=0.0):
     mask = rng.random(flux.shape) < bad
     flux[mask] = 1e3
     spectra = Spectra(
-        flux, flux_err=np.full(flux.shape, noise), mask=mask, wavelength=WAVELENGTH,
+        flux,
+        flux_err=np.full(flux.shape, noise),
+        mask=mask,
+        wavelength=WAVELENGTH,
         meta={"broadening": broadening},
-    )  # fmt: skip
+    )
     return spectra, labels
 
 
@@ -194,8 +197,13 @@ def test_short_trainings():
     draws = net.sample_split(50, 0)
     assert draws.shape == (50, 1) and np.isin(draws, net.split_).all()
     assert set(net.history_) == {
-        "synthetic", "synthetic_cycle", "observed", "observed_cycle", "adversarial", "critic"
-    }  # fmt: skip
+        "synthetic",
+        "synthetic_cycle",
+        "observed",
+        "observed_cycle",
+        "adversarial",
+        "critic",
+    }
     with pytest.raises(ValueError, match=r"split has shape \(3,\); for 40 spectra .* \(40, 1\)"):
         net.transform(synthetic, split=np.zeros(3))
 
@@ -207,9 +215,7 @@ def test_convolutions():
     depth = rng.uniform(0.1, 0.5, (30, 1))
     synthetic = Spectra(1 - depth * line)
     observed = Spectra(1 - 0.8 * depth * line + 0.01 * rng.normal(size=(30, 1540)), flux_err=0.01)
-    net = CycleStarNet(
-        3, 2, architecture="convolutional", max_iter=4, batch_size=4, random_state=0
-    )  # fmt: skip
+    net = CycleStarNet(3, 2, architecture="convolutional", max_iter=4, batch_size=4, random_state=0)
     quiet(net, synthetic, observed)
     assert net.transform(synthetic).shape == (30, 1540)
     assert net.encode_shared(observed).shape == (30, 3 * 2)
@@ -260,9 +266,11 @@ def test_named_labels_in_another_order():
     observed, truth = stars(40, 2, observed=True)
     with pytest.raises(ValueError, match="in the same order: teff, feh and feh, teff"):
         CycleStarNet(**SMALL, max_iter=1).fit(
-            synthetic, observed, synthetic_labels=pd.DataFrame(labels, columns=["teff", "feh"]),
+            synthetic,
+            observed,
+            synthetic_labels=pd.DataFrame(labels, columns=["teff", "feh"]),
             observed_labels=pd.DataFrame(truth, columns=["feh", "teff"]),
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("ivar", [0.0, np.inf])

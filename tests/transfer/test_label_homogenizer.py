@@ -56,9 +56,7 @@ def quick(method=None, other=None, **kwargs):
 
 @pytest.fixture(scope="module")
 def fitted(surveys):
-    return fit(
-        LabelHomogenizer(TheCannon(), cv=3), *surveys, label_std_a=NOISE, label_std_b=NOISE
-    )  # fmt: skip
+    return fit(LabelHomogenizer(TheCannon(), cv=3), *surveys, label_std_a=NOISE, label_std_b=NOISE)
 
 
 def test_stars_are_matched_by_name(fitted, surveys):
@@ -174,9 +172,10 @@ def test_visits_of_a_star(surveys):
     twice = np.tile(np.arange(225), 2)
     labels = b[1].iloc[twice].assign(teff=lambda t: t["teff"] + np.repeat([30.0, -30.0], 225))
     model = fit(
-        quick(Watch(1)), (a[0][twice], a[1].iloc[twice], a[2][twice]),
+        quick(Watch(1)),
+        (a[0][twice], a[1].iloc[twice], a[2][twice]),
         (b[0][twice], labels, b[2][twice]),
-    )  # fmt: skip
+    )
     assert counted == [150] * 6
     once = pd.DataFrame(b[1].to_numpy(), index=b[2]).loc[model.stars_]
     assert_allclose(model.cv_labels_["b"]["target"], once)
@@ -187,9 +186,7 @@ def test_quality_cuts_in_both_surveys(surveys):
     a, b = surveys
     limit, good_b = np.median(a[0].snr), b[1]["teff"].to_numpy() > 5200
     known = a[1]["feh"] <= 0
-    model = fit(
-        quick(), (a[0], a[1].where(known), a[2]), b, quality_a=limit, quality_b=good_b
-    )  # fmt: skip
+    model = fit(quick(), (a[0], a[1].where(known), a[2]), b, quality_a=limit, quality_b=good_b)
     wanted = set(a[2][(a[0].snr >= limit) & known]) & set(b[2][good_b])
     assert set(model.stars_) | set(model.clipped_.index) == wanted
 

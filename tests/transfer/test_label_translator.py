@@ -88,8 +88,9 @@ def test_outliers_are_clipped_and_recorded():
     model = LabelTranslator().fit(a, b, NOISE_A, NOISE_B)
     assert_array_equal(np.flatnonzero(model.clipped_), wrong)
     rest = LabelTranslator(clip=None).fit(a[~model.clipped_], b[~model.clipped_], NOISE_A, NOISE_B)
-    assert_allclose(model.offset_, rest.offset_ + rest.trend_ @ (model.pivot_ - rest.pivot_),
-                    rtol=1e-4)  # fmt: skip
+    assert_allclose(
+        model.offset_, rest.offset_ + rest.trend_ @ (model.pivot_ - rest.pivot_), rtol=1e-4
+    )
     assert np.all(model.distance_[wrong] > 4)
     assert not LabelTranslator(clip=None).fit(a, b).clipped_.any()
 

@@ -198,9 +198,12 @@ def test_kind_of_answer():
     synthetic, observed = draw(20, 1), draw(20, 2, observed=True)
     meta = {"star_id": np.arange(20)}
     synthetic = Spectra(
-        synthetic.flux.astype(np.float32), ivar=synthetic.ivar.astype(np.float32),
-        wavelength=WAVELENGTH, order=np.repeat([0, 1], P // 2), meta=meta,
-    )  # fmt: skip
+        synthetic.flux.astype(np.float32),
+        ivar=synthetic.ivar.astype(np.float32),
+        wavelength=WAVELENGTH,
+        order=np.repeat([0, 1], P // 2),
+        meta=meta,
+    )
     before = synthetic.flux.copy()
     found = PixelCorrection()
     out = found.fit_transform(synthetic, observed)
