@@ -106,7 +106,9 @@ def test_the_foundation_needs_only_numpy_and_scipy(room):
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if room_of(p) == "solvers"], ids=lambda p: p.name
+    "path",
+    [p for p in FILES if room_of(p) == "solvers"],
+    ids=lambda p: str(p.relative_to(ROOT / "solvers")),
 )
 def test_solvers_know_no_classes_of_ours(path):
     assert set(rooms_used(path)) <= {"solvers"}

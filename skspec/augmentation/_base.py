@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from skspec._validation import Interval, fit_context
 from skspec.base import SpectraTransformer, as_spectra
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 from skspec.spectra import Spectra
 
 __all__ = ["Augmentation"]

@@ -22,7 +22,7 @@ from skspec.base import (
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
-from skspec.solvers.conformal import conformal_quantile
+from skspec.solvers.statistics.conformal import conformal_quantile
 
 __all__ = ["CalibratedRegressor"]
 

@@ -23,7 +23,7 @@ from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
-from skspec.solvers.biweight import N_SIGMA, best_weights, biweight_location
+from skspec.solvers.statistics.biweight import N_SIGMA, best_weights, biweight_location
 
 __all__ = ["ConsensusRegressor", "ConsensusResult"]
 
@@ -81,7 +81,7 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
     Out-of-fold predictions of the training stars tell how large the errors :math:`\sigma_m` of each
     method really are, how correlated they are between methods, how far each strays from the others, and
     how good the consensus is. Each label is the biweight mean of the methods
-    (:func:`skspec.solvers.biweight.biweight_location`) with weights
+    (:func:`skspec.solvers.statistics.biweight.biweight_location`) with weights
     :math:`w_m \bar\sigma_m^2 / \sigma_m^2`, where :math:`w \ge 0` minimises the variance
     :math:`w^T C w` of the out-of-fold errors and :math:`\bar\sigma_m` is the median error bar: a method
     that is only a noisier copy of another hardly counts, nor does one that knows its spectrum is bad.

@@ -17,7 +17,7 @@ from skspec.base import LabelRegressor, inner_fits, splitter, star_groups
 from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 
 __all__ = ["KernelPCARegressor"]
 

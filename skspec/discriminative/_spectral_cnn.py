@@ -17,7 +17,7 @@ from skspec.base import LabelRegressor
 from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
 from skspec.networks import FluxScaler
-from skspec.solvers.mahalanobis import fit_distance, held_out_quantile
+from skspec.solvers.statistics.mahalanobis import fit_distance, held_out_quantile
 
 __all__ = ["SpectralCNN"]
 

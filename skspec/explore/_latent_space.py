@@ -12,7 +12,7 @@ from skspec.explore._columns import columns_of, star_names
 from skspec.latent import informative_nodes
 from skspec.metrics import robust_sigma
 from skspec.plotting._line_names import strong_lines
-from skspec.solvers.slopes import pixel_slopes
+from skspec.solvers.linear.slopes import pixel_slopes
 
 __all__ = ["LatentSpace", "Star"]
 

@@ -28,8 +28,8 @@ from skspec.forward._label_covariance import LabelErrorSum, LocalCovariance, lab
 from skspec.forward._label_population import LabelPopulation
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
-from skspec.solvers.coherent_errors import CoherentErrors
-from skspec.solvers.pixel_blocks import in_threads
+from skspec.solvers.linear.coherent_errors import CoherentErrors
+from skspec.solvers.linear.pixel_blocks import in_threads
 from skspec.spectra import Spectra
 
 __all__ = ["ForwardModel"]
@@ -121,9 +121,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     .. math:: \Sigma = U^T U + \mathrm{diag}(s^2 + \sigma^2)
 
-    of components `U` (:mod:`skspec.solvers.residual_components`), marginalised in each step
-    (:mod:`skspec.solvers.coherent_errors`); `label_covariance_` is measured with components that have
-    not seen the star either.
+    of components `U` (:mod:`skspec.solvers.spectra.residual_components`), marginalised in each step
+    (:mod:`skspec.solvers.linear.coherent_errors`); `label_covariance_` is measured with components
+    that have not seen the star either.
     """
 
     _parameter_constraints: dict = {

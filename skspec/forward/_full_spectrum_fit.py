@@ -16,7 +16,7 @@ from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._the_cannon import TheCannon
-from skspec.solvers.nuisance import Continuum
+from skspec.solvers.spectra.nuisance import Continuum
 
 __all__ = ["FullSpectrumFit"]
 

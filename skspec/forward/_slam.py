@@ -22,8 +22,8 @@ from skspec.forward._slam_pixels import (
     rbf_curvature,
     rbf_kernel,
 )
-from skspec.solvers.pixel_blocks import one_blas_thread, pixel_slices
-from skspec.solvers.svr import admm_operator
+from skspec.solvers.kernels.svr import admm_operator
+from skspec.solvers.linear.pixel_blocks import one_blas_thread, pixel_slices
 
 __all__ = ["SLAM"]
 

@@ -18,7 +18,7 @@ from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
 from skspec.networks import FluxScaler
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 from skspec.spectra import Spectra
 
 __all__ = ["BetaVAE"]

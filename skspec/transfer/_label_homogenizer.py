@@ -23,8 +23,8 @@ from skspec.base import (
 )
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import rmse, robust_std
-from skspec.solvers.label_domain import fit_label_domain
-from skspec.solvers.nuisance import marginal_information
+from skspec.solvers.spectra.nuisance import marginal_information
+from skspec.solvers.statistics.label_domain import fit_label_domain
 from skspec.transfer._label_translator import LabelTranslator
 
 __all__ = ["HomogenizedLabels", "LabelHomogenizer"]
