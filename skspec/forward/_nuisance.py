@@ -12,8 +12,8 @@ has them marginalised. The spectra that a model can make lie in a small subspace
 Fourier transformed, once, and shifting and broadening multiply transforms.
 
 Errors that pixels have in common (:mod:`skspec.solvers.linear.coherent_errors`) move with the star, and
-its continuum multiplies them. They are put where the first guess says and stay there: a covariance need not
-be known better than that.
+its continuum multiplies them. They are put where the first guess says and stay there: a covariance
+need not be known better than that.
 """
 
 from __future__ import annotations
