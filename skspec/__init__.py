@@ -14,9 +14,11 @@ _LAZY = {name: "skspec.base" for name in ("LabelRegressor", "domain_score", "pre
 _SUBPACKAGES = (
     "augmentation",
     "base",
+    "calibration",
     "datasets",
     "diagnostics",
     "discriminative",
+    "ensemble",
     "explore",
     "forward",
     "latent",

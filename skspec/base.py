@@ -397,7 +397,7 @@ def predict_dist(model, X) -> MultivariateNormal:
         return model.predict_dist(X)
     raise TypeError(
         f"{type(model).__name__} predicts no distribution. Wrap it in "
-        "skspec.discriminative.ResidualCovarianceRegressor, or use an skspec estimator."
+        "skspec.calibration.ResidualCovarianceRegressor, or use an skspec estimator."
     )
 
 
@@ -431,7 +431,7 @@ def domain_score(model, X) -> np.ndarray:
     --------
     >>> from skspec import domain_score
     >>> from skspec.datasets import make_spectra
-    >>> from skspec.discriminative import ResidualCovarianceRegressor
+    >>> from skspec.calibration import ResidualCovarianceRegressor
     >>> spectra, labels = make_spectra(n_samples=300, n_pixels=200, random_state=0)
     >>> model = ResidualCovarianceRegressor().fit(spectra[:200], labels[:200])
     >>> shifted = spectra[200:].replace(flux=np.roll(spectra.flux[200:], 3, axis=1))

@@ -30,13 +30,10 @@ from skspec.base import (
     correlated_labels,
     star_groups,
 )
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.diagnostics import star_splits
-from skspec.discriminative import (
-    CalibratedRegressor,
-    ConsensusRegressor,
-    KernelPCARegressor,
-    ResidualCovarianceRegressor,
-)
+from skspec.discriminative import KernelPCARegressor
+from skspec.ensemble import ConsensusRegressor
 from skspec.metrics import (
     coverage_error_scorer,
     neg_crps_scorer,

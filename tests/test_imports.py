@@ -16,11 +16,13 @@ STOREYS = [
     {"_version"},
     {"spectra", "distributions"},
     {"solvers"},
-    {"base", "metrics", "_validation", "_progress"},
+    {"base", "metrics", "_validation", "_progress", "_spectrum_domain"},
     {"datasets"},
     {"preprocessing", "augmentation"},
     {"networks"},
     {"forward", "discriminative", "latent", "transfer"},
+    {"calibration"},
+    {"ensemble"},
     {"diagnostics"},
     {"plotting"},
     {"explore"},
@@ -29,6 +31,7 @@ STOREYS = [
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 SAME_STOREY_ALLOWED = {
     ("metrics", "base"),
+    ("_spectrum_domain", "base"),
     ("base", "_validation"),
     ("metrics", "_validation"),
     ("__main__", "cli"),

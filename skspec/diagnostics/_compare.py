@@ -16,9 +16,9 @@ from sklearn.pipeline import Pipeline
 
 from skspec._progress import CallbackSupportMixin, StepCounter
 from skspec.base import as_spectra, predict_dist, splitter
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import CramerRaoBound, cramer_rao_bound
-from skspec.discriminative import ResidualCovarianceRegressor
 
 __all__ = ["compare", "star_splits", "unwrap"]
 
@@ -50,7 +50,7 @@ def compare(
     ----------
     methods : dict of str to estimator
         Each is cloned and fitted. One that predicts no distribution is wrapped in
-        :class:`~skspec.discriminative.ResidualCovarianceRegressor`.
+        :class:`~skspec.calibration.ResidualCovarianceRegressor`.
     spectra : Spectra or array-like of shape (n, P)
         Spectra.
     labels : DataFrame or array-like of shape (n, K)

@@ -19,7 +19,7 @@ from skspec.base import (
     splitter,
     star_groups,
 )
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
 from skspec.solvers.statistics.conformal import conformal_quantile
@@ -118,7 +118,7 @@ class CalibratedRegressor(LabelRegressor):
     Examples
     --------
     >>> from skspec.datasets import make_spectra
-    >>> from skspec.discriminative import CalibratedRegressor
+    >>> from skspec.calibration import CalibratedRegressor
     >>> from skspec.forward import TheCannon
     >>> spectra, labels = make_spectra(n_samples=300, n_pixels=200, random_state=0)
     >>> model = CalibratedRegressor(TheCannon(), method="conformal", cv=3)

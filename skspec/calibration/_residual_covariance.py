@@ -5,18 +5,17 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skspec._spectrum_domain import SpectrumDomainMixin
 from skspec._validation import HasMethods, fit_context
 from skspec.base import LabelRegressor, splitter, star_groups
-from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
-from skspec.metrics import robust_sigma
+from skspec.metrics import error_covariance
 
 __all__ = ["ResidualCovarianceRegressor"]
 
@@ -69,7 +68,7 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
     Examples
     --------
     >>> import numpy as np
-    >>> from skspec.discriminative import ResidualCovarianceRegressor
+    >>> from skspec.calibration import ResidualCovarianceRegressor
     >>> rng = np.random.default_rng(0)
     >>> y = rng.normal(size=(200, 2))
     >>> X = y @ rng.normal(size=(2, 30)) + 0.1 * rng.normal(size=(200, 30))
@@ -126,8 +125,7 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
             n_jobs=self.n_jobs,
         )
         self.residuals_ = (targets - predicted).reshape(y.shape) * self.label_scale_
-        covariance = _robust_covariance if self.robust else _second_moment
-        self.label_covariance_ = covariance(self.residuals_)
+        self.label_covariance_ = error_covariance(self.residuals_, robust=self.robust)
         self.estimator_ = estimator.fit(flux, targets)
         self._fit_domain(spectra)
         return self
@@ -174,24 +172,3 @@ def _median_good(spectra):
     dead = ~spectra.good.any(axis=0)
     flux[:, dead] = 0
     return np.nanmedian(flux, axis=0)
-
-
-def _second_moment(residuals):
-    return residuals.T @ residuals / len(residuals)
-
-
-def _robust_covariance(residuals):
-    """MAD scales (about zero, so that bias counts) and rank correlations."""
-    scale = robust_sigma(residuals, about=0.0)
-    if residuals.shape[1] == 1 or len(residuals) < 3:
-        return np.diag(scale**2)
-    ranks = rankdata(residuals, axis=0)
-    ranks -= ranks.mean(axis=0)
-    norm = np.linalg.norm(ranks, axis=0)
-    ranks /= np.where(norm > 0, norm, 1)
-    spearman = ranks.T @ ranks
-    correlation = 2 * np.sin(np.pi / 6 * spearman)  # Pearson's, for Gaussian residuals
-    np.fill_diagonal(correlation, 1)
-    value, vector = np.linalg.eigh(correlation)
-    correlation = (vector * np.maximum(value, 1e-9)) @ vector.T
-    return correlation * np.outer(scale, scale)

@@ -19,8 +19,8 @@ from skspec.base import (
     splitter,
     star_groups,
 )
+from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.discriminative._kernel_pca import KernelPCARegressor
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
 from skspec.solvers.statistics.biweight import N_SIGMA, best_weights, biweight_location
@@ -95,7 +95,7 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
     ----------
     estimators : list of (str, estimator), optional
         Anything that :func:`skspec.predict_dist` understands; ``"drop"`` leaves one out. Default: a
-        ridge regression and :class:`KernelPCARegressor`.
+        ridge regression and :class:`~skspec.discriminative.KernelPCARegressor`.
     valid : dict of dict, optional
         Where a method is to be believed, ``{name: {label: (low, high), "snr": (low, high)}}``:
         ranges of labels (of the median of all methods) and of the median signal-to-noise ratio per
@@ -131,7 +131,8 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
     Examples
     --------
     >>> from skspec.datasets import make_spectra
-    >>> from skspec.discriminative import ConsensusRegressor, KernelPCARegressor
+    >>> from skspec.discriminative import KernelPCARegressor
+    >>> from skspec.ensemble import ConsensusRegressor
     >>> from skspec.forward import TheCannon
     >>> spectra, labels = make_spectra(n_samples=200, n_pixels=200, random_state=0)
     >>> methods = [("cannon", TheCannon()), ("kpca", KernelPCARegressor(gamma=0.5))]

@@ -9,7 +9,7 @@ from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import check_estimator
 
 from skspec import Spectra, domain_score, predict_dist
-from skspec.discriminative import ResidualCovarianceRegressor
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.metrics import coverage
 
 

@@ -16,7 +16,7 @@ from skspec.base import (
     predict_dist,
     star_groups,
 )
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import concatenate
 
@@ -34,7 +34,7 @@ class AugmentedRegressor(LabelRegressor):
     ----------
     estimator : estimator, optional
         Anything that :func:`skspec.predict_dist` understands. Default:
-        :class:`ResidualCovarianceRegressor`.
+        :class:`~skspec.calibration.ResidualCovarianceRegressor`.
     augmentation : augmentation, optional
         Of :mod:`skspec.augmentation`. None: the stars as they are.
     n_copies : int
@@ -58,7 +58,7 @@ class AugmentedRegressor(LabelRegressor):
     --------
     >>> from skspec.augmentation import GaussianNoise, RotationalBroadening, Compose
     >>> from skspec.datasets import make_spectra
-    >>> from skspec.discriminative import AugmentedRegressor
+    >>> from skspec.ensemble import AugmentedRegressor
     >>> labels = ["teff", "feh", "vsini"]
     >>> slow = {"vsini": (0, 5)}
     >>> spectra, y = make_spectra(

@@ -18,7 +18,7 @@ from skspec.base import (
     predict_dist,
     star_groups,
 )
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import robust_sigma
 
@@ -41,13 +41,13 @@ class DeepEnsembleRegressor(LabelRegressor):
 
     (law of total variance, in label units): the mean of what the members claim, plus what they
     disagree about. That grows where there were few training stars, but is no calibration;
-    :class:`CalibratedRegressor` around an ensemble is.
+    :class:`~skspec.calibration.CalibratedRegressor` around an ensemble is.
 
     Parameters
     ----------
     estimator : estimator, optional
         Anything that :func:`skspec.predict_dist` understands. Every ``random_state`` in it, however
-        deep, is set. Default: :class:`ResidualCovarianceRegressor`.
+        deep, is set. Default: :class:`~skspec.calibration.ResidualCovarianceRegressor`.
     n_members : int
         M.
     max_samples : float, int or "auto"
@@ -81,7 +81,8 @@ class DeepEnsembleRegressor(LabelRegressor):
     Examples
     --------
     >>> from skspec.datasets import make_spectra
-    >>> from skspec.discriminative import DeepEnsembleRegressor, ResidualCovarianceRegressor
+    >>> from skspec.calibration import ResidualCovarianceRegressor
+    >>> from skspec.ensemble import DeepEnsembleRegressor
     >>> spectra, labels = make_spectra(n_samples=300, n_pixels=200, random_state=0)
     >>> model = DeepEnsembleRegressor(ResidualCovarianceRegressor(), random_state=0)
     >>> model = model.fit(spectra[:200], labels[:200])

@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skspec import Spectra, concatenate, domain_score
 from skspec.augmentation import Compose, GaussianNoise, RotationalBroadening
 from skspec.base import CorrelatedLabelsWarning
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import make_spectra
-from skspec.discriminative import AugmentedRegressor, ResidualCovarianceRegressor
+from skspec.ensemble import AugmentedRegressor
 
 
 class Recorder(RidgeRegressor):

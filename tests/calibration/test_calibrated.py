@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 
 from skspec import MultivariateNormal, Spectra, domain_score, predict_dist
 from skspec.base import LabelRegressor
-from skspec.discriminative import CalibratedRegressor, ResidualCovarianceRegressor
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.forward import TheCannon
 from skspec.metrics import coverage
 from skspec.preprocessing import ContinuumNormalizer

@@ -9,7 +9,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skspec import MultivariateNormal
 from skspec.base import LabelRegressor
-from skspec.discriminative import ConsensusRegressor, ResidualCovarianceRegressor
+from skspec.calibration import ResidualCovarianceRegressor
+from skspec.ensemble import ConsensusRegressor
 from skspec.forward import TheCannon
 from skspec.metrics import coverage
 

@@ -11,11 +11,8 @@ from sklearn.pipeline import make_pipeline
 
 from skspec import MultivariateNormal, Spectra, domain_score, predict_dist
 from skspec.base import LabelRegressor
-from skspec.discriminative import (
-    CalibratedRegressor,
-    DeepEnsembleRegressor,
-    ResidualCovarianceRegressor,
-)
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
+from skspec.ensemble import DeepEnsembleRegressor
 from skspec.metrics import coverage
 from skspec.preprocessing import ContinuumNormalizer
 
