@@ -1,39 +1,13 @@
 import json
-import subprocess
-import sys
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
-matplotlib.use("Agg")
-
-from skspec import __version__
 from skspec.cli import main
-from skspec.datasets import make_spectra, save_spectra
 
 SMALL = ["--n-samples", "80", "--wavelength-range", "5100", "5250", "--seed", "1"]
 FAST = ["--methods", "the_cannon", "ridge"]
-
-
-@pytest.fixture(autouse=True)
-def in_tmp(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A file of 60 stars, two spectra each, ten of them without labels."""
-    spectra, labels = make_spectra(60, n_pixels=120, snr=80, random_state=0)
-    rows = np.repeat(np.arange(60), 2)
-    table = labels.iloc[rows].reset_index(drop=True)
-    table.iloc[:20] = np.nan
-    path = tmp_path_factory.mktemp("library") / "library.npz"
-    spectra = spectra[rows]
-    spectra.meta = {"star_id": np.array([f"HD {k}" for k in rows])}
-    save_spectra(path, spectra, table)
-    return path
 
 
 class TestCompare:
@@ -160,23 +134,6 @@ class TestFiles:
         assert "for synthetic spectra" in self.complaint(capsys, library, "--snr", "50")
 
 
-def test_audit(library, monkeypatch, capsys):
-    monkeypatch.setattr("skspec.plotting.write_audit_page", lambda audit, path: path)
-    arguments = ["audit", "--data", str(library), "--labels", "teff", "feh"]
-    assert main([*arguments, "--decorrelated", str(library), "--out", "audit.html"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("audit of teff, feh on 100 stars: ")
-    assert "Leakage between labels" in out and "Wrote audit.html" in out
-    for more, message in (
-        (["--method", "magic"], "unknown method 'magic'"),
-        (["--label-range", "teff", "a", "b"], "two numbers are needed"),
-        (["--decorrelated", "nowhere.npz"], "nowhere.npz"),
-        (["--out", "nowhere/audit.html"], "there is no folder nowhere"),
-    ):
-        assert main([*arguments, *more]) == 2
-        assert message in capsys.readouterr().err
-
-
 def test_missing_matplotlib_names_the_install_line(monkeypatch, capsys):
     find = __import__("importlib.util").util.find_spec
     monkeypatch.setattr(
@@ -185,53 +142,3 @@ def test_missing_matplotlib_names_the_install_line(monkeypatch, capsys):
     )
     assert main(["compare", *SMALL]) == 2
     assert 'pip install "skspec[all]"' in capsys.readouterr().err
-
-
-class TestProcess:
-    def run(self, *arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "skspec", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def test_version(self):
-        assert self.run("--version").stdout.strip() == f"skspec {__version__}"
-
-    def test_help_without_a_command(self):
-        assert "compare" in self.run().stdout
-
-    def test_help_is_light(self):
-        code = (
-            "import sys\nfrom skspec.cli import main\n"
-            "try: main(['compare', '--help'])\nexcept SystemExit: pass\n"
-            "sys.exit(any(m in sys.modules for m in ('sklearn', 'pandas', 'matplotlib', 'rich')))"
-        )
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-    def test_end_to_end(self, tmp_path):
-        out = self.run("compare", *SMALL, "--methods", "ridge", "--out", "out")
-        assert out.returncode == 0, out.stderr
-        assert out.stderr.splitlines()[0] == "making spectra ..."
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "results.json",
-            "predictions.csv",
-            "report.html",
-        }
-
-    def test_bad_argument_exits_with_2(self):
-        assert self.run("compare", "--cv", "1").returncode == 2
-        assert self.run("compare", "--data", "nowhere.npz").returncode == 2
-
-
-class TestTables:
-    def test_rich_shows_what_plain_shows(self, capsys):
-        from skspec.cli import _plain_table, _rich_table
-        from skspec.diagnostics import TextTable
-
-        table = TextTable("teff", ["method", "bias"], [["A", "1.0"], ["B", "2.0"]], {(0, 1)})
-        _plain_table(table, "teff")
-        plain = capsys.readouterr().out
-        _rich_table(table, "teff")
-        assert capsys.readouterr().out.split() == plain.split()

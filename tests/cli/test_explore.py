@@ -107,6 +107,6 @@ def test_a_taken_port(files, capsys):
 
 
 def test_without_bokeh(files, capsys, monkeypatch):
-    monkeypatch.setattr("skspec.cli._has", lambda name: False)
+    monkeypatch.setattr("skspec.cli.explore.has_package", lambda name: False)
     assert explore(files) == 2
     assert "skspec[explore]" in capsys.readouterr().err
