@@ -8,15 +8,35 @@ import numpy as np
 import pandas as pd
 
 from skspec.base import as_spectra, label_names
-from skspec.diagnostics._audit_tests import TESTS, AuditTest, Untestable
-from skspec.diagnostics._audited import Audited
 from skspec.diagnostics._compare import known_snr, last_step
-from skspec.diagnostics._line_windows import window_masks
+from skspec.diagnostics.audit._attenuation import attenuation
+from skspec.diagnostics.audit._attribution import attribution
+from skspec.diagnostics.audit._audited import Audited
+from skspec.diagnostics.audit._correlation import correlation
+from skspec.diagnostics.audit._leakage import leakage
+from skspec.diagnostics.audit._line_windows import window_masks
+from skspec.diagnostics.audit._nuisance import nuisance
+from skspec.diagnostics.audit._null_line import null_line
+from skspec.diagnostics.audit._region import region
+from skspec.diagnostics.audit._result import AuditOptions, AuditTest, Untestable
+from skspec.diagnostics.audit._swap import swap
 
 __all__ = ["LabelAudit", "audit_labels"]
 
 MIN_STARS = 20
-VARIED = 1.5  # ratio of the 90th to the 10th percentile from which the S/N is of interest
+MIN_SNR_RATIO = 1.5  # ratio of the 90th to the 10th percentile from which the S/N is of interest
+#: name -> (title, function, whether it takes refits), in the order of the specification
+TESTS = {
+    "region": ("Leave a region out", region, True),
+    "leakage": ("Leakage between labels", leakage, False),
+    "attribution": ("Where the gradients lie", attribution, False),
+    "null_line": ("Without its own lines", null_line, True),
+    "swap": ("Swapped correlation", swap, True),
+    "nuisance": ("Nuisances", nuisance, False),
+    "attenuation": ("Attenuation", attenuation, False),
+    "correlation": ("Correlated labels", correlation, False),
+}
+
 _NO_NUISANCE = ("star_id", "group_id", "weight", "snr", "snr_est")
 
 
@@ -217,20 +237,21 @@ def audit_labels(
     _check_order("reference", reference, audited.names)
     if not refit:
         _check_order("model", last_step(model), audited.names)
-    options = {
-        "decorrelated": _decorrelated(decorrelated, audited.names),
-        "reference": reference,
-        "windows": window_masks(audited.spectra, audited.names, line_windows),
-        "snr": _varied(known_snr(audited.spectra) if snr is None else np.asarray(snr, dtype=float)),
-    }
-    options["nuisances"] = _nuisances(audited.spectra, nuisances, options["snr"])
+    snr = _varied(known_snr(audited.spectra) if snr is None else np.asarray(snr, dtype=float))
+    options = AuditOptions(
+        decorrelated=_decorrelated(decorrelated, audited.names),
+        reference=reference,
+        windows=window_masks(audited.spectra, audited.names, line_windows),
+        snr=snr,
+        nuisances=_nuisances(audited.spectra, nuisances, snr),
+    )
     done = {name: _one(name, audited, options) for name in wanted}
     settings = {
         "model": str(model),
         "refit": refit,
         "cv": str(cv),
         "random_state": random_state,
-        "decorrelated": 0 if decorrelated is None else len(options["decorrelated"][1]),
+        "decorrelated": 0 if decorrelated is None else len(options.decorrelated[1]),
         "label_noise": label_noise is not None,
     }
     return LabelAudit(done, audited.names, len(audited), settings)
@@ -316,7 +337,7 @@ def _varied(snr):
     """The S/N (n,), NaN where it is about the same for all: then the flux decides what is left."""
     known = snr[np.isfinite(snr)]
     low, high = np.quantile(known, [0.1, 0.9]) if known.size else (1.0, 1.0)
-    return snr if high > VARIED * low else np.full(snr.shape, np.nan)
+    return snr if high > MIN_SNR_RATIO * low else np.full(snr.shape, np.nan)
 
 
 def _nuisances(spectra, given, snr):

@@ -1,4 +1,4 @@
-"""Look of the page: colours, style sheets, and the figures and widgets that all of it is made of."""
+"""Style of the page: colours, style sheets, and the figures and widgets that all of it is made of."""
 
 from __future__ import annotations
 
