@@ -15,6 +15,7 @@ _SUBPACKAGES = (
     "augmentation",
     "base",
     "calibration",
+    "cli",
     "datasets",
     "diagnostics",
     "discriminative",
