@@ -24,6 +24,7 @@ _SUBPACKAGES = (
     "forward",
     "latent",
     "metrics",
+    "model_selection",
     "networks",
     "plotting",
     "preprocessing",

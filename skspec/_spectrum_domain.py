@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.base import star_groups
+from skspec.model_selection import star_groups
 from skspec.solvers.spectra.spectrum_domain import fit_domain
 
 __all__ = ["SpectrumDomainMixin"]

@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
 from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift
 

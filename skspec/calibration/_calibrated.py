@@ -10,18 +10,12 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import (
-    LabelRegressor,
-    domain_score,
-    inner_fits,
-    predict_dist,
-    splitter,
-    star_groups,
-)
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, domain_score, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
+from skspec.model_selection import check_cv, star_groups
 from skspec.solvers.statistics.conformal import conformal_quantile
 
 __all__ = ["CalibratedRegressor"]
@@ -204,7 +198,7 @@ class CalibratedRegressor(LabelRegressor):
     def _cross_fit(self, estimator, spectra, y, groups):
         """Predictions of all stars by models that have not seen them, claiming what the final does."""
         targets = self._named_labels(y)
-        folds = splitter(self.cv, len(y) // 2, groups, shuffle=True)
+        folds = check_cv(self.cv, len(y) // 2, groups, shuffle=True)
         tasks = list(folds.split(spectra.flux, groups=groups))
         if not self.ensemble:
             every = np.arange(len(y))

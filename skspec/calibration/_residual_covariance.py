@@ -11,11 +11,12 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skspec._sklearn import HasMethods, fit_context
 from skspec._spectrum_domain import SpectrumDomainMixin
-from skspec._validation import HasMethods, fit_context
-from skspec.base import LabelRegressor, splitter, star_groups
+from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import error_covariance
+from skspec.model_selection import check_cv, star_groups
 
 __all__ = ["ResidualCovarianceRegressor"]
 
@@ -121,7 +122,7 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
             flux,
             targets,
             groups=groups,
-            cv=splitter(self.cv, len(y), groups),
+            cv=check_cv(self.cv, len(y), groups),
             n_jobs=self.n_jobs,
         )
         self.residuals_ = (targets - predicted).reshape(y.shape) * self.label_scale_

@@ -70,8 +70,8 @@ def add_parser(commands):
 
 def run(args):
     _check(args)
-    from skspec.base import star_groups
     from skspec.diagnostics import available_methods, compare, make_method
+    from skspec.model_selection import star_groups
 
     known = available_methods()
     unknown = [name for name in args.methods if name not in known]

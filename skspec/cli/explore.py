@@ -60,14 +60,15 @@ def add_parser(commands):
 
 
 def run(args):
+    from skspec.base import last_step
+
     if not has_package("bokeh"):
         raise UserError('the page needs bokeh: pip install "skspec[explore]"')
     with progress_bars() as progress:
         progress.say(f"reading {args.model.name}")
         model = _load_model(args.model)
         space = _latent_space(model, args, progress)
-    inner = getattr(model, "steps", [(None, model)])[-1][1]
-    title = " · ".join([type(inner).__name__, *([args.data.name] if args.data else [])])
+    title = " · ".join([type(last_step(model)).__name__, *([args.data.name] if args.data else [])])
     if args.static:
         return _write_page(space, args.static, title, args.max_points)
     return _serve(space, args, title)

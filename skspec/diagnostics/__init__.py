@@ -14,7 +14,7 @@ from skspec.diagnostics._calibration import (
     calibration_report,
     interval_coverage,
 )
-from skspec.diagnostics._compare import compare, star_splits, unwrap
+from skspec.diagnostics._compare import compare
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import (
     CramerRaoBound,
@@ -67,7 +67,5 @@ __all__ = [
     "snr_bins",
     "snr_table",
     "snr_tables",
-    "star_splits",
     "synthetic_gap",
-    "unwrap",
 ]

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import chdtr
 
 from skspec import metrics
-from skspec.base import as_spectra, predict_dist
-from skspec.diagnostics._compare import known_snr, unwrap
+from skspec.base import as_spectra, predict_dist, unwrap
+from skspec.diagnostics._compare import known_snr
 from skspec.diagnostics._format import DASH, TextTable, decimals_of, number
 from skspec.diagnostics._residuals import snr_bins
 from skspec.distributions import MultivariateNormal

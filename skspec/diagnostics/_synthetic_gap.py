@@ -13,8 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
-from skspec.base import as_spectra, label_names
-from skspec.diagnostics._compare import last_step
+from skspec.base import as_spectra, label_names, last_step
 from skspec.metrics import GAUSSIAN_MAD
 from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 from skspec.solvers.statistics.two_sample import (

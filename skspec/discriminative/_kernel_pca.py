@@ -8,15 +8,16 @@ import numpy as np
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.model_selection import GridSearchCV, check_cv, cross_val_predict
+from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec._spectrum_domain import SpectrumDomainMixin
-from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, splitter, star_groups
+from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import error_covariance
+from skspec.model_selection import check_cv, star_groups
 from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 
 __all__ = ["KernelPCARegressor"]
@@ -156,9 +157,9 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.label_scale_ = np.where(spread > 0, spread, 1.0)
         targets = (y - self._label_mean) / self.label_scale_
         groups = star_groups(spectra)
-        cv = splitter(self.cv, len(y) // 2, groups)
+        cv = check_cv(self.cv, len(y) // 2, groups)
         if groups is not None:  # what follows sees the flux alone
-            cv = check_cv(list(cv.split(flux, groups=groups)))
+            cv = check_cv(list(cv.split(flux, groups=groups)), len(y))
         pipeline = self._chosen(flux, targets, cv)
         predicted = cross_val_predict(pipeline, flux, targets, cv=cv, n_jobs=self.n_jobs)
         self.residuals_ = (targets - predicted.reshape(targets.shape)) * self.label_scale_

@@ -12,8 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skspec._spectrum_domain import SpectrumDomainMixin
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.networks import FluxScaler

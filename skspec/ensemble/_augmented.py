@@ -8,16 +8,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import (
-    LabelRegressor,
-    domain_score,
-    inner_fits,
-    predict_dist,
-    star_groups,
-)
+from skspec._sklearn import HasMethods, Interval, fit_context
+from skspec.base import LabelRegressor, domain_score, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
+from skspec.model_selection import star_groups
 from skspec.spectra import concatenate
 
 __all__ = ["AugmentedRegressor"]

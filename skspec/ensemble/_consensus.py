@@ -11,18 +11,13 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
-from skspec._validation import BaseComposition, fit_context
-from skspec.base import (
-    LabelRegressor,
-    inner_fits,
-    predict_dist,
-    splitter,
-    star_groups,
-)
+from skspec._sklearn import BaseComposition, fit_context
+from skspec.base import LabelRegressor, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.discriminative._kernel_pca import KernelPCARegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
+from skspec.model_selection import check_cv, star_groups
 from skspec.solvers.statistics.biweight import N_SIGMA, best_weights, biweight_location
 
 __all__ = ["ConsensusRegressor", "ConsensusResult"]
@@ -196,7 +191,7 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
         self._label_floor = LEAST_SIGMA * np.where(spread > 0, spread, 1.0)
         targets = self._named_labels(y)
         groups = star_groups(spectra)
-        folds = list(splitter(self.cv, len(y), groups).split(spectra.flux, groups=groups))
+        folds = list(check_cv(self.cv, len(y), groups).split(spectra.flux, groups=groups))
         every = np.arange(len(y))
         tasks = [(every, every[:0]), *folds]
         done = Parallel(n_jobs=self.n_jobs)(

@@ -10,17 +10,12 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import (
-    LabelRegressor,
-    domain_score,
-    inner_fits,
-    predict_dist,
-    star_groups,
-)
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, domain_score, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import robust_sigma
+from skspec.model_selection import star_groups
 
 __all__ = ["DeepEnsembleRegressor"]
 

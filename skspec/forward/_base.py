@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
 from skspec.forward._coherence import HeldOut, coherent_sums, find_coherence

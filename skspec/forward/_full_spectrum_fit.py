@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import Tags
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, inner_fits
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel

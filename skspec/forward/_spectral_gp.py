@@ -8,7 +8,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._inversion import FluxModel

@@ -7,7 +7,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.forward._inversion import spread_rows

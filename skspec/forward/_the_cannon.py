@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._polynomial import LogMonomials, Monomials, label_index

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skspec._progress import track
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._inversion import batch_rows

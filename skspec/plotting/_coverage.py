@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.base import predict_dist
-from skspec.diagnostics import calibration_report, interval_coverage, unwrap
+from skspec.base import predict_dist, unwrap
+from skspec.diagnostics import calibration_report, interval_coverage
 from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
 __all__ = ["CoverageDisplay"]

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
@@ -317,7 +317,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, lambda spectra: self._transform(spectra, split))
+        return self._apply_function(X, lambda spectra: self._transform(spectra, split))
 
     def _transform(self, spectra, split=None):
         if split is None:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import MissingUncertaintyWarning, label_names
 from skspec.distributions import MultivariateNormal
 from skspec.solvers.linear.errors_in_variables import fit_errors_in_variables, monomials

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skspec._validation import StrOptions, fit_context
+from skspec._sklearn import StrOptions, fit_context
 from skspec.solvers.spectra.pixel_correction import pixel_moments, shrink, straight_lines
 from skspec.transfer._base import DomainCorrection
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skspec.base import as_spectra
-from skspec.diagnostics._compare import unwrap
+from skspec.base import as_spectra, unwrap
 from skspec.diagnostics._information import information_map
 from skspec.diagnostics.audit._result import Untestable
 

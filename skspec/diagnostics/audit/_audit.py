@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from skspec.base import as_spectra, label_names
-from skspec.diagnostics._compare import known_snr, last_step
+from skspec.base import as_spectra, label_names, last_step
+from skspec.diagnostics._compare import known_snr
 from skspec.diagnostics.audit._attenuation import attenuation
 from skspec.diagnostics.audit._attribution import attribution
 from skspec.diagnostics.audit._audited import Audited

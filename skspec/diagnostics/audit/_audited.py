@@ -10,9 +10,9 @@ from joblib import Parallel, delayed
 from scipy.stats import false_discovery_control, norm
 from sklearn.base import clone
 
-from skspec.base import CorrelatedLabelsWarning, predict_dist, splitter, star_groups
-from skspec.diagnostics._compare import last_step
+from skspec.base import CorrelatedLabelsWarning, last_step, predict_dist
 from skspec.metrics import robust_sigma
+from skspec.model_selection import check_cv, star_groups
 
 __all__ = ["Audited", "beyond", "discoveries", "sum_by_star"]
 
@@ -86,7 +86,7 @@ class Audited:
 
     def out_of_fold(self, spectra):
         """Predictions of every star from those of other folds."""
-        cv = splitter(self.cv, len(self), self.groups, shuffle=True)
+        cv = check_cv(self.cv, len(self), self.groups, shuffle=True)
         folds = list(cv.split(self.y, groups=self.groups))
         mean, std = np.full(self.y.shape, np.nan), np.full(self.y.shape, np.nan)
         parts = self.refits([(train, spectra[test]) for train, test in folds], spectra)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skspec.base import star_groups
 from skspec.diagnostics.audit._audited import beyond, discoveries, sum_by_star
 from skspec.diagnostics.audit._result import MAX_SLOPE, Untestable
+from skspec.model_selection import star_groups
 
 
 def leakage(a, options):

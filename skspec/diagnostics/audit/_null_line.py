@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from skspec.base import star_groups
 from skspec.diagnostics.audit._leakage import error_slopes
 from skspec.diagnostics.audit._result import Untestable
+from skspec.model_selection import star_groups
 
 MAX_RELATIVE_ERROR = 0.5  # error over spread of a label below which it is known rather than guessed
 MIN_OWN_SLOPE = (
