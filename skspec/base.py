@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skspec._shared_parameters import SharedParameters
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra
 
@@ -57,7 +58,7 @@ class CorrelatedLabelsWarning(UserWarning):
     """
 
 
-class SpectraEstimator(BaseEstimator):
+class SpectraEstimator(SharedParameters, BaseEstimator):
     """What estimators and transformers of spectra share: checking the input against the fit."""
 
     def _validate_spectra(self, X, y="no_validation", *, reset):

@@ -16,7 +16,7 @@ STOREYS = [
     {"_version"},
     {"spectra", "distributions"},
     {"solvers"},
-    {"base", "metrics", "_validation", "_progress"},
+    {"base", "metrics", "_validation", "_shared_parameters", "_progress"},
     {"datasets"},
     {"preprocessing", "augmentation"},
     {"networks"},
@@ -30,6 +30,7 @@ LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
 SAME_STOREY_ALLOWED = {
     ("metrics", "base"),
     ("base", "_validation"),
+    ("base", "_shared_parameters"),
     ("metrics", "_validation"),
     ("__main__", "cli"),
 }
