@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import get_output_config
 from skspec._wrappers import (
     last_step,
@@ -58,7 +59,7 @@ class CorrelatedLabelsWarning(UserWarning):
     """
 
 
-class SpectraEstimator(BaseEstimator):
+class SpectraEstimator(SharedParameters, BaseEstimator):
     """What estimators and transformers of spectra share: checking the input against the fit."""
 
     def _validate_spectra(self, X, y="no_validation", *, reset):

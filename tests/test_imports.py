@@ -16,7 +16,7 @@ STOREYS = [
     {"_version"},
     {"spectra", "distributions"},
     {"solvers"},
-    {"_sklearn", "_progress", "_wrappers"},
+    {"_sklearn", "_progress", "_shared_parameters", "_wrappers"},
     {"base", "model_selection"},
     {"metrics", "_spectrum_domain"},
     {"datasets"},
