@@ -20,13 +20,13 @@ from skspec.solvers.statistics.conformal import conformal_quantile
 
 __all__ = ["CalibratedRegressor"]
 
-LEAST_SCALE = 1e-6  # of an error bar
-MOST_COMPARED = 2000  # stars of the training whose scores are compared between models
-TINY_SPREAD = 1e-6  # of the logarithms of scores, squared: folds that all claim the same
-LEAST_SEEN = 0.1  # of the scores of new stars, for those of the training to say anything
-LEAST_IN_BIN = 40  # stars that may have a calibration of their own: enough for 95 % of them
+MIN_SCALE = 1e-6  # of an error bar
+MAX_COMPARED = 2000  # stars of the training whose scores are compared between models
+MIN_SPREAD = 1e-6  # of the logarithms of scores, squared: folds that all claim the same
+MIN_SEEN = 0.1  # of the scores of new stars, for those of the training to say anything
+MIN_STARS_PER_BIN = 40  # stars that may have a calibration of their own: enough for 95 % of them
 NOISE_TERMS = np.geomspace(0.05, 20, 49)  # that are tried, in units of a typical error bar
-LEAST_GAIN = 2.0  # of the log-likelihood, for a noise term
+MIN_GAIN = 2.0  # of the log-likelihood, for a noise term
 
 
 class CalibratedRegressor(LabelRegressor):
@@ -211,7 +211,7 @@ class CalibratedRegressor(LabelRegressor):
         mean, cov = np.full(y.shape, np.nan), np.full((*y.shape, y.shape[1]), np.nan)
         parts = [(rows, *rest) for (_, rows), (_, *rest) in zip(tasks, done) if len(rows)]
         units = np.ones((len(parts), y.shape[1]))
-        if min(len(rows) for rows, *_ in parts) >= LEAST_IN_BIN:
+        if min(len(rows) for rows, *_ in parts) >= MIN_STARS_PER_BIN:
             some = _sample(np.arange(len(y)))
             final = _typical(_scores(self._uncalibrated(spectra[some]), y[some]))
             unseen = np.array([_typical(_scores(dist, y[rows])) for rows, dist, _ in parts])
@@ -243,7 +243,7 @@ class CalibratedRegressor(LabelRegressor):
         place = self._bins(spectra)
         n_bins = len(self.snr_edges_) + 1
         rows = [known & (place == k) for k in range(n_bins)] if n_bins > 1 else []
-        rows = [inside if inside.sum() >= LEAST_IN_BIN else known for inside in (*rows, known)]
+        rows = [inside if inside.sum() >= MIN_STARS_PER_BIN else known for inside in (*rows, known)]
         self.scores_ = [np.sort(scores[inside], axis=0) for inside in rows]
         self.scale_ = np.array([self._factor(part) for part in self.scores_])
         distance = self._scaled(dist, place).mahalanobis(y)
@@ -255,7 +255,7 @@ class CalibratedRegressor(LabelRegressor):
         usable = np.isfinite(noise) & np.isfinite(error * variance).all(axis=1)
         usable &= (variance > 0).all(axis=1)
         self.noise_, self._typical_noise = np.zeros(y.shape[1]), 0.0
-        if self.noise_term and usable.sum() >= LEAST_IN_BIN:
+        if self.noise_term and usable.sum() >= MIN_STARS_PER_BIN:
             some = _sample(np.flatnonzero(usable))
             self._typical_noise = np.median(noise[some])
             self.noise_ = _noise_coefficients(error[some], variance[some], noise[some])
@@ -279,7 +279,7 @@ class CalibratedRegressor(LabelRegressor):
         else:
             factor = np.quantile(scores, self.level, axis=0)
         unit = 1.0 if self.level is None else _gaussian_quantile(self.level)
-        return np.maximum(factor / unit, LEAST_SCALE)
+        return np.maximum(factor / unit, MIN_SCALE)
 
     def _edges(self, spectra):
         """Limits between the bins of S/N."""
@@ -292,7 +292,7 @@ class CalibratedRegressor(LabelRegressor):
             return edges
         snr = spectra.snr
         snr = snr[np.isfinite(snr)]
-        n_bins = min(self.snr_bins, len(snr) // LEAST_IN_BIN)
+        n_bins = min(self.snr_bins, len(snr) // MIN_STARS_PER_BIN)
         if n_bins < 2:
             return np.zeros(0)
         return np.unique(np.quantile(snr, np.arange(1, n_bins) / n_bins))
@@ -446,7 +446,7 @@ def _fitted(estimator, spectra, targets, fit_rows, test_rows, keep):
 
 def _sample(rows):
     """Some of the stars, evenly."""
-    return rows[:: -(-len(rows) // MOST_COMPARED)]
+    return rows[:: -(-len(rows) // MAX_COMPARED)]
 
 
 def _scores(dist, y):
@@ -483,10 +483,10 @@ def _noise_coefficients(error, variance, noise):
     for t in terms:
         v = variance + (noise[:, None] * t) ** 2
         typical = np.mean(error / np.sqrt(v), axis=0)
-        cost.append(0.5 * np.mean(np.log(v), axis=0) + np.log(np.maximum(typical, TINY_SPREAD)))
+        cost.append(0.5 * np.mean(np.log(v), axis=0) + np.log(np.maximum(typical, MIN_SPREAD)))
     cost = len(error) * np.array(cost)
     best = np.argmin(cost, axis=0)
-    best[cost[0] - cost.min(axis=0) < LEAST_GAIN] = 0
+    best[cost[0] - cost.min(axis=0) < MIN_GAIN] = 0
     return np.take_along_axis(terms, best[None], axis=0)[0]
 
 
@@ -514,13 +514,13 @@ def _relative_claims(seen, final, unseen):
     final : ndarray of shape (K,)
         Of the final model, of stars of the training.
     """
-    told = (seen > LEAST_SEEN * unseen).all(axis=0) & (unseen > 0).all(axis=0) & (final > 0)
+    told = (seen > MIN_SEEN * unseen).all(axis=0) & (unseen > 0).all(axis=0) & (final > 0)
     if len(seen) < 2 or not told.any():  # not told: stars of the training are reproduced
         return np.ones(seen.shape)
     claim, new, own = (np.log(np.where(told, part, 1)) for part in (seen, unseen, final))
     centre, spread = claim.mean(axis=0), claim.std(axis=0, ddof=1)
     offset = claim - centre
-    beta = np.clip(np.sum(offset * new) / max(np.sum(offset**2), TINY_SPREAD), 0, 1)
+    beta = np.clip(np.sum(offset * new) / max(np.sum(offset**2), MIN_SPREAD), 0, 1)
     return np.exp(beta * (offset - np.clip(own - centre, -2 * spread, 2 * spread)))
 
 

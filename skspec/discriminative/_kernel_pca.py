@@ -23,7 +23,7 @@ from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 __all__ = ["KernelPCARegressor"]
 
 ALPHAS = np.logspace(-4, 1, 11)  # strengths of the ridge, in units of the kernel
-MOST_COMPONENTS = 200
+MAX_COMPONENTS = 200
 BATCH = 2**23  # numbers of the gradients of a batch of stars, 64 MB
 
 
@@ -174,7 +174,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         if gammas.ndim != 1 or not np.all(gammas > 0):
             raise ValueError(f"gamma must be positive, or several such numbers, not {self.gamma}.")
         smallest = min(len(fit) for fit, _ in cv.split(flux))
-        n_components = self.n_components or MOST_COMPONENTS
+        n_components = self.n_components or MAX_COMPONENTS
         pipeline = make_pipeline(
             StandardScaler(),
             KernelPCA(max(1, min(n_components, smallest // 2)), kernel="rbf", eigen_solver="dense"),

@@ -24,7 +24,7 @@ __all__ = ["SpectralCNN"]
 BATCH = 256  # stars predicted at once
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 LEVEL = 0.6827  # of the intervals that are scaled to hold what they should
-FEW = 10  # stars, of which the scale counts half
+PRIOR_STARS = 10  # stars, of which the scale counts half
 
 
 class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
@@ -456,7 +456,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.abs((y[valid] - dist.mean()) / dist.std())
         scale = np.quantile(z, LEVEL, axis=0)
-        trust = len(valid) / (len(valid) + FEW)
+        trust = len(valid) / (len(valid) + PRIOR_STARS)
         usable = self._varies & np.isfinite(scale) & (scale > 0)
         self.error_scale_[usable] = scale[usable] ** trust
         self._fit_domain(spectra[train])

@@ -22,8 +22,8 @@ from skspec.solvers.statistics.biweight import N_SIGMA, best_weights, biweight_l
 
 __all__ = ["ConsensusRegressor", "ConsensusResult"]
 
-LEAST_WEIGHT = 0.01  # of a method, which other methods may have to be replaced by
-LEAST_SIGMA = 1e-6  # error bars below this fraction of a label's spread are not believed
+MIN_WEIGHT = 0.01  # of a method, which other methods may have to be replaced by
+MIN_SIGMA = 1e-6  # error bars below this fraction of a label's spread are not believed
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
             )
         named = self._checked_estimators()
         spread = y.std(axis=0)
-        self._label_floor = LEAST_SIGMA * np.where(spread > 0, spread, 1.0)
+        self._label_floor = MIN_SIGMA * np.where(spread > 0, spread, 1.0)
         targets = self._named_labels(y)
         groups = star_groups(spectra)
         folds = list(check_cv(self.cv, len(y), groups).split(spectra.flux, groups=groups))
@@ -236,13 +236,13 @@ class ConsensusRegressor(BaseComposition, LabelRegressor):
         n_labels = mean.shape[2]
         self.consensus_scale_ = np.ones(n_labels)
         std = self._believable_std(cov)
-        self.error_scale_ = np.maximum(_one_sigma(np.abs(mean - y) / std, axis=1), LEAST_SIGMA)
+        self.error_scale_ = np.maximum(_one_sigma(np.abs(mean - y) / std, axis=1), MIN_SIGMA)
         stray = np.abs(mean - np.median(mean, axis=0)) / (std * self.error_scale_[:, None])
         # at least a tenth of the error, or the methods that agree best would drop all others
         self.stray_scale_ = np.maximum(_one_sigma(stray, axis=1), 0.1)
         seen = np.isfinite(mean).all(axis=(0, 2))
         self.method_weights_ = np.stack(
-            [best_weights((mean - y)[:, seen, k], LEAST_WEIGHT) for k in range(n_labels)], axis=1
+            [best_weights((mean - y)[:, seen, k], MIN_WEIGHT) for k in range(n_labels)], axis=1
         )
         self._median_std = self.error_scale_ * np.median(std[:, seen], axis=1)
         found, total, *_ = self._combined(mean, cov, spectra)

@@ -20,8 +20,8 @@ from skspec.model_selection import star_groups
 __all__ = ["DeepEnsembleRegressor"]
 
 DISTINCT = 0.632  # of the stars, in a bootstrap sample
-LEAST_STARS = 6  # in a sample
-MOST_SEEDS = 2**31 - 1
+MIN_STARS = 6  # in a sample
+MAX_SEED = 2**31 - 1
 
 
 class DeepEnsembleRegressor(LabelRegressor):
@@ -143,7 +143,7 @@ class DeepEnsembleRegressor(LabelRegressor):
         random = check_random_state(self.random_state)
         estimator = ResidualCovarianceRegressor() if self.estimator is None else self.estimator
         targets = self._named_labels(y)
-        seeds = random.randint(MOST_SEEDS, size=self.n_members)
+        seeds = random.randint(MAX_SEED, size=self.n_members)
         rows = self._samples(estimator, star_groups(X), len(y), random)
         members = Parallel(n_jobs=self.n_jobs)(
             delayed(_fitted)(_seeded(estimator, seed), spectra, targets, chosen, fit_params)
@@ -177,7 +177,7 @@ class DeepEnsembleRegressor(LabelRegressor):
         if isinstance(size, str):
             size = 1.0 if _seeds(estimator) else DISTINCT
         if not isinstance(size, Integral):
-            size = max(int(np.ceil(size * n_stars)), LEAST_STARS)
+            size = max(int(np.ceil(size * n_stars)), MIN_STARS)
         size = min(size, n_stars)
         drawn = [random.permutation(n_stars)[:size] for _ in range(self.n_members)]
         return [np.flatnonzero(np.isin(groups, chosen)) for chosen in drawn]

@@ -29,7 +29,7 @@ from skspec.forward._label_population import LabelPopulation
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.linear.coherent_errors import CoherentErrors
-from skspec.solvers.linear.pixel_blocks import in_threads
+from skspec.solvers.linear.pixel_blocks import parallel_map
 from skspec.spectra import Spectra
 
 __all__ = ["ForwardModel"]
@@ -368,7 +368,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             return sums, project(pulls[0], slice(None)), mse
 
         total, pull, mse = self._error_sum(len(x)), 0.0, np.empty(spectra.shape[1])
-        for pixels, done in zip(blocks, in_threads(add_up, blocks)):
+        for pixels, done in zip(blocks, parallel_map(add_up, blocks)):
             sums, pulls, mse[pixels] = done
             total += sums
             pull = pull + pulls

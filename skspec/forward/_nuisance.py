@@ -37,7 +37,7 @@ from skspec.forward._inversion import (
 from skspec.forward._polynomial import Monomials
 from skspec.solvers.linear.coherent_errors import CoherentErrors
 from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt, solve_normal
-from skspec.solvers.linear.pixel_blocks import in_threads, thread_count
+from skspec.solvers.linear.pixel_blocks import parallel_map, thread_count
 from skspec.solvers.spectra.correlated_noise import correlated_information
 from skspec.solvers.spectra.cross_correlation import velocity_scan
 from skspec.solvers.spectra.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
@@ -379,7 +379,7 @@ class NuisanceModel:
         if self.components.size:
             size = min(size, max(1, SHARED_BYTES // (4 * self.components.size)))
         batches = [slice(a, a + size) for a in range(0, len(flux), size)]
-        parts = in_threads(
+        parts = parallel_map(
             lambda b: self._minimise(flux[b], photon[b], relative[b], **options), batches
         )
         return NuisanceFit.concatenate(parts)

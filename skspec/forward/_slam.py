@@ -23,7 +23,7 @@ from skspec.forward._slam_pixels import (
     rbf_kernel,
 )
 from skspec.solvers.kernels.svr import admm_operator
-from skspec.solvers.linear.pixel_blocks import one_blas_thread, pixel_slices
+from skspec.solvers.linear.pixel_blocks import pixel_slices, single_threaded_blas
 
 __all__ = ["SLAM"]
 
@@ -190,7 +190,7 @@ class SLAM(ForwardModel):
             for pixels in chunks
         )
         # one thread per worker: threaded BLAS on such small blocks only fights itself
-        with one_blas_thread():
+        with single_threaded_blas():
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
         self._assemble(done, job, x)

@@ -24,7 +24,7 @@ from skspec.solvers.kernels.gaussian_process import (
     squared_exponential,
 )
 from skspec.solvers.linear.least_squares import fit_least_squares_with_scatter
-from skspec.solvers.linear.pixel_blocks import in_threads, pixel_slices
+from skspec.solvers.linear.pixel_blocks import parallel_map, pixel_slices
 
 __all__ = ["SpectralGP"]
 
@@ -175,7 +175,7 @@ class SpectralGP(ForwardModel):
         self.coef_ = np.empty((len(self._kernel_basis.square), n_pixels))
         self.nu_, self.amplitude_, self.scatter_, self._excess = np.empty((4, n_pixels))
         Phi = self._features(x) / np.sqrt(self._star_noise)[:, None]
-        in_threads(
+        parallel_map(
             lambda pixels: self._fit_pixels(
                 Phi, flux[:, pixels], photon[:, pixels], scatter2[pixels], pixels
             ),

@@ -26,7 +26,7 @@ __all__ = ["BetaVAE"]
 
 N_DRAWS = 8  # of the posterior, to take its mean
 BLOCK = 2**22  # numbers of the spectra that are judged at once
-MOST_STARS, FEWEST_STARS = 1000, 50  # that are standardised by, of those that are streamed
+MAX_STARS, MIN_STARS = 1000, 50  # that are standardised by, of those that are streamed
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 
 
@@ -621,7 +621,7 @@ def _order(spectra):
 def _some(spectra, rows, rng):
     """These rows, but of spectra that are streamed not more than fit well into memory."""
     if is_streamed(spectra):
-        n = min(MOST_STARS, max(FEWEST_STARS, 4 * BLOCK // spectra.shape[1]))
+        n = min(MAX_STARS, max(MIN_STARS, 4 * BLOCK // spectra.shape[1]))
         rows = np.sort(rng.permutation(rows)[:n])
     return spectra[rows]
 

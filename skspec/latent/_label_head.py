@@ -12,7 +12,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from skspec.model_selection import check_cv
 
 CV = 5
-FEWEST = 2 * CV  # labelled stars
+MIN_STARS = 2 * CV  # labelled stars
 
 
 def default_head():
@@ -34,9 +34,9 @@ def check_labelled(y):
         When fewer than 10 rows are complete.
     """
     n = int(np.isfinite(y).all(axis=1).sum())
-    if n < FEWEST:
+    if n < MIN_STARS:
         raise ValueError(
-            f"Only {n} of {len(y)} stars have all {y.shape[1]} labels; {FEWEST} are needed to learn "
+            f"Only {n} of {len(y)} stars have all {y.shape[1]} labels; {MIN_STARS} are needed to learn "
             "what the latent numbers mean. Without labels call fit(X)."
         )
 

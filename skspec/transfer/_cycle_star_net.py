@@ -24,7 +24,7 @@ N_COMPONENTS = 24
 #: of synthetic and observed distances
 WEIGHTS = {"dense": (0.03, 0.09), "convolutional": (3.0, 9.0)}
 KNOWN = {"dense": {"hidden", "n_components"}, "convolutional": set()}  # architecture_params
-FEWEST_TRAINED = 10  # spectra of a set
+MIN_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
@@ -235,10 +235,10 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         """Stars to train on, and those held out."""
         rows = rng.permutation(len(spectra))
         n_held_out = max(1, round(self.validation_fraction * len(rows)))
-        if len(rows) - n_held_out < FEWEST_TRAINED:
+        if len(rows) - n_held_out < MIN_TRAINED:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} leaves {len(rows) - n_held_out} of "
-                f"{len(rows)} spectra to train on: at least {FEWEST_TRAINED} are needed."
+                f"{len(rows)} spectra to train on: at least {MIN_TRAINED} are needed."
             )
         return spectra[np.sort(rows[n_held_out:])], spectra[np.sort(rows[:n_held_out])]
 

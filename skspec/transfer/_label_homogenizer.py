@@ -22,7 +22,7 @@ from skspec.transfer._label_translator import LabelTranslator
 
 __all__ = ["HomogenizedLabels", "LabelHomogenizer"]
 
-LEAST_STARS = 6
+MIN_STARS = 6
 STAGES = ("before", "translated", "model", "after")
 NO_CORRECTION = {"pivot": 0.0, "offset": 0.0, "slope": 1.0, "offset_std": 0.0, "slope_std": 0.0}
 
@@ -225,10 +225,10 @@ class LabelHomogenizer(BaseEstimator):
             "b": _Survey.of("b", spectra_b, labels_b, star_b, quality_b, label_std_b),
         }
         common = np.intersect1d(given["a"].star, given["b"].star)
-        if len(common) < LEAST_STARS:
+        if len(common) < MIN_STARS:
             raise ValueError(
                 f"The surveys have {len(common)} stars in common that pass the cuts; at least "
-                f"{LEAST_STARS} are needed. Are the names of the stars (star_a, star_b) written alike?"
+                f"{MIN_STARS} are needed. Are the names of the stars (star_a, star_b) written alike?"
             )
         tables = {survey: part.of_stars(common) for survey, part in given.items()}
         self.stars_ = common[self._clip(common, tables)]

@@ -17,7 +17,7 @@ from skspec.solvers.statistics.label_domain import fit_label_domain
 
 __all__ = ["LabelTranslator"]
 
-LEAST_STARS = 3
+MIN_STARS = 3
 
 
 class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -167,9 +167,9 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "degree=0 shifts labels that both surveys have; survey A lacks "
                 f"{', '.join(np.array(self.label_names_in_)[bare])}. Use degree=1."
             )
-        if n < LEAST_STARS:
+        if n < MIN_STARS:
             raise ValueError(
-                f"LabelTranslator needs at least {LEAST_STARS} common stars, got n_samples = {n}."
+                f"LabelTranslator needs at least {MIN_STARS} common stars, got n_samples = {n}."
             )
 
     def _set_scale(self, a, b):

@@ -11,7 +11,7 @@ from skspec.spectra import concatenate
 
 __all__ = ["ComponentSpace", "PixelSpace"]
 
-MOST_STARS = 1000  # of each domain, to learn components or scales from
+MAX_STARS = 1000  # of each domain, to learn components or scales from
 BATCH = 1024  # stars at once
 
 
@@ -115,7 +115,7 @@ class PixelSpace:
 def _some(synthetic, observed, rng):
     """Not too many stars of both domains."""
     return [
-        part[rng.permutation(len(part))[:MOST_STARS]].replace(meta={})
+        part[rng.permutation(len(part))[:MAX_STARS]].replace(meta={})
         for part in (synthetic, observed)
     ]
 

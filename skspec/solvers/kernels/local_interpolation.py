@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 BATCH = 2**24  # numbers of the differences of a batch of stars, 128 MB
-SMALLEST = 1e-6  # weight of a template, relative to the best
+MIN_WEIGHT = 1e-6  # weight of a template, relative to the best
 
 
 def template_chi2(flux, weight, templates, *, fit_amplitude=False):
@@ -62,10 +62,10 @@ def distance_weights(chi2, kind):
         span = np.where(highest > lowest, highest - lowest, 1)
         weight = np.exp(-2 * (chi2 - lowest) / span)
     else:
-        weight = np.where(lowest > 0, lowest, SMALLEST) / np.maximum(
-            chi2, np.where(lowest > 0, lowest, SMALLEST)
+        weight = np.where(lowest > 0, lowest, MIN_WEIGHT) / np.maximum(
+            chi2, np.where(lowest > 0, lowest, MIN_WEIGHT)
         )
-    weight = np.maximum(weight, SMALLEST)
+    weight = np.maximum(weight, MIN_WEIGHT)
     return weight / weight.sum(axis=1, keepdims=True)
 
 

@@ -19,8 +19,8 @@ from skspec.solvers.linear.normal_equations import (
 from skspec.solvers.linear.pixel_blocks import (
     checked,
     column_dot,
-    in_threads,
     load_block,
+    parallel_map,
     pixel_slices,
 )
 
@@ -140,7 +140,7 @@ def lasso_path(
         return problem.path(lambdas[:, cols], relative, first, tol, max_iter)
 
     size = block_size or int(np.clip(2**17 // max(V.shape[1] ** 2, V.shape[0]), 32, 512))
-    parts = in_threads(solve, pixel_slices(P, size))
+    parts = parallel_map(solve, pixel_slices(P, size))
     theta, lambdas, violation, n_iter, n_good = (np.concatenate(x, axis=-1) for x in zip(*parts))
     theta[:, 0] -= np.tensordot(theta[:, 1:], shift, (1, 0))
     trained = (n_good >= 2) & np.isfinite(u)
@@ -278,7 +278,7 @@ def _scatter(V, Y, variance, theta, s):
         return np.nan_to_num(scale), np.where(block.n_good >= 2, u, np.inf)
 
     size = int(np.clip(2**17 // len(V), 64, 512))
-    return tuple(np.concatenate(x) for x in zip(*in_threads(one, pixel_slices(Y.shape[1], size))))
+    return tuple(np.concatenate(x) for x in zip(*parallel_map(one, pixel_slices(Y.shape[1], size))))
 
 
 def _debias(V, Y, variance, u, theta, trained):

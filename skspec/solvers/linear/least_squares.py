@@ -15,8 +15,8 @@ from skspec.solvers.linear.pixel_blocks import (
     FLOOR,
     checked,
     column_dot,
-    in_threads,
     load_block,
+    parallel_map,
     pixel_slices,
 )
 
@@ -141,7 +141,7 @@ def fit_least_squares_with_scatter(
         u = None if fixed is None else fixed[cols]
         return _fit_block(design, T, block, u, reml, tol, max_iter)
 
-    parts = in_threads(fit_some, pixel_slices(P, block_size or design.block_size()))
+    parts = parallel_map(fit_some, pixel_slices(P, block_size or design.block_size()))
     beta, u, trained, converged, n_iter = (np.concatenate(a, axis=-1) for a in zip(*parts))
     theta = solve_triangular(T, beta)
     return LeastSquaresFit(theta, np.sqrt(u), trained, converged, n_iter, terms)

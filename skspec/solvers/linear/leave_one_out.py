@@ -11,10 +11,10 @@ from scipy.linalg import solve_triangular
 from skspec.solvers.linear.normal_equations import Design, orthogonal_terms
 from skspec.solvers.linear.pixel_blocks import (
     checked,
-    in_threads,
+    ignore_fp_errors,
     load_block,
+    parallel_map,
     pixel_slices,
-    quietly,
 )
 
 __all__ = ["LeaveOneOutBlock", "leave_one_out", "leave_one_out_blocks", "leave_one_out_plan"]
@@ -63,7 +63,8 @@ def leave_one_out_blocks(V, Y, variance, fit, *, dV=None, block_size=None):
     """
     compute, blocks = leave_one_out_plan(V, Y, variance, fit, dV, block_size)
     for cols in blocks:
-        yield quietly(compute, cols)  # no error state across a yield: it would reach the consumer
+        # no error state across a yield: it would reach the consumer
+        yield ignore_fp_errors(compute, cols)
 
 
 def leave_one_out_plan(V, Y, variance, fit, dV=None, block_size=None):
@@ -135,5 +136,5 @@ def leave_one_out(V, Y, variance, fit, *, dV=None, block_size=None):
         if dV is not None:
             jacobian[:, cols] = part.jacobian.transpose(0, 2, 1)
 
-    in_threads(store, blocks)
+    parallel_map(store, blocks)
     return residuals if dV is None else (residuals, jacobian)

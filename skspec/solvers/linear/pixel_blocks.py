@@ -13,12 +13,12 @@ __all__ = [
     "PixelBlock",
     "checked",
     "column_dot",
-    "in_threads",
+    "parallel_map",
     "load_block",
-    "one_blas_thread",
+    "single_threaded_blas",
     "pixel_slices",
-    "quietly",
-    "side_by_side",
+    "ignore_fp_errors",
+    "parallel_blocks",
     "thread_count",
 ]
 
@@ -72,12 +72,13 @@ def _blas():
     return ThreadpoolController()
 
 
-def quietly(function, item):
+def ignore_fp_errors(function, item):
+    """``function(item)`` without warnings of division by zero, overflow and the like."""
     with np.errstate(all="ignore"):
         return function(item)
 
 
-class _OneBlasThread:
+class _SingleThreadedBlas:
     """A limit that several threads may enter and leave in any order.
 
     Limits of threadpoolctl that overlap would leave the process with one thread for good: the second
@@ -111,8 +112,8 @@ def _release():
             library.clear_controlling_thread(force=True)
 
 
-#: ``with one_blas_thread():`` BLAS uses a single thread, in the whole process
-one_blas_thread = _OneBlasThread()
+#: ``with single_threaded_blas():`` BLAS uses a single thread, in the whole process
+single_threaded_blas = _SingleThreadedBlas()
 
 
 def thread_count() -> int:
@@ -126,33 +127,34 @@ _granted = local()
 
 
 @contextmanager
-def side_by_side():
+def parallel_blocks():
     """BLAS with one thread, blocks with as many as it had: for work whose other products are small.
 
     A thread of BLAS that has had something to do waits for more for some 20 ms at full load, and takes
-    a core from the blocks meanwhile. The limit is that of the whole process, as in `one_blas_thread`.
+    a core from the blocks meanwhile. The limit is that of the whole process, as in
+    `single_threaded_blas`.
     """
     before = getattr(_granted, "n_threads", None)
     _granted.n_threads = before or thread_count()
     try:
-        with one_blas_thread():
+        with single_threaded_blas():
             yield
     finally:
         _granted.n_threads = before
 
 
-def in_threads(function, items):
+def parallel_map(function, items):
     """[function(item) for item in items], as many at once as BLAS would use threads.
 
     Small products gain little from a threaded BLAS and lose much on a busy machine: one thread
     each, and the blocks side by side, uses the cores for the element-wise work as well.
     """
     n_threads = getattr(_granted, "n_threads", None) or thread_count()
-    with one_blas_thread():
+    with single_threaded_blas():
         if min(n_threads, len(items)) < 2:
-            return [quietly(function, item) for item in items]
+            return [ignore_fp_errors(function, item) for item in items]
         with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(partial(quietly, function), items))
+            return list(pool.map(partial(ignore_fp_errors, function), items))
 
 
 def load_block(Y, variance, terms, cols):

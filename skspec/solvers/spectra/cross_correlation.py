@@ -26,7 +26,7 @@ from skspec.solvers.spectra.line_of_sight import C_KMS, LineOfSight, ln_shift, v
 __all__ = ["VelocityScan", "velocity_scan"]
 
 BATCH = 2**17  # pixels of all stars of a batch
-SHORTEST = 256  # of the transforms
+MIN_TRANSFORM = 256  # of the transforms
 POSITIVE = 0.05  # of its mean: where a fitted continuum is lower, the pixel is not used
 
 
@@ -212,7 +212,7 @@ class _Correlation:
     def __init__(self, tau, first, last):
         n_lags = last - first + 1
         self._n_lags = n_lags
-        self._length = max(SHORTEST, 2 ** int(np.ceil(np.log2(2 * n_lags))))
+        self._length = max(MIN_TRANSFORM, 2 ** int(np.ceil(np.log2(2 * n_lags))))
         self._block = self._length - n_lags + 1
         self._n_blocks = -(-tau.shape[1] // self._block)
         reach = (self._n_blocks - 1) * self._block + self._length

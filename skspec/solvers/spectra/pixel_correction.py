@@ -14,8 +14,8 @@ import numpy as np
 __all__ = ["Lines", "Moments", "pixel_moments", "shrink", "straight_lines"]
 
 N_TURNS = 5  # of weights and moments
-LEAST_VARIANCE = 1e-12  # of the mean square of a pixel: the weight of noiseless stars stays finite
-LEAST_SIGNAL = 1e-3  # of the variance of x that is not noise: below, no slope is known
+MIN_VARIANCE = 1e-12  # of the mean square of a pixel: the weight of noiseless stars stays finite
+MIN_SIGNAL = 1e-3  # of the variance of x that is not noise: below, no slope is known
 
 
 class Moments(NamedTuple):
@@ -176,7 +176,7 @@ def straight_lines(x, y, good, x_noise, y_noise, weight, *, slope=True, offset=T
         if slope:
             raw = np.sum(share * dx**2, axis=0)
             signal = raw - np.sum(share * x_noise, axis=0)
-            some = known & (signal > LEAST_SIGNAL * raw)
+            some = known & (signal > MIN_SIGNAL * raw)
             signal = np.where(some, signal, 1)
             b = np.where(some, np.sum(share * dx * dy, axis=0) / signal, 1.0)
             b_error2 = np.sum(share**2 * total * dx**2, axis=0) / signal**2
@@ -193,5 +193,5 @@ def _prepare(flux, good, noise, weight):
     x = np.where(good, flux, 0.0).astype(float)
     u = np.where(good, weight[:, None], 0.0)
     count = np.count_nonzero(u, axis=0)
-    least = LEAST_VARIANCE * np.sum(x**2, axis=0) / np.maximum(count, 1)
+    least = MIN_VARIANCE * np.sum(x**2, axis=0) / np.maximum(count, 1)
     return x, np.where(good, noise, 0.0), u, np.where(least > 0, least, 1.0), count >= 3

@@ -19,10 +19,10 @@ import numpy as np
 
 __all__ = ["ResidualComponents", "ResidualPCA"]
 
-MOST_COMPONENTS = 100
-MOST_STARS = 2000  # that the components are found from
+MAX_COMPONENTS = 100
+MAX_STARS = 2000  # that the components are found from
 STARS_PER_COMPONENT = 4
-LEAST_REST = 0.05  # of the variance of a pixel, left to it alone
+MIN_REST = 0.05  # of the variance of a pixel, left to it alone
 
 
 class ResidualComponents(NamedTuple):
@@ -54,9 +54,9 @@ class ResidualPCA:
 
     def __init__(self, residual, photon, random_state=0):
         self._rows = np.arange(len(residual))
-        if len(residual) > MOST_STARS:
+        if len(residual) > MAX_STARS:
             rng = np.random.default_rng(random_state)
-            self._rows = np.sort(rng.choice(len(residual), MOST_STARS, replace=False))
+            self._rows = np.sort(rng.choice(len(residual), MAX_STARS, replace=False))
             residual, photon = residual[self._rows], photon[self._rows]
         good = np.isfinite(photon)
         self._total, weight = _scatter(residual, photon, good)
@@ -88,15 +88,13 @@ class ResidualPCA:
         value, vector = np.linalg.eigh(self._gram[rows][:, rows] / max(n, 1))
         value, vector = value[::-1], vector[:, ::-1]
         edge = max(self._noise * (1 + np.sqrt(n_pixels / max(n, 1))) ** 2, 1e-12)
-        most = min(MOST_COMPONENTS, n // STARS_PER_COMPONENT)
+        most = min(MAX_COMPONENTS, n // STARS_PER_COMPONENT)
         kept = np.flatnonzero(value[:most] > edge)
         value, vector = value[kept], vector[:, kept]
         size = strength * (value - self._noise * n_pixels / max(n, 1))
         spectra = (vector * np.sqrt(size / (n * value))).T @ white * self._unit
         shared = np.einsum("qp,qp->p", spectra, spectra)
-        return ResidualComponents(
-            spectra, np.maximum(self._total - shared, LEAST_REST * self._total)
-        )
+        return ResidualComponents(spectra, np.maximum(self._total - shared, MIN_REST * self._total))
 
 
 def _scatter(residual, photon, good, n_iter=10):

@@ -35,15 +35,15 @@ from skspec.solvers.linear.weighted_gram import weighted_gram
 __all__ = ["SpectrumDomain", "fit_domain"]
 
 LEVEL = 0.99  # of the unseen spectra score below 1
-MOST_FITTED = 500  # spectra for the components; with twice as many, the others are the unseen
-MOST_UNSEEN = 1000
-LEAST_SCATTER = 0.01  # of the mean, for pixels that hardly varied
+MAX_FITTED = 500  # spectra for the components; with twice as many, the others are the unseen
+MAX_UNSEEN = 1000
+MIN_SCATTER = 0.01  # of the mean, for pixels that hardly varied
 SCALES = (1, 4, 16, 64)  # pixels, at most a quarter of the spectrum
 N_PLACE = 3  # components in which a spectrum has its neighbours
 NEIGHBOURS = 30
-LEAST_SPREAD = 0.01  # of the logarithms of their distances
-LEAST_DISTANCE = 1e-3  # in sigma
-LEAST_SHARE = 1e-6  # of the scatter in the variance
+MIN_SPREAD = 0.01  # of the logarithms of their distances
+MIN_DISTANCE = 1e-3  # in sigma
+MIN_SHARE = 1e-6  # of the scatter in the variance
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def fit_domain(flux, good, variance, groups=None, n_folds=5, random_state=0) -> 
     n_groups = groups.max() + 1
     order = np.random.default_rng(random_state).permutation(n_groups)[groups]
     parts = flux, good, variance
-    if n_groups >= 2 * MOST_FITTED:
-        fitted = _fit(*_rows(parts, order < MOST_FITTED))
-        rest = (order >= MOST_FITTED) & (order < MOST_FITTED + MOST_UNSEEN)
+    if n_groups >= 2 * MAX_FITTED:
+        fitted = _fit(*_rows(parts, order < MAX_FITTED))
+        rest = (order >= MAX_FITTED) & (order < MAX_FITTED + MAX_UNSEEN)
         place, distance = _measure(*fitted, *_rows(parts, rest))
         groups = groups[rest]
     else:
@@ -129,7 +129,7 @@ def _cross_distances(parts, fold):
 
 def _scale(place, distance, groups):
     """Place, logarithms of distances, their limits and the unit, of unseen spectra."""
-    logs = np.log(np.maximum(distance, LEAST_DISTANCE))
+    logs = np.log(np.maximum(distance, MIN_DISTANCE))
     if not len(logs):
         return place, logs, np.zeros(logs.shape[1]), 1.0
     middle, spread = _usual(place, place, logs, groups)
@@ -154,7 +154,7 @@ def _usual(place, known, logs, groups=None):
             apart[groups[rows, None] == groups] = np.inf
         near = logs[np.argpartition(apart, k - 1, axis=1)[:, :k], :-1]
         middle[rows, :-1] = near.mean(axis=1)
-        spread[rows, :-1] = np.hypot(near.std(axis=1), LEAST_SPREAD)
+        spread[rows, :-1] = np.hypot(near.std(axis=1), MIN_SPREAD)
     return middle, spread
 
 
@@ -172,7 +172,7 @@ def _fit(flux, good, variance):
         residual -= np.where(known, (filled @ pca.components.T) @ pca.components, 0)
         total += weight[rows] @ (residual**2 - np.where(known, variance[rows], 0))
     scatter = np.maximum(total / np.where(share > 0, share, 1), 0)
-    least = LEAST_SCATTER * max(scatter[good.any(axis=0)].mean(), pca.noise)
+    least = MIN_SCATTER * max(scatter[good.any(axis=0)].mean(), pca.noise)
     scatter = np.maximum(scatter, least if least > 0 else 1.0)
     return pca, np.where(good.any(axis=0), scatter, np.inf)
 
@@ -193,7 +193,7 @@ def _measure(pca, scatter, flux, good, variance):
         n_good = np.maximum(known.sum(axis=1), 1)
         share = np.sum(weight * np.where(known, scatter, 0), axis=1) / n_good
         place[rows, : min(N_PLACE, z.shape[1])] = z[:, :N_PLACE]
-        place[rows, -1] = np.log(np.maximum(share, LEAST_SHARE))
+        place[rows, -1] = np.log(np.maximum(share, MIN_SHARE))
         inside = np.linalg.norm(z, axis=1)
         both = np.stack([*_coherent(residual, known, scales), inside], axis=1)
         distance[rows] = np.where(known.any(axis=1)[:, None], both, np.nan)

@@ -14,7 +14,7 @@ from sklearn.covariance import ledoit_wolf
 
 __all__ = ["MahalanobisDistance", "fit_distance", "held_out_quantile"]
 
-ENOUGH = 500  # points, for a quantile of 0.99 from them alone
+MIN_POINTS = 500  # points, for a quantile of 0.99 from them alone
 FOLDS = 5
 FLOOR = 1e-4  # of the variance in any direction, in units of the mean
 
@@ -61,7 +61,7 @@ def held_out_quantile(distance, z, held_out, level=0.99) -> float:
     level : float
     """
     outside = distance(held_out)
-    if len(held_out) < ENOUGH and len(z) >= 2 * FOLDS:
+    if len(held_out) < MIN_POINTS and len(z) >= 2 * FOLDS:
         inside = np.empty(len(z))
         for fold in range(FOLDS):
             rows = np.arange(len(z)) % FOLDS == fold

@@ -29,7 +29,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import digamma, exp1, ndtri, xlogy
 
-from skspec.solvers.linear.pixel_blocks import in_threads
+from skspec.solvers.linear.pixel_blocks import parallel_map
 
 __all__ = [
     "bin_numbers",
@@ -194,7 +194,7 @@ def neighbour_information(x, y, n_neighbors=3):
         near_x = _count(np.sort(column), column, radius)
         return np.mean(psi[near_x - 1] + psi[_count(y, y, radius) - 1])
 
-    own = np.array(in_threads(one, list(x.T)))
+    own = np.array(parallel_map(one, list(x.T)))
     return digamma(n_neighbors) + digamma(len(y)) - own
 
 
@@ -230,7 +230,7 @@ def class_information(x, y, n_neighbors=3):
     if not len(y):
         return np.zeros(x.shape[1])
     rest = digamma(len(y)) + np.mean(digamma(k) - digamma(sizes))
-    return rest - np.array(in_threads(one, list(x.T)))
+    return rest - np.array(parallel_map(one, list(x.T)))
 
 
 def _count(sorted_values, values, radius):

@@ -7,7 +7,7 @@ from scipy.spatial.distance import pdist, squareform
 
 __all__ = ["auc_error", "frechet_distance", "maximum_mean_discrepancy", "permuted_sets"]
 
-AT_ONCE = 64  # permutations
+BATCH = 64  # permutations
 
 
 def maximum_mean_discrepancy(a, b, n_permutations, rng, groups=None):
@@ -95,7 +95,7 @@ def permuted_sets(first, groups, rng):
 
 
 def _parts(n):
-    return [min(AT_ONCE, n - start) for start in range(0, n, AT_ONCE)]
+    return [min(BATCH, n - start) for start in range(0, n, BATCH)]
 
 
 def frechet_distance(a, b) -> float:

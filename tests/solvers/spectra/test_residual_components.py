@@ -84,7 +84,7 @@ def test_few_stars_and_perfect_models(n):
 
 
 def test_a_random_choice_of_many_stars(monkeypatch):
-    monkeypatch.setattr("skspec.solvers.spectra.residual_components.MOST_STARS", 100)
+    monkeypatch.setattr("skspec.solvers.spectra.residual_components.MAX_STARS", 100)
     rng = np.random.default_rng(5)
     photon = np.zeros((400, 40))
     residual, patterns = draw(400, 40, 1.0, 0.1, photon, rng)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skspec.solvers.spectra.spectrum_domain import MOST_FITTED, _coherent, fit_domain
+from skspec.solvers.spectra.spectrum_domain import MAX_FITTED, _coherent, fit_domain
 
 
 def draw(n, n_pixels=60, *, noise=0.02, bad=0.0, seed=0):
@@ -17,7 +17,7 @@ def draw(n, n_pixels=60, *, noise=0.02, bad=0.0, seed=0):
     return np.where(good, flux, 1e9), good, sigma**2, lines
 
 
-@pytest.mark.parametrize("n", [200, 2 * MOST_FITTED + 200])
+@pytest.mark.parametrize("n", [200, 2 * MAX_FITTED + 200])
 def test_one_in_a_hundred_unseen_spectra_scores_above_one(n):
     *train, _ = draw(n, bad=0.05)
     *test, _ = draw(4000, bad=0.05, seed=1)
@@ -95,7 +95,7 @@ def test_a_spectrum_is_compared_with_its_like():
 
 
 def test_noisy_and_good_spectra_are_flagged_alike():
-    *train, _ = draw(2 * MOST_FITTED + 1000, n_pixels=200)
+    *train, _ = draw(2 * MAX_FITTED + 1000, n_pixels=200)
     flux, good, variance, _ = draw(4000, n_pixels=200, seed=1)
     above = fit_domain(*train).score(flux, good, variance) > 1
     noisy = variance[:, 0] > np.median(variance)
