@@ -1,17 +1,18 @@
-"""The domain score of methods that have no better one: distance in linear principal components."""
+"""Domain scores of methods that have none of their own, and of wrappers."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from skspec.base import domain_score
 from skspec.model_selection import star_groups
 from skspec.solvers.spectra.spectrum_domain import fit_domain
 
-__all__ = ["SpectrumDomainMixin"]
+__all__ = ["InnerDomainMixin", "SpectrumDomainMixin"]
 
 
 class SpectrumDomainMixin:
-    """``domain_score`` of a :class:`~skspec.base.LabelRegressor` whose fit calls `_fit_domain`."""
+    """Distance in linear principal components: for a regressor whose fit calls `_fit_domain`."""
 
     def _fit_domain(self, spectra):
         self.domain_ = fit_domain(
@@ -35,3 +36,27 @@ class SpectrumDomainMixin:
         """
         spectra = self._validate_predict(X)
         return self.domain_.score(spectra.flux, spectra.good, spectra.variance)
+
+
+class InnerDomainMixin:
+    """That of the fitted ``estimator_`` of a wrapper, or the mean of its ``estimators_``."""
+
+    def domain_score(self, X) -> np.ndarray:
+        """Domain score of the method (:func:`skspec.domain_score`), the mean of several fits.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+
+        Raises
+        ------
+        TypeError
+            When the method has none.
+        """
+        spectra = self._validate_predict(X)
+        fits = self.estimators_ if hasattr(self, "estimators_") else [self.estimator_]
+        return np.mean([domain_score(model, spectra) for model in fits], axis=0)

@@ -19,6 +19,7 @@ STOREYS = [
     {"_sklearn", "_progress", "_shared_parameters", "_wrappers"},
     {"base", "model_selection"},
     {"metrics", "_spectrum_domain"},
+    {"_out_of_fold"},
     {"datasets"},
     {"preprocessing", "augmentation"},
     {"networks"},

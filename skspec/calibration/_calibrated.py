@@ -11,7 +11,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, domain_score, inner_fits, predict_dist
+from skspec._spectrum_domain import InnerDomainMixin
+from skspec.base import LabelRegressor, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import ONE_SIGMA
@@ -29,7 +30,7 @@ NOISE_TERMS = np.geomspace(0.05, 20, 49)  # that are tried, in units of a typica
 MIN_GAIN = 2.0  # of the log-likelihood, for a noise term
 
 
-class CalibratedRegressor(LabelRegressor):
+class CalibratedRegressor(InnerDomainMixin, LabelRegressor):
     r"""Any method, with error bars calibrated on stars it has not seen.
 
     Predictions of the training stars out of fold tell how errors follow the noise:
@@ -411,25 +412,6 @@ class CalibratedRegressor(LabelRegressor):
         if self.method == "conformal":
             return np.array([conformal_quantile(scores, level) for scores in self.joint_scores_])
         return np.full(len(self.scale_), np.sqrt(chdtri(len(self.label_names_in_), 1 - level)))
-
-    def domain_score(self, X) -> np.ndarray:
-        """Domain score of the method (:func:`skspec.domain_score`), averaged over an ensemble.
-
-        Parameters
-        ----------
-        X : Spectra or array-like of shape (n, P)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-
-        Raises
-        ------
-        TypeError
-            When the method has none.
-        """
-        spectra = self._validate_predict(X)
-        return np.mean([domain_score(model, spectra) for model in self.estimators_], axis=0)
 
 
 def _fitted(estimator, spectra, targets, fit_rows, test_rows, keep):

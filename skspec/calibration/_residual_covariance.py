@@ -7,21 +7,20 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skspec._out_of_fold import OutOfFoldMixin
 from skspec._sklearn import HasMethods, fit_context
 from skspec._spectrum_domain import SpectrumDomainMixin
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.metrics import error_covariance
 from skspec.model_selection import check_cv, star_groups
 
 __all__ = ["ResidualCovarianceRegressor"]
 
 
-class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
+class ResidualCovarianceRegressor(OutOfFoldMixin, SpectrumDomainMixin, LabelRegressor):
     r"""Any regressor from flux to labels, with the covariance of its cross-validated errors.
 
     The regressor sees standardised labels. Its out-of-fold
@@ -111,23 +110,10 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
             raise ValueError("ResidualCovarianceRegressor needs at least 2 stars, got 1 sample.")
         self.fill_ = _median_good(spectra)
         flux = self._filled(spectra)
-        self._label_mean = y.mean(axis=0)
-        spread = y.std(axis=0)
-        self.label_scale_ = np.where(spread > 0, spread, 1.0)
-        targets = self._shaped((y - self._label_mean) / self.label_scale_)
         estimator = clone(self.estimator if self.estimator is not None else _default_estimator())
         groups = star_groups(spectra)
-        predicted = cross_val_predict(
-            estimator,
-            flux,
-            targets,
-            groups=groups,
-            cv=check_cv(self.cv, len(y), groups),
-            n_jobs=self.n_jobs,
-        )
-        self.residuals_ = (targets - predicted).reshape(y.shape) * self.label_scale_
-        self.label_covariance_ = error_covariance(self.residuals_, robust=self.robust)
-        self.estimator_ = estimator.fit(flux, targets)
+        cv = check_cv(self.cv, len(y), groups)
+        self.estimator_ = self._fit_out_of_fold(estimator, flux, y, cv, groups)
         self._fit_domain(spectra)
         return self
 
@@ -145,19 +131,13 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
             NaN, with infinite errors, for a star without a good pixel.
         """
         spectra = self._validate_predict(X)
-        mean = np.asarray(self.estimator_.predict(self._filled(spectra)), dtype=float)
-        mean = mean.reshape(len(spectra), -1) * self.label_scale_ + self._label_mean
-        cov = np.repeat(self.label_covariance_[None], len(mean), axis=0)
+        mean, cov = self._out_of_fold_moments(self.estimator_, self._filled(spectra))
         return self._distribution(mean, cov, ~spectra.good.any(axis=1))
 
     def _filled(self, spectra):
         """Flux in float64 with bad pixels replaced: whatever they hold, nothing changes."""
         flux = np.asarray(spectra.flux, dtype=float)
         return flux if spectra.ivar is None else np.where(spectra.good, flux, self.fill_)
-
-    def _shaped(self, targets):
-        """A single target as a vector: not every regressor takes a column."""
-        return targets[:, 0] if targets.shape[1] == 1 else targets
 
 
 def _default_estimator():

@@ -8,15 +8,15 @@ import numpy as np
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skspec._out_of_fold import OutOfFoldMixin
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec._spectrum_domain import SpectrumDomainMixin
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.metrics import error_covariance
 from skspec.model_selection import check_cv, star_groups
 from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 
@@ -27,7 +27,7 @@ MAX_COMPONENTS = 200
 BATCH = 2**23  # numbers of the gradients of a batch of stars, 64 MB
 
 
-class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
+class KernelPCARegressor(OutOfFoldMixin, SpectrumDomainMixin, LabelRegressor):
     r"""Ridge regression of the labels on kernel principal components (KPCA, Xiang et al. 2017).
 
     Spectra are compared by :math:`k(y, y') = \exp(-\gamma' |y - y'|^2)` with
@@ -152,19 +152,12 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.filler_ = fit_gappy_pca(spectra.flux, spectra.good)
         flux = self.filler_.fill(spectra.flux, spectra.good)
         self.training_variance_ = spectra.mean_variance
-        spread = y.std(axis=0)
-        self._label_mean = y.mean(axis=0)
-        self.label_scale_ = np.where(spread > 0, spread, 1.0)
-        targets = (y - self._label_mean) / self.label_scale_
         groups = star_groups(spectra)
         cv = check_cv(self.cv, len(y) // 2, groups)
         if groups is not None:  # what follows sees the flux alone
             cv = check_cv(list(cv.split(flux, groups=groups)), len(y))
-        pipeline = self._chosen(flux, targets, cv)
-        predicted = cross_val_predict(pipeline, flux, targets, cv=cv, n_jobs=self.n_jobs)
-        self.residuals_ = (targets - predicted.reshape(targets.shape)) * self.label_scale_
-        self.label_covariance_ = error_covariance(self.residuals_, robust=self.robust)
-        self.pipeline_ = pipeline.fit(flux, targets)
+        pipeline = self._chosen(flux, self._standardised(y), cv)
+        self.pipeline_ = self._fit_out_of_fold(pipeline, flux, y, cv)
         self._fit_domain(spectra)
         return self
 
@@ -222,9 +215,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         """
         spectra = self._validate_predict(X)
         flux = self.filler_.fill(spectra.flux, spectra.good)
-        mean = self.pipeline_.predict(flux).reshape(len(flux), -1)
-        mean = mean * self.label_scale_ + self._label_mean
-        cov = np.repeat(self.label_covariance_[None], len(mean), axis=0)
+        mean, cov = self._out_of_fold_moments(self.pipeline_, flux)
         if self.uses_ivar_:
             cov += self._excess_noise(flux, spectra)
         return self._distribution(mean, cov, ~spectra.good.any(axis=1))

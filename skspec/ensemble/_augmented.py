@@ -9,7 +9,8 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from skspec._sklearn import HasMethods, Interval, fit_context
-from skspec.base import LabelRegressor, domain_score, inner_fits, predict_dist
+from skspec._spectrum_domain import InnerDomainMixin
+from skspec.base import LabelRegressor, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.model_selection import star_groups
@@ -18,7 +19,7 @@ from skspec.spectra import concatenate
 __all__ = ["AugmentedRegressor"]
 
 
-class AugmentedRegressor(LabelRegressor):
+class AugmentedRegressor(InnerDomainMixin, LabelRegressor):
     """Fit a method to several augmented copies of every training star.
 
     Unlike an augmentation in a Pipeline, which replaces every star by one copy, this takes the labels
@@ -149,22 +150,3 @@ class AugmentedRegressor(LabelRegressor):
         """
         spectra = self._validate_predict(X)
         return predict_dist(self.estimator_, spectra)
-
-    def domain_score(self, X) -> np.ndarray:
-        """Domain score of the method (:func:`skspec.domain_score`): how far from the augmented stars.
-
-        Parameters
-        ----------
-        X : Spectra or array-like of shape (n, P)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-
-        Raises
-        ------
-        TypeError
-            When the method has none.
-        """
-        spectra = self._validate_predict(X)
-        return domain_score(self.estimator_, spectra)

@@ -11,7 +11,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, domain_score, inner_fits, predict_dist
+from skspec._spectrum_domain import InnerDomainMixin
+from skspec.base import LabelRegressor, inner_fits, predict_dist
 from skspec.calibration._residual_covariance import ResidualCovarianceRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import robust_sigma
@@ -24,7 +25,7 @@ MIN_STARS = 6  # in a sample
 MAX_SEED = 2**31 - 1
 
 
-class DeepEnsembleRegressor(LabelRegressor):
+class DeepEnsembleRegressor(InnerDomainMixin, LabelRegressor):
     r"""Mixture of several fits of one method (deep ensemble).
 
     Members differ by their seed (the initial weights and batches of a network) or, for a method
@@ -230,25 +231,6 @@ class DeepEnsembleRegressor(LabelRegressor):
         return MultivariateNormal(
             mixture.mean(), cov=mixture.cov(), label_names=self.label_names_in_
         )
-
-    def domain_score(self, X) -> np.ndarray:
-        """Mean domain score of the members (:func:`skspec.domain_score`).
-
-        Parameters
-        ----------
-        X : Spectra or array-like of shape (n, P)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-
-        Raises
-        ------
-        TypeError
-            When the method has none.
-        """
-        spectra = self._validate_predict(X)
-        return np.mean([domain_score(member, spectra) for member in self.estimators_], axis=0)
 
 
 def _seeds(estimator):
