@@ -334,7 +334,7 @@ def predict_dist(model, X) -> MultivariateNormal:
 
 
 def domain_score(model, X) -> np.ndarray:
-    """How far each spectrum lies from those that `model` was trained on, through any wrapper.
+    """Out-of-distribution score: how far each spectrum lies from those that `model` was trained on.
 
     The unit is the 99th percentile of training stars that the model, or that of a fold, had not been
     fitted to: of stars like those, 1 in 100 scores above 1. Predictions and error bars of a star
