@@ -105,6 +105,16 @@ class Grandchild(Child):
         self.depth = depth
 
 
+class Plain(Child):
+    """Neither constructor nor parameters of its own."""
+
+
+class Undocumented(Child):
+    def __init__(self, depth=1, **shared):
+        super().__init__(**shared)
+        self.depth = depth
+
+
 class Explicit(Parent):
     """Lists everything.
 
@@ -169,7 +179,7 @@ class B(A):
         super().__init__(**shared)
         self.b = b
 """
-MEMBERS = [Child, Grandchild, Both]
+MEMBERS = [Child, Grandchild, Both, Plain, Undocumented]
 
 
 def names(cls):
@@ -256,6 +266,13 @@ def test_docs_without_a_section():
     assert doc.startswith("Without a word on its parameters.\n\nParameters\n----------\ndegree : ")
     assert doc.endswith("    Errors.\n\nReferences\n----------\nNobody 2020.")
     assert "Attributes" not in doc
+
+
+def test_docs_without_a_constructor():
+    head, _, entries = getdoc(Plain).partition("\n\nParameters\n----------\n")
+    assert head == "Neither constructor nor parameters of its own."
+    assert getdoc(Child).partition("Parameters\n----------\n")[2].startswith(entries)
+    assert Undocumented.__doc__ is None
 
 
 def test_the_nearest_parent_documents():
