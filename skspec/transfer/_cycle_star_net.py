@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from os import PathLike
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skspec._progress import CallbackSupportMixin, fit_task, track
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
+from skspec.networks import TrainingOptions
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
 from skspec.transfer._spaces import ComponentSpace, PixelSpace
@@ -28,7 +28,7 @@ FEWEST_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
-class CycleStarNet(CallbackSupportMixin, DomainCorrection):
+class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
     r"""Translate spectra between two domains that share most of what makes a spectrum.
 
     Encoders turn synthetic spectra S and observed spectra O into the same shared latent numbers `z`;
@@ -72,12 +72,6 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         Stars of each set per step.
     validation_fraction : float
         Of the stars of each set, held out for the guard rails.
-    checkpoint : path-like or None
-        File that keeps the state of the training. A fit that was interrupted goes on from there.
-    device : str
-        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
-    random_state : int, RandomState instance or None
-        Of the held-out stars, initial weights, batches and noise.
 
     Attributes
     ----------
@@ -147,13 +141,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         "observed_weight": [Interval(Real, 0, None, closed="left"), None],
         "adversarial_weight": [Interval(Real, 0, None, closed="left")],
         "error_floor": [Interval(Real, 0, None, closed="neither")],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "checkpoint": [str, PathLike, None],
-        "device": [str],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -167,14 +155,11 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         observed_weight=None,
         adversarial_weight=1.0,
         error_floor=0.005,
-        learning_rate_init=0.001,
         max_iter=5000,
         batch_size=128,
-        validation_fraction=0.1,
-        checkpoint=None,
-        device="auto",
-        random_state=None,
+        **shared,
     ):
+        super().__init__(max_iter=max_iter, batch_size=batch_size, **shared)
         self.n_shared = n_shared
         self.n_split = n_split
         self.architecture = architecture
@@ -183,13 +168,6 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         self.observed_weight = observed_weight
         self.adversarial_weight = adversarial_weight
         self.error_floor = error_floor
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.checkpoint = checkpoint
-        self.device = device
-        self.random_state = random_state
 
     # -- training ----------------------------------------------------------------------------------
 
