@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 CORRELATED = 0.9  # |rho| above which two training labels are warned of
+DOCUMENTATION = (
+    "https://skspec.readthedocs.io/en/latest/generated/{estimator_module}.{estimator_name}.html"
+)
 FEWEST = 20  # stars below which a correlation means little
 
 
@@ -58,7 +61,14 @@ class CorrelatedLabelsWarning(UserWarning):
     """
 
 
-class SpectraEstimator(SharedParameters, BaseEstimator):
+class DocumentedEstimator(SharedParameters, BaseEstimator):
+    """What all estimators of this package share, in their HTML representation: links to their pages."""
+
+    _doc_link_module = "skspec"
+    _doc_link_template = DOCUMENTATION
+
+
+class SpectraEstimator(DocumentedEstimator):
     """What estimators and transformers of spectra share: checking the input against the fit."""
 
     def _validate_spectra(self, X, y="no_validation", *, reset):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from numbers import Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from skspec._validation import Interval, StrOptions, fit_context
+from skspec.base import DocumentedEstimator
 
 __all__ = ["LabelScaler"]
 
 
-class LabelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LabelScaler(OneToOneFeatureMixin, TransformerMixin, DocumentedEstimator):
     r"""Scale stellar labels: :math:`x_k = (l_k - \mathrm{pivot}_k) / \mathrm{scale}_k`.
 
     Parameters

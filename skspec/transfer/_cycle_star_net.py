@@ -56,9 +56,11 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         "convolutional": the published networks on pixels, for a GPU, with ``n_shared=25, n_split=4``.
     architecture_params : dict, optional
         Of "dense": ``{"hidden": 128, "n_components": 24}``.
-    synthetic_weight, observed_weight : float, optional
-        :math:`w_S, w_O`; default: 0.03 and 0.09 with "dense", whose distances are 1 where components are
-        right within the noise; 3 and 9, as published, with "convolutional".
+    synthetic_weight : float, optional
+        :math:`w_S`; default: 0.03 with "dense", whose distances are 1 where components are right within
+        the noise; 3, as published, with "convolutional".
+    observed_weight : float, optional
+        :math:`w_O`; default: 0.09 with "dense"; 9, as published, with "convolutional".
     adversarial_weight : float
         :math:`w_A`.
     error_floor : float

@@ -8,12 +8,13 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._validation import HasMethods, Interval, fit_context
 from skspec.base import (
+    DocumentedEstimator,
     _reach_through,
     as_spectra,
     domain_score,
@@ -67,7 +68,7 @@ class HomogenizedLabels:
         return self.dist.to_frame().assign(**flags)
 
 
-class LabelHomogenizer(BaseEstimator):
+class LabelHomogenizer(DocumentedEstimator):
     r"""Put two surveys on each other's label scale, with models of the spectra of common stars.
 
     Two models are trained on the stars that both surveys observed: from the *spectra* of A to the

@@ -6,11 +6,11 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import MissingUncertaintyWarning, label_names
+from skspec.base import DocumentedEstimator, MissingUncertaintyWarning, label_names
 from skspec.distributions import MultivariateNormal
 from skspec.solvers.errors_in_variables import fit_errors_in_variables, monomials
 from skspec.solvers.label_domain import fit_label_domain
@@ -20,7 +20,7 @@ __all__ = ["LabelTranslator"]
 LEAST_STARS = 3
 
 
-class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class LabelTranslator(MultiOutputMixin, RegressorMixin, DocumentedEstimator):
     r"""Translate labels of survey A to the scale of survey B, learned from common stars.
 
     The true labels of star `i`, as far as either survey could know them, are related by
