@@ -16,7 +16,7 @@ STOREYS = [
     {"_version"},
     {"spectra", "distributions"},
     {"solvers"},
-    {"base", "metrics", "_validation", "_shared_parameters", "_progress"},
+    {"base", "metrics", "_validation", "_shared_parameters", "_short_repr", "_progress"},
     {"datasets"},
     {"preprocessing", "augmentation"},
     {"networks"},

@@ -64,7 +64,7 @@ class Parent(LabelRegressor):
 
     def predict_dist(self, X):
         shape = (len(self._validate_predict(X)), len(self.mean_))
-        return MultivariateNormal(np.broadcast_to(self.mean_, shape), std=np.ones(shape))
+        return MultivariateNormal(np.broadcast_to(self.mean_, shape), scale=np.ones(shape))
 
 
 class Child(Parent):

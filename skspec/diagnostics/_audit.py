@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra, label_names
 from skspec.diagnostics._audit_tests import TESTS, AuditTest, Untestable
 from skspec.diagnostics._audited import Audited
@@ -21,7 +22,7 @@ _NO_NUISANCE = ("star_id", "group_id", "weight", "snr", "snr_est")
 
 
 @dataclass(frozen=True)
-class LabelAudit:
+class LabelAudit(ShortRepr):
     """Outcome of :func:`audit_labels`; printed, one line per test.
 
     Attributes

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from skspec._short_repr import ShortRepr
 from skspec.base import CORRELATED, as_spectra, correlated_labels, star_groups
 from skspec.diagnostics._audited import MEDIAN_ERROR, beyond, discoveries, sum_by_star
 from skspec.diagnostics._compare import unwrap
@@ -34,7 +35,7 @@ AT_ONCE = 2**22  # values of spectra predicted at once for numerical gradients
 
 
 @dataclass(frozen=True)
-class AuditTest:
+class AuditTest(ShortRepr):
     """Outcome of one test.
 
     Attributes

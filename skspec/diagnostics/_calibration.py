@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import chdtr
 
 from skspec import metrics
+from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra, predict_dist
 from skspec.diagnostics._compare import known_snr, unwrap
 from skspec.diagnostics._format import DASH, TextTable, decimals_of, number
@@ -21,7 +22,7 @@ JOINT = "joint"
 
 
 @dataclass(frozen=True)
-class CalibrationReport:
+class CalibrationReport(ShortRepr):
     """Promised against kept.
 
     Attributes

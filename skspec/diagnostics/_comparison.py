@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec._version import __version__
 from skspec.diagnostics._cramer_rao import CramerRaoBound, Efficiency, efficiency
 from skspec.diagnostics._residuals import error_table, snr_table
@@ -21,7 +22,7 @@ _EFFICIENCY = ("eta", "eta_low", "eta_high", "kappa", "rms_z")
 
 
 @dataclass
-class MethodResult:
+class MethodResult(ShortRepr):
     """What one method predicted.
 
     Attributes
@@ -78,7 +79,7 @@ class MethodResult:
 
 
 @dataclass
-class Comparison:
+class Comparison(ShortRepr):
     """Predictions of several methods for the same stars.
 
     Attributes

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
 from skspec.metrics import robust_sigma
 from skspec.solvers.nuisance import marginal_information
@@ -23,7 +24,7 @@ __all__ = ["CramerRaoBound", "Efficiency", "cramer_rao_bound", "efficiency"]
 
 
 @dataclass(frozen=True)
-class CramerRaoBound:
+class CramerRaoBound(ShortRepr):
     r"""Fisher information of the labels of `n` stars, and the errors it allows.
 
     Attributes
@@ -46,6 +47,14 @@ class CramerRaoBound:
 
     def __len__(self) -> int:
         return len(self.fisher)
+
+    def _repr_values(self):
+        std = self.std()
+        bounded = std[np.isfinite(std).all(axis=1)]
+        names = self.label_names or range(std.shape[1])
+        median = dict(zip(names, np.median(bounded, axis=0))) if len(bounded) else {}
+        values = {"n_stars": len(self), "n_bounded": len(bounded), "median_std": median}
+        return values | {"nuisance_names": self.nuisance_names}
 
     def __getitem__(self, stars) -> CramerRaoBound:
         """The bound of a selection of stars."""
@@ -209,7 +218,7 @@ def _prior_information(prior_cov, n_labels):
 
 
 @dataclass(frozen=True)
-class Efficiency:
+class Efficiency(ShortRepr):
     r"""How close an estimator comes to the bound; every array has one entry per label.
 
     Attributes

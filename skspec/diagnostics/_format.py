@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
+
 __all__ = ["TextTable", "attenuation_tables", "label_tables", "method_table", "snr_tables"]
 
 DASH = "–"
@@ -29,7 +31,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class TextTable:
+class TextTable(ShortRepr):
     """Cells as text, with the best of each column marked.
 
     Attributes

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
 from skspec.solvers.nuisance import inverse_information, marginal_information
 
@@ -30,7 +31,7 @@ __all__ = ["InformationMap", "information_map"]
 
 
 @dataclass(frozen=True)
-class InformationMap:
+class InformationMap(ShortRepr):
     r"""Information of every pixel on every label, averaged over the stars that were given.
 
     Attributes

@@ -8,6 +8,8 @@ from inspect import signature
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
+
 __all__ = ["Method", "available_methods", "make_method"]
 
 _FORWARD = {
@@ -22,7 +24,7 @@ _CHANGED = {"cannon_coherent": {"coherence": 0.2}}
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ShortRepr):
     """A named method.
 
     Attributes

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
+from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra, label_names
 from skspec.diagnostics._compare import last_step
 from skspec.metrics import GAUSSIAN_MAD
@@ -32,7 +33,7 @@ _N_NULL = 20  # permutations of the Frechet distance
 
 
 @dataclass(frozen=True)
-class SyntheticGap:
+class SyntheticGap(ShortRepr):
     """The gap between synthetic and observed spectra.
 
     Attributes

@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
+from skspec._short_repr import ShortRepr
 from skspec._validation import BaseComposition, fit_context
 from skspec.base import (
     LabelRegressor,
@@ -32,7 +33,7 @@ LEAST_SIGMA = 1e-6  # error bars below this fraction of a label's spread are not
 
 
 @dataclass(frozen=True)
-class ConsensusResult:
+class ConsensusResult(ShortRepr):
     """What `M` methods say about `n` stars, and what was made of it.
 
     Attributes

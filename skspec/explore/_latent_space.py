@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra
 from skspec.explore._columns import columns_of, star_names
 from skspec.latent import informative_nodes
@@ -23,7 +24,7 @@ NO_RESPONSE = 0.02  # of the largest: a node that moves the spectrum less is lef
 
 
 @dataclass(frozen=True)
-class Star:
+class Star(ShortRepr):
     """One star as the model sees it.
 
     Attributes
@@ -49,7 +50,7 @@ class Star:
     rms: float
 
 
-class LatentSpace:
+class LatentSpace(ShortRepr):
     """A fitted latent model and, if there are any, the stars in its latent space.
 
     Parameters
@@ -124,6 +125,11 @@ class LatentSpace:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def _repr_values(self):
+        columns = [column.name for column in self.columns]
+        values = {"model": self.model, "n_stars": len(self), "columns": columns}
+        return values | {"nodes": self.nodes, "wavelength": self.wavelength}
 
     # -- what is fixed -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
+from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra
 from skspec.latent._nodes import node_dispersion
 
@@ -24,7 +25,7 @@ BLOCK = 2**24  # pixels decoded at once
 
 
 @dataclass(frozen=True)
-class BetaSweep:
+class BetaSweep(ShortRepr):
     """What fits of one model with different `beta` and numbers of latent numbers found.
 
     Attributes

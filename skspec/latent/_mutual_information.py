@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.utils import check_array, check_random_state
 
+from skspec._short_repr import ShortRepr
 from skspec.latent._balance import codes
 from skspec.latent._information_estimators import Histogram, Neighbours, Sample, measure
 from skspec.solvers.mutual_information import partial_correlation
@@ -22,7 +23,7 @@ _ROUNDS = 100  # of sigma clipping at most
 
 
 @dataclass(frozen=True)
-class MutualInformation:
+class MutualInformation(ShortRepr):
     """Mutual information of latent nodes with labels.
 
     Attributes

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._short_repr import ShortRepr
 from skspec.latent._nodes import node_dispersion
 
 __all__ = ["LatentTraversal", "latent_traversal", "latent_traversals"]
@@ -17,7 +18,7 @@ RANGE = (1, 99)  # percentiles of the latent numbers that are run through
 
 
 @dataclass(frozen=True)
-class LatentTraversal:
+class LatentTraversal(ShortRepr):
     """Spectra of one star while one of its latent numbers is varied.
 
     Attributes

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from skspec._short_repr import ShortRepr
 from skspec.networks._checkpoint import StateFile, random_states, set_random_states
 from skspec.networks._training import limited_threads
 from skspec.networks._translation import Critic, Translator
@@ -33,7 +34,7 @@ LARGEST_GRADIENT = 10.0
 
 
 @dataclass
-class Domain:
+class Domain(ShortRepr):
     """Spectra of one domain, as tensors on the device.
 
     Attributes

@@ -13,6 +13,7 @@ from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from skspec._short_repr import ShortRepr
 from skspec.transfer._pixel_correction import PixelCorrection
 from skspec.transfer._spaces import ComponentSpace
 
@@ -30,7 +31,7 @@ class TranslationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class GuardRails:
+class GuardRails(ShortRepr):
     """What must hold for a translation to be trusted.
 
     Attributes

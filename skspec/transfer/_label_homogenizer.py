@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._short_repr import ShortRepr
 from skspec._validation import HasMethods, Interval, fit_context
 from skspec.base import (
     DocumentedEstimator,
@@ -36,7 +37,7 @@ NO_CORRECTION = {"pivot": 0.0, "offset": 0.0, "slope": 1.0, "offset_std": 0.0, "
 
 
 @dataclass(frozen=True)
-class HomogenizedLabels:
+class HomogenizedLabels(ShortRepr):
     """Labels of `n` stars on the scale of the other survey.
 
     Attributes
