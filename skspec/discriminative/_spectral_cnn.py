@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.discriminative._domain import SpectrumDomainMixin
@@ -21,7 +21,6 @@ from skspec.solvers.mahalanobis import fit_distance, held_out_quantile
 __all__ = ["SpectralCNN"]
 
 BATCH = 256  # stars predicted at once
-THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 LEVEL = 0.6827  # of the intervals that are scaled to hold what they should
 FEW = 10  # stars, of which the scale counts half
 
@@ -204,18 +203,15 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
         """
         goes_on = self.warm_start and hasattr(self, "net_")
         spectra, y = self._validate_more(X, y) if goes_on else self._validate_fit(X, y)
-        with fit_task(self, X, y, 1) as context:
-            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
+        with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
             self._learn(
                 spectra,
                 y,
                 goes_on,
                 schedule=self.schedule,
                 checkpoint=self.checkpoint,
-                on_epoch=lambda: next(epochs, None),
+                on_epoch=on_epoch,
             )
-            for _ in epochs:
-                """Those that early stopping saved."""
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -351,7 +347,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
             valid,
             **options,
             seed=self._seed,
-            n_threads=1 if valid[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
+            n_threads=self._n_threads(valid[0]["x"][0].size),
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
             criterion__beta=self.beta_nll,
             criterion__rescale=True,

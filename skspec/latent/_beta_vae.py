@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, label_names, star_groups, warn_of_correlated_labels
 from skspec.distributions import MultivariateNormal
@@ -25,7 +25,6 @@ __all__ = ["BetaVAE"]
 N_DRAWS = 8  # of the posterior, to take its mean
 BLOCK = 2**22  # numbers of the spectra that are judged at once
 MOST_STARS, FEWEST_STARS = 1000, 50  # that are standardised by, of those that are streamed
-THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 
 
 class BetaVAE(
@@ -212,11 +211,8 @@ class BetaVAE(
         self._weight_unit = _mean_weight(spectra, train)
         self.scaler_ = FluxScaler(_some(spectra, train, rng), rng)
         seed = int(rng.randint(2**31 - 1))
-        with fit_task(self, X, y, 1) as context:
-            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
-            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, epochs)
-            for _ in epochs:
-                """Those that early stopping saved."""
+        with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
+            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, on_epoch)
         self._interpret(spectra, y)
         unit = np.nanquantile(self._by_block(self._reduced_chi2, _some(spectra, valid, rng)), 0.99)
         self._domain_unit = float(unit) or 1.0
@@ -285,7 +281,7 @@ class BetaVAE(
             return StarStream(spectra, rows, self._arrays, self.device_)
         return self._arrays(spectra[rows])
 
-    def _train(self, train, valid, seed, epochs):
+    def _train(self, train, valid, seed, on_epoch):
         from skspec.networks import EvidenceLoss, VariationalAutoencoder
 
         shape = self.scaler_.shape
@@ -295,8 +291,8 @@ class BetaVAE(
             train,
             valid,
             seed=seed,
-            n_threads=1 if np.prod(shape) * self.batch_size < THREADS_FROM else None,
-            on_epoch=lambda: next(epochs, None),
+            n_threads=self._n_threads(np.prod(shape)),
+            on_epoch=on_epoch,
             module__shape=shape,
             module__n_latent=self.n_latent,
             module__architecture=self.architecture,

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._validation import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
 from skspec.networks import FluxScaler, NetworkOptions
@@ -140,11 +140,8 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
         seed = int(rng.randint(2**31 - 1))
         parts = [self._rows(spectra[train], fresh), self._arrays(seen[valid], fresh)]
         parts[1] = (fresh.once(parts[1][0], seed), *parts[1][1:])  # one draw for all epochs
-        with fit_task(self, X, y, 1) as context:
-            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
-            self._train(*parts, fresh, seed, epochs)
-            for _ in epochs:
-                """Those that early stopping saved."""
+        with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
+            self._train(*parts, fresh, seed, on_epoch)
         return self
 
     def _arrays(self, spectra, fresh):
@@ -165,7 +162,7 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
 
         return AugmentedStars(spectra, None, self.augmentation, arrays, self.device_)
 
-    def _train(self, train, valid, fresh, seed, epochs):
+    def _train(self, train, valid, fresh, seed, on_epoch):
         from skspec.networks import ConvolutionalAutoencoder, WeightedLoss
 
         self._fit_network(
@@ -175,7 +172,7 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
             valid,
             seed=seed,
             augment=fresh,
-            on_epoch=lambda: next(epochs, None),
+            on_epoch=on_epoch,
             module__shape=self.scaler_.shape,
             module__n_latent=self.n_latent,
             module__width=self.width,

@@ -10,6 +10,8 @@ from skspec._validation import Interval
 
 __all__ = ["NetworkOptions", "TrainingOptions"]
 
+THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
+
 
 class TrainingOptions(SharedParameters):
     """Mixin: what every training of a network can be told.
@@ -107,6 +109,10 @@ class NetworkOptions(TrainingOptions):
         self.clip_norm = clip_norm
         self.amp = amp
         self.compile = compile
+
+    def _n_threads(self, n_numbers):
+        """For spectra of so many numbers."""
+        return 1 if n_numbers * self.batch_size < THREADS_FROM else None
 
     def _fit_network(self, module, criterion, train, valid, **options):
         """Train a module as told; sets `net_`, `history_` and `n_iter_`. `device_` is known."""

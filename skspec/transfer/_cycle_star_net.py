@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
+from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._validation import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
 from skspec.networks import TrainingOptions
@@ -200,12 +200,9 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         rails = GuardRails.before(synthetic, observed, synthetic_labels, observed_labels)
         train, held_out = zip(*(self._split_off(part, rng) for part in (synthetic, observed)))
         self._space = self._make_space(*train, rng)
-        with fit_task(self, synthetic, None, 1) as context:
-            n_blocks = -(-self.max_iter // BLOCK)
-            blocks = track(context, self, "blocks", range(n_blocks), n_blocks)
-            self._train(*train, int(rng.randint(2**31 - 1)), blocks)
-            for _ in blocks:
-                """Those that divergence saved."""
+        n_blocks = -(-self.max_iter // BLOCK)
+        with fit_steps(self, synthetic, None, "blocks", n_blocks) as on_block:
+            self._train(*train, int(rng.randint(2**31 - 1)), on_block)
         self.split_ = self.encode_split(observed)
         self.guard_rails_ = rails.after(self, train, held_out, rng)
         self.guard_rails_.warn()
@@ -245,7 +242,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
             return ComponentSpace(synthetic, observed, rng, n_components, self.error_floor)
         return PixelSpace(synthetic, observed, rng, self.error_floor)
 
-    def _train(self, synthetic, observed, seed, blocks):
+    def _train(self, synthetic, observed, seed, on_block):
         from skspec.networks import Domain, fit_translator
 
         domains = []
@@ -268,7 +265,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
             learning_rate=self.learning_rate_init,
             checkpoint=self.checkpoint,
             n_threads=1 if self.architecture == "dense" else None,
-            on_block=lambda: next(blocks, None),
+            on_block=on_block,
         )
         self.n_iter_ = min(BLOCK * len(self.history_["critic"]), self.max_iter)
         if self.diverged_:
