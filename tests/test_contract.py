@@ -16,15 +16,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skspec import Spectra, domain_score, predict_dist
 from skspec.augmentation import ContinuumJitter
 from skspec.base import CorrelatedLabelsWarning, MissingUncertaintyWarning
-from skspec.discriminative import (
-    AugmentedRegressor,
-    CalibratedRegressor,
-    ConsensusRegressor,
-    DeepEnsembleRegressor,
-    KernelPCARegressor,
-    ResidualCovarianceRegressor,
-    SpectralCNN,
-)
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
+from skspec.discriminative import KernelPCARegressor, SpectralCNN
+from skspec.ensemble import AugmentedRegressor, ConsensusRegressor, DeepEnsembleRegressor
 from skspec.forward import (
     SLAM,
     CorrectedModel,

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._repr_html.common import get_docstring
 
 import skspec
-from skspec.discriminative import ResidualCovarianceRegressor
+from skspec.calibration import ResidualCovarianceRegressor
 
 ROOMS = sorted(path.parent.name for path in Path(skspec.__file__).parent.glob("*/__init__.py"))
 # still say "See ForwardModel", whose constructor is to come

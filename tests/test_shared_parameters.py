@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skspec._shared_parameters import SharedParameters
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
-from skspec.solvers.nuisance import inverse_information, marginal_information
+from skspec.solvers.spectra.nuisance import inverse_information, marginal_information
 
 __all__ = ["InformationMap", "information_map"]
 

@@ -14,11 +14,10 @@ from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
 from skspec._short_repr import ShortRepr
-from skspec.base import as_spectra, label_names
-from skspec.diagnostics._compare import last_step
+from skspec.base import as_spectra, label_names, last_step
 from skspec.metrics import GAUSSIAN_MAD
-from skspec.solvers.gappy_pca import fit_gappy_pca
-from skspec.solvers.two_sample import (
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
+from skspec.solvers.statistics.two_sample import (
     auc_error,
     frechet_distance,
     maximum_mean_discrepancy,

@@ -11,12 +11,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_steps
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec._spectrum_domain import SpectrumDomainMixin
 from skspec.base import LabelRegressor
-from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
 from skspec.networks import FluxScaler, NetworkOptions
-from skspec.solvers.mahalanobis import fit_distance, held_out_quantile
+from skspec.solvers.statistics.mahalanobis import fit_distance, held_out_quantile
 
 __all__ = ["SpectralCNN"]
 

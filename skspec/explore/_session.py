@@ -9,9 +9,9 @@ import numpy as np
 from bokeh.events import Tap
 
 from skspec.explore._latent_space import comparable
-from skspec.explore._look import TEMPLATE
 from skspec.explore._page import CURVES, Page, about_star
-from skspec.solvers.min_max import min_max_bins
+from skspec.explore._style import TEMPLATE
+from skspec.solvers.statistics.min_max import min_max_bins
 
 __all__ = ["Session", "steady_limit"]
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skspec.solvers.coherent_errors import CoherentErrors
-from skspec.solvers.pixel_blocks import in_threads, quietly
-from skspec.solvers.residual_components import ResidualComponents, ResidualPCA
+from skspec.solvers.linear.coherent_errors import CoherentErrors
+from skspec.solvers.linear.pixel_blocks import in_threads, quietly
+from skspec.solvers.spectra.residual_components import ResidualComponents, ResidualPCA
 
 __all__ = ["Coherence", "HeldOut", "coherent_sums", "find_coherence"]
 

@@ -11,7 +11,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._progress import track
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._slam_pixels import (
@@ -22,8 +22,8 @@ from skspec.forward._slam_pixels import (
     rbf_curvature,
     rbf_kernel,
 )
-from skspec.solvers.pixel_blocks import one_blas_thread, pixel_slices
-from skspec.solvers.svr import admm_operator
+from skspec.solvers.kernels.svr import admm_operator
+from skspec.solvers.linear.pixel_blocks import one_blas_thread, pixel_slices
 
 __all__ = ["SLAM"]
 

@@ -11,13 +11,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_steps
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, label_names, star_groups, warn_of_correlated_labels
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, label_names, warn_of_correlated_labels
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
+from skspec.model_selection import star_groups
 from skspec.networks import FluxScaler, NetworkOptions
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 from skspec.spectra import Spectra
 
 __all__ = ["BetaVAE"]

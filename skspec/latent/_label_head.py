@@ -9,7 +9,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from skspec.base import splitter
+from skspec.model_selection import check_cv
 
 CV = 5
 FEWEST = 2 * CV  # labelled stars
@@ -73,7 +73,7 @@ class LabelHead:
         target = (y - self.mean) / self.scale
         target = target[:, 0] if y.shape[1] == 1 else target
         groups = None if groups is None else groups[known]
-        folds = splitter(CV, len(y), groups, shuffle=groups is None)
+        folds = check_cv(CV, len(y), groups, shuffle=groups is None)
         predicted = cross_val_predict(clone(estimator), z, target, groups=groups, cv=folds)
         errors = (target - predicted).reshape(y.shape) * self.scale
         self.covariance = errors.T @ errors / len(errors)

@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_random_state
 from skspec._short_repr import ShortRepr
 from skspec.latent._balance import codes
 from skspec.latent._information_estimators import Histogram, Neighbours, Sample, measure
-from skspec.solvers.mutual_information import partial_correlation
+from skspec.solvers.statistics.mutual_information import partial_correlation
 
 __all__ = ["MutualInformation", "latent_mutual_information", "partial_rank_correlation"]
 
@@ -109,7 +109,7 @@ def latent_mutual_information(
         on average, is reported, and all are in `by_bins`.
     correction : {"grassberger", "miller_madow", "none"}
         For the bias of "histogram", which is about the number of cells over `2n`; see
-        :mod:`skspec.solvers.mutual_information`.
+        :mod:`skspec.solvers.statistics.mutual_information`.
     sigma_clip : float or None
         Of "histogram": labels so many standard deviations from the mean, found again without them, are
         left out.

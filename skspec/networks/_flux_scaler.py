@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 
 __all__ = ["FluxScaler"]
 

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from os import PathLike
 
 from skspec._shared_parameters import SharedParameters
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 
 __all__ = ["NetworkOptions", "TrainingOptions"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.base import star_groups
+from skspec.model_selection import star_groups
 from skspec.spectra import Spectra
 
 __all__ = ["split_stars"]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 
 __all__ = ["EvidenceLoss", "VariationalAutoencoder"]
 

@@ -41,7 +41,7 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, self._inverse)
+        return self._apply_function(X, self._inverse)
 
     @abstractmethod
     def _inverse(self, spectra): ...

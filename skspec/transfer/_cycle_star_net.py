@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_steps
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
 from skspec.networks import TrainingOptions
 from skspec.transfer._base import DomainCorrection
@@ -294,7 +294,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, lambda spectra: self._transform(spectra, split))
+        return self._apply_function(X, lambda spectra: self._transform(spectra, split))
 
     def _transform(self, spectra, split=None):
         if split is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,20 +12,20 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._short_repr import ShortRepr
-from skspec._validation import HasMethods, Interval, fit_context
+from skspec._sklearn import HasMethods, Interval, fit_context
 from skspec.base import (
     DocumentedEstimator,
-    _reach_through,
     as_spectra,
     domain_score,
     label_names,
     predict_dist,
-    splitter,
+    unwrap,
 )
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import rmse, robust_std
-from skspec.solvers.label_domain import fit_label_domain
-from skspec.solvers.nuisance import marginal_information
+from skspec.model_selection import check_cv
+from skspec.solvers.spectra.nuisance import marginal_information
+from skspec.solvers.statistics.label_domain import fit_label_domain
 from skspec.transfer._label_translator import LabelTranslator
 
 __all__ = ["HomogenizedLabels", "LabelHomogenizer"]
@@ -272,7 +271,7 @@ class LabelHomogenizer(DocumentedEstimator):
         (own, own_std), (target, target_std) = own, target
         place = pd.Index(self.stars_).get_indexer(part.star)
         y = target.iloc[place].reset_index(drop=True)
-        folds = splitter(self.cv, len(y), place, shuffle=True)
+        folds = check_cv(self.cv, len(y), place, shuffle=True)
         folds = list(folds.split(part.spectra.flux, groups=place))
         every = np.arange(len(y))
         done = Parallel(n_jobs=self.n_jobs)(
@@ -457,9 +456,9 @@ def _taken_out(labels, left):
     return labels, (offset_std**2 + (slope_std * (labels - pivot)) ** 2) / slope**2
 
 
-@singledispatch
 def label_bound(model, X):
     """Cramér-Rao bound (K,) of a forward model, the median over spectra; None for other models."""
+    model, X = unwrap(model, X)
     if not hasattr(model, "fisher_information"):
         return None
     labels = np.reshape(model.predict(X), (len(X), -1))
@@ -468,9 +467,6 @@ def label_bound(model, X):
     information = [marginal_information(fisher, [k])[:, 0, 0] for k in range(labels.shape[1])]
     with np.errstate(divide="ignore"):
         return np.median(1 / np.sqrt(np.array(information)), axis=1)
-
-
-_reach_through(label_bound)
 
 
 def _predicted(model, spectra):

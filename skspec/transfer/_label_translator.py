@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import DocumentedEstimator, MissingUncertaintyWarning, label_names
 from skspec.distributions import MultivariateNormal
-from skspec.solvers.errors_in_variables import fit_errors_in_variables, monomials
-from skspec.solvers.label_domain import fit_label_domain
+from skspec.solvers.linear.errors_in_variables import fit_errors_in_variables, monomials
+from skspec.solvers.statistics.label_domain import fit_label_domain
 
 __all__ = ["LabelTranslator"]
 
@@ -31,7 +31,7 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, DocumentedEstimator):
     monomials up to `degree`, and `V` is intrinsic scatter: what no function of the labels of A
     explains. Both surveys measured with errors, whose covariances are known or taken as zero. Errors
     of A would make the slopes too flat, were they not accounted for
-    (:mod:`skspec.solvers.errors_in_variables`).
+    (:mod:`skspec.solvers.linear.errors_in_variables`).
 
     Parameters
     ----------

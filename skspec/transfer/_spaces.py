@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.networks import FluxScaler
-from skspec.solvers.component_projection import project
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.solvers.linear.component_projection import project
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 from skspec.spectra import concatenate
 
 __all__ = ["ComponentSpace", "PixelSpace"]
