@@ -88,6 +88,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
     (50, 3, 3)
     """
 
+    _capabilities = {"follows_noise": True, "speed": "seconds"}
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "gamma": [Interval(Real, 0, None, closed="neither"), "array-like"],

@@ -78,6 +78,11 @@ class ResidualCovarianceRegressor(SpectrumDomainMixin, LabelRegressor):
     (200, 2, 2)
     """
 
+    _capabilities = {
+        "follows_noise": False,
+        "native_bad_pixels": False,
+        **dict.fromkeys(("velocity", "broadening", "continuum", "out_of_core"), False),
+    }
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit", "predict"]), None],
         "cv": ["cv_object"],

@@ -145,6 +145,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"follows_noise": True, "speed": "minutes"}
     _parameter_constraints: dict = {
         "architecture": [StrOptions({"starnet", "residual", "attention", "strided"}), callable],
         "covariance": [StrOptions({"diagonal", "full"})],

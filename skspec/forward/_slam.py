@@ -104,6 +104,7 @@ class SLAM(ForwardModel):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
         **ForwardModel._parameter_constraints,
         "C": [Interval(Real, 0, None, closed="neither"), "array-like"],

@@ -100,6 +100,7 @@ class SpectralGP(ForwardModel):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"speed": "seconds"}
     _parameter_constraints: dict = {
         **ForwardModel._parameter_constraints,
         "mean_degree": [Interval(Integral, 0, 2, closed="both")],

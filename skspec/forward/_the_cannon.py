@@ -93,6 +93,7 @@ class TheCannon(ForwardModel):
     >>> labels_found = model.predict(spectra[150:])
     """
 
+    _capabilities = {"speed": "seconds"}
     _parameter_constraints: dict = {
         **ForwardModel._parameter_constraints,
         "degree": [Interval(Integral, 1, None, closed="left")],

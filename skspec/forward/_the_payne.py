@@ -111,6 +111,7 @@ class ThePayne(ForwardModel):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
         **ForwardModel._parameter_constraints,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],

@@ -104,6 +104,7 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     True
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
         "n_latent": [Interval(Integral, 1, None, closed="left")],
         "snr": [Interval(Real, 0, None, closed="neither"), tuple, list, StrOptions({"ivar"})],

@@ -138,6 +138,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
     True
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
         "n_shared": [Interval(Integral, 1, None, closed="left")],
         "n_split": [Interval(Integral, 1, None, closed="left")],
