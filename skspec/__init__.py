@@ -16,6 +16,7 @@ _SUBPACKAGES = (
     "base",
     "datasets",
     "diagnostics",
+    "discovery",
     "discriminative",
     "explore",
     "forward",
@@ -25,6 +26,7 @@ _SUBPACKAGES = (
     "plotting",
     "preprocessing",
     "solvers",
+    "testing",
     "transfer",
 )
 

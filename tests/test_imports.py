@@ -23,6 +23,7 @@ STOREYS = [
     {"forward", "discriminative", "latent", "transfer"},
     {"diagnostics"},
     {"plotting"},
+    {"testing", "discovery"},
     {"explore"},
     {"cli", "__main__"},
 ]
