@@ -58,7 +58,7 @@ def check_the_callers_arrays_are_never_modified(trial):
     """The caller's arrays are never modified, and may be read-only."""
     spectra, labels = trial.train
     kept = [a.copy() for a in (spectra.flux, spectra.ivar)]
-    locked, targets = read_only(spectra), labels.to_numpy().copy()
+    locked, targets = read_only(spectra), np.array(labels)
     targets.flags.writeable = False
     assert_true(not locked.flux.flags.writeable, "the flux should be read-only")
     model = trial.new().fit(locked, targets)
