@@ -135,7 +135,8 @@ def capabilities(estimator: Any) -> Capabilities:
     Parameters
     ----------
     estimator : estimator or class
-        A wrapper that holds estimators can do what all of these can do.
+        Of a class, what its estimators can do with the right parameters. A wrapper that holds
+        estimators can do what all of these can do.
 
     Returns
     -------
@@ -153,15 +154,18 @@ def capabilities(estimator: Any) -> Capabilities:
     >>> capabilities(CalibratedRegressor(TheCannon())).velocity
     True
     """
-    cls = estimator if inspect.isclass(estimator) else type(estimator)
-    found = _of_class(cls)
-    if cls is estimator or not (inner := _wrapped(estimator)):
+    if inspect.isclass(estimator):
+        return _of_class(estimator)
+    found = _of_class(type(estimator))
+    if getattr(estimator, "covariance", None) == "diagonal":
+        found = replace(found, full_covariance=False)
+    if not (inner := _wrapped(estimator)):
         return found
     inner = [capabilities(one) for one in inner]
     return replace(
         found,
         **{
-            name: _of_all([getattr(one, name) for one in inner])
+            name: _of_all(name, [getattr(one, name) for one in inner])
             for name in INHERITED
             if getattr(found, name) is None
         },
@@ -219,14 +223,14 @@ def _kinds(cls):
 
     regressor, forward = issubclass(cls, LabelRegressor), hasattr(cls, "predict_flux")
     wrapper = bool(set(WRAPPED) & set(cls._get_param_names()))
-    room = cls.__module__.split(".")[1:2]
+    room = ".".join(cls.__module__.split(".")[:2])
     held = {
         "regressor": regressor,
         "forward": regressor and forward,
         "discriminative": regressor and not forward and not wrapper,
         "wrapper": wrapper,
-        "latent": room == ["latent"],
-        "transfer": room == ["transfer"],
+        "latent": room == "skspec.latent",
+        "transfer": room == "skspec.transfer",
         "transformer": issubclass(cls, TransformerMixin),
         "augmentation": issubclass(cls, Augmentation),
     }
@@ -268,9 +272,9 @@ def _wrapped(estimator):
     return [one for one in held if hasattr(one, "fit")]
 
 
-def _of_all(values):
-    """What holds for all: False if it does for none of them or only for some."""
-    if all(isinstance(value, bool) for value in values):
-        return all(values)
+def _of_all(name, values):
+    """What holds of a field for several estimators at once."""
     told = [value for value in values if value is not None]
-    return max(told, key=str) if told and not isinstance(told[0], bool) else None
+    if name in ("speed", "extra"):
+        return next((word for word in ("minutes", *told) if word in told), None)
+    return None if len(told) < len(values) else all(told)

@@ -23,7 +23,8 @@ STOREYS = [
     {"forward", "discriminative", "latent", "transfer"},
     {"diagnostics"},
     {"plotting"},
-    {"testing", "discovery"},
+    {"discovery"},
+    {"testing"},
     {"explore"},
     {"cli", "__main__"},
 ]

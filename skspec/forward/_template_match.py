@@ -138,7 +138,7 @@ class TemplateMatch(LabelRegressor):
     ((50, 3), (50, 60))
     """
 
-    _capabilities = {"native_bad_pixels": True, "speed": "seconds"}
+    _capabilities = {"follows_noise": True, "native_bad_pixels": True, "speed": "seconds"}
     _parameter_constraints: dict = {
         "n_best": [Interval(Integral, 1, None, closed="left"), None],
         "weight": [StrOptions({"exp", "1/chi2"})],

@@ -159,7 +159,7 @@ class BetaVAE(
     True
     """
 
-    _capabilities = {"follows_noise": True, "out_of_core": True, "speed": "minutes"}
+    _capabilities = {"out_of_core": True, "speed": "minutes"}
     _parameter_constraints: dict = {
         "n_latent": [Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],

@@ -14,6 +14,7 @@ from skspec.forward import FewStarsWarning, ForwardModel
 from skspec.testing import (
     _bad_input_laws,
     _bad_pixel_laws,
+    _capability_laws,
     _forward_laws,
     _label_laws,
     _noise_laws,
@@ -29,6 +30,7 @@ LAWS = tuple(
     member
     for module in (
         _label_laws,
+        _capability_laws,
         _bad_pixel_laws,
         _noise_laws,
         _forward_laws,
