@@ -90,4 +90,4 @@ def assert_warns(category, match=""):
     for other in (w for w in told if w not in found):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     messages = [str(w.message) for w in ours]
-    assert_true(found, f"no {category.__name__} that says {match!r}, but {messages}")
+    assert_true(len(found) > 0, f"no {category.__name__} that says {match!r}, but {messages}")
