@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.common import apogee_like, interleave, load, print_machine, ratio, table, verdict
 from skspec import Spectra
 from skspec.forward import SLAM
-from skspec.solvers.svr import RHO, admm_operator, fit_svr
+from skspec.solvers.kernels.svr import RHO, admm_operator, fit_svr
 
 GRID = {"C": [2.0, 8.0], "epsilon": [0.05, 0.1], "gamma": [0.1, 1 / 3, 1.0]}
 PUBLISHED_LABEL_SECONDS = 37.0  # astroslam, a star, all pixels, n = 200

@@ -28,9 +28,9 @@ from skspec.diagnostics import cramer_rao_bound
 from skspec.forward import SpectralGP, TheCannon
 from skspec.metrics import robust_std
 from skspec.preprocessing import Resampler
-from skspec.solvers.correlated_noise import residual_correlation
-from skspec.solvers.line_of_sight import C_KMS, LineOfSight, ln_shift
-from skspec.solvers.nuisance import continuum_basis
+from skspec.solvers.spectra.correlated_noise import residual_correlation
+from skspec.solvers.spectra.line_of_sight import C_KMS, LineOfSight, ln_shift
+from skspec.solvers.spectra.nuisance import continuum_basis
 
 MODELS = {"TheCannon": TheCannon, "SpectralGP": SpectralGP}
 LAMOST_CORRELATION = 30  # pixels

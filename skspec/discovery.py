@@ -136,7 +136,7 @@ def capabilities(estimator: Any) -> Capabilities:
     ----------
     estimator : estimator or class
         Of a class, what its estimators can do with the right parameters. A wrapper that holds
-        estimators can do what all of these can do.
+        estimators can do what all of these can do, a Pipeline or a search what its last step can.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def capabilities(estimator: Any) -> Capabilities:
 
     Examples
     --------
-    >>> from skspec.discriminative import CalibratedRegressor
+    >>> from skspec.calibration import CalibratedRegressor
     >>> from skspec.discovery import capabilities
     >>> from skspec.forward import TheCannon
     >>> capabilities(TheCannon).velocity
@@ -156,6 +156,9 @@ def capabilities(estimator: Any) -> Capabilities:
     """
     if inspect.isclass(estimator):
         return _of_class(estimator)
+    from skspec.base import last_step
+
+    estimator = last_step(estimator)  # of a Pipeline, within a search
     found = _of_class(type(estimator))
     if getattr(estimator, "covariance", None) == "diagonal":
         found = replace(found, full_covariance=False)
@@ -267,8 +270,6 @@ def _wrapped(estimator):
     for name in set(WRAPPED) & set(parameters):
         value = parameters[name]
         held += [one for _, one in value] if isinstance(value, list | tuple) else [value]
-    while any(hasattr(one, "steps") for one in held):  # the last step of a Pipeline predicts
-        held = [one.steps[-1][1] if hasattr(one, "steps") else one for one in held]
     return [one for one in held if hasattr(one, "fit")]
 
 

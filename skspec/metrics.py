@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.stats import rankdata
 
 from skspec.base import predict_dist
 from skspec.distributions import MultivariateNormal
@@ -23,6 +24,7 @@ __all__ = [
     "coverage_error_scorer",
     "crps",
     "energy_score",
+    "error_covariance",
     "mad",
     "mae",
     "make_dist_scorer",
@@ -63,6 +65,36 @@ def robust_sigma(values, about=None):
     """
     about = np.median(values, axis=0) if about is None else about
     return np.median(np.abs(values - about), axis=0) / GAUSSIAN_MAD
+
+
+def error_covariance(errors, *, robust: bool = True):
+    """Covariance of errors about zero, so that bias counts as error.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n, K)
+    robust : bool
+        Median absolute deviations and rank correlations; False: second moments.
+
+    Returns
+    -------
+    ndarray of shape (K, K)
+    """
+    if not robust:
+        return errors.T @ errors / len(errors)
+    scale = robust_sigma(errors, about=0.0)
+    if errors.shape[1] == 1 or len(errors) < 3:
+        return np.diag(scale**2)
+    ranks = rankdata(errors, axis=0)
+    ranks -= ranks.mean(axis=0)
+    norm = np.linalg.norm(ranks, axis=0)
+    ranks /= np.where(norm > 0, norm, 1)
+    spearman = ranks.T @ ranks
+    correlation = 2 * np.sin(np.pi / 6 * spearman)  # Pearson's, for Gaussian errors
+    np.fill_diagonal(correlation, 1)
+    value, vector = np.linalg.eigh(correlation)
+    correlation = (vector * np.maximum(value, 1e-9)) @ vector.T
+    return correlation * np.outer(scale, scale)
 
 
 def n_failed(y_pred) -> int:

@@ -4,16 +4,10 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec.augmentation import ContinuumJitter
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.discovery import all_estimators
-from skspec.discriminative import (
-    AugmentedRegressor,
-    CalibratedRegressor,
-    ConsensusRegressor,
-    DeepEnsembleRegressor,
-    KernelPCARegressor,
-    ResidualCovarianceRegressor,
-    SpectralCNN,
-)
+from skspec.discriminative import KernelPCARegressor, SpectralCNN
+from skspec.ensemble import AugmentedRegressor, ConsensusRegressor, DeepEnsembleRegressor
 from skspec.forward import (
     SLAM,
     CorrectedModel,

@@ -9,18 +9,14 @@ from pathlib import Path
 import pytest
 from helpers import RidgeRegressor
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skspec.augmentation import GaussianNoise
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.discovery import KINDS, all_estimators, capabilities, capability_table
-from skspec.discriminative import (
-    AugmentedRegressor,
-    CalibratedRegressor,
-    ConsensusRegressor,
-    DeepEnsembleRegressor,
-    ResidualCovarianceRegressor,
-    SpectralCNN,
-)
+from skspec.discriminative import SpectralCNN
+from skspec.ensemble import AugmentedRegressor, ConsensusRegressor, DeepEnsembleRegressor
 from skspec.forward import SLAM, FullSpectrumFit, TheCannon, ThePayne
 from skspec.preprocessing import ContinuumNormalizer
 
@@ -94,6 +90,8 @@ def test_capabilities_of_what_is_wrapped():
     assert capabilities(CalibratedRegressor(SpectralCNN())).velocity is False
     assert capabilities(CalibratedRegressor(SpectralCNN())).extra == "nn"
     inside = make_pipeline(ContinuumNormalizer(), ThePayne())
+    search = GridSearchCV(inside, {"thepayne__cv": [2, 3]})
+    assert capabilities(search) == capabilities(inside) == capabilities(ThePayne())
     deep = DeepEnsembleRegressor(CalibratedRegressor(inside))
     assert capabilities(deep).gpu and capabilities(deep).speed == "minutes"
     both = ConsensusRegressor([("a", TheCannon()), ("b", SLAM()), ("c", "drop")])

@@ -8,8 +8,8 @@ import numpy as np
 
 from skspec.forward import ForwardModel
 from skspec.forward._coherence import HeldOut
-from skspec.solvers.least_squares import fit_least_squares_with_scatter
-from skspec.solvers.leave_one_out import leave_one_out_plan
+from skspec.solvers.linear.least_squares import fit_least_squares_with_scatter
+from skspec.solvers.linear.leave_one_out import leave_one_out_plan
 
 
 class LinearModel(ForwardModel):

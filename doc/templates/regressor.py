@@ -12,7 +12,7 @@ from numbers import Real
 import numpy as np
 
 from skspec import LabelRegressor, MultivariateNormal
-from skspec._validation import Interval, fit_context
+from skspec._sklearn import Interval, fit_context
 
 
 class RidgeLabels(LabelRegressor):

@@ -6,9 +6,9 @@ from numbers import Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
-from skspec.solvers.line_of_sight import C_KMS, ln_shift
+from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift
 
 __all__ = ["BadPixels", "TelluricMask"]
 

@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import check_random_state
 
-from skspec._validation import Interval, fit_context
+from skspec._sklearn import Interval, fit_context
 from skspec.base import SpectraTransformer, as_spectra
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 from skspec.spectra import Spectra
 
 __all__ = ["Augmentation"]
@@ -83,7 +83,7 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
                 "new labels on. Use AugmentedRegressor or SpectralCNN(augmentation=...), which can; or "
                 "label=None, where the labels shall stay as they are."
             )
-        return self.fit(X, y)._through(X, self.augment)
+        return self.fit(X, y)._apply_function(X, self.augment)
 
     def _transform(self, spectra):
         return spectra

@@ -6,16 +6,16 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, put, uniform
-from skspec.solvers.broadening import (
+from skspec.solvers.spectra.broadening import (
     broaden,
     gaussian_reach,
     rotation_reach,
     rotation_transform,
     sight_of,
 )
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 __all__ = ["InstrumentBroadening", "RotationalBroadening"]
 

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, uniform
 
 __all__ = ["ContinuumJitter"]

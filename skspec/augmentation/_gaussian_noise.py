@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
 
 __all__ = ["GaussianNoise"]

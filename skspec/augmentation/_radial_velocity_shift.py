@@ -6,10 +6,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, put, uniform
-from skspec.solvers.broadening import shift, sight_of
-from skspec.solvers.line_of_sight import C_KMS, ln_shift, velocity
+from skspec.solvers.spectra.broadening import shift, sight_of
+from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift, velocity
 
 __all__ = ["RadialVelocityShift"]
 

@@ -25,7 +25,7 @@ except ImportError:  # Windows: there, writers are not kept apart
 __all__ = ["SpectraStore"]
 
 CHUNK = 2**22  # bytes of flux in a chunk
-MOST_STARS = 1024  # in a chunk, where spectra are short
+MAX_CHUNK_STARS = 1024  # in a chunk, where spectra are short
 COLUMN = 2**14  # stars in a chunk of meta or labels
 GRID = ("wavelength", "order")
 #: what stands for an entry that stars came without; nothing can for one of meta
@@ -456,7 +456,7 @@ def _check_type(name, values, array):
 
 def _chunk_size(spectra):
     n_bytes = spectra.shape[1] * spectra.dtype.itemsize
-    return int(np.clip(CHUNK // max(n_bytes, 1), 1, MOST_STARS))
+    return int(np.clip(CHUNK // max(n_bytes, 1), 1, MAX_CHUNK_STARS))
 
 
 def _new_array(group, name, values, n, chunk):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.diagnostics._compare import unwrap
+from skspec.base import unwrap
 
 __all__ = ["attention_map"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import chdtr
 
 from skspec import metrics
-from skspec.base import as_spectra, predict_dist
-from skspec.diagnostics._compare import known_snr, unwrap
+from skspec.base import as_spectra, predict_dist, unwrap
+from skspec.diagnostics._compare import known_snr
 from skspec.diagnostics._format import DASH, TextTable, decimals_of, number
 from skspec.diagnostics._residuals import snr_bins
 from skspec.distributions import MultivariateNormal
@@ -38,7 +38,7 @@ class CalibrationReport:
         The same in bins of S/N, which is the first column; empty without S/N.
     intervals : pandas.DataFrame or None
         Coverage of the model's own ``predict_interval`` and, for ``joint``, ``contains``: that of
-        the conformal intervals of a :class:`~skspec.discriminative.CalibratedRegressor`.
+        the conformal intervals of a :class:`~skspec.calibration.CalibratedRegressor`.
     pit : ndarray of shape (n, K)
         Probability integral transform of the true labels: uniform when calibrated.
     joint_pit : ndarray of shape (n,)

@@ -17,7 +17,7 @@ import numpy as np
 
 from skspec.diagnostics._gradients import GradientSpectra
 from skspec.metrics import robust_sigma
-from skspec.solvers.nuisance import marginal_information
+from skspec.solvers.spectra.nuisance import marginal_information
 
 __all__ = ["CramerRaoBound", "Efficiency", "cramer_rao_bound", "efficiency"]
 

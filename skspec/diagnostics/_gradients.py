@@ -6,7 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
-from skspec.solvers.nuisance import continuum_basis, nuisance_gradients
+from skspec.solvers.spectra.nuisance import continuum_basis, nuisance_gradients
 from skspec.spectra import Spectra
 
 __all__ = ["GradientSpectra"]

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skspec.diagnostics._gradients import GradientSpectra
-from skspec.solvers.nuisance import inverse_information, marginal_information
+from skspec.solvers.spectra.nuisance import inverse_information, marginal_information
 
 __all__ = ["InformationMap", "information_map"]
 

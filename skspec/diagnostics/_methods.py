@@ -120,7 +120,7 @@ def _ridge(n_train, **_):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from skspec.discriminative import ResidualCovarianceRegressor
+    from skspec.calibration import ResidualCovarianceRegressor
 
     ridge = RidgeCV(alphas=np.logspace(0, 6, 13), gcv_mode="eigen")
     # its linear algebra uses every core already
@@ -148,7 +148,7 @@ def _beta_vae(n_train, *, random_state=None, **_):
 
 
 def _consensus(n_train, *, n_jobs=None, random_state=0, **_):
-    from skspec.discriminative import ConsensusRegressor
+    from skspec.ensemble import ConsensusRegressor
 
     names = ("the_cannon", "spectral_gp", "kernel_pca", "template_match")  # those that fit fast
     given = {"clean_training": 4.0, "random_state": random_state}
@@ -163,7 +163,7 @@ def _svr(n_train, *, n_jobs=None, random_state=0, **_):
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
 
-    from skspec.discriminative import ResidualCovarianceRegressor
+    from skspec.calibration import ResidualCovarianceRegressor
 
     n_components = max(1, min(60, n_train // 2))  # also fits into the inner folds
     svr = MultiOutputRegressor(SVR(C=10.0, epsilon=0.02))

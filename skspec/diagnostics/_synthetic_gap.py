@@ -13,11 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
-from skspec.base import as_spectra, label_names
-from skspec.diagnostics._compare import last_step
+from skspec.base import as_spectra, label_names, last_step
 from skspec.metrics import GAUSSIAN_MAD
-from skspec.solvers.gappy_pca import fit_gappy_pca
-from skspec.solvers.two_sample import (
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
+from skspec.solvers.statistics.two_sample import (
     auc_error,
     frechet_distance,
     maximum_mean_discrepancy,
@@ -27,7 +26,7 @@ from skspec.spectra import Spectra
 
 __all__ = ["SyntheticGap", "synthetic_gap"]
 
-_FEWEST = 10  # stars of each set
+_MIN_STARS = 10  # stars of each set
 _N_NULL = 20  # permutations of the Frechet distance
 
 
@@ -268,14 +267,14 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels):
         ("synthetic", synthetic, synthetic_labels),
         ("observed", observed, observed_labels),
     ):
-        if len(spectra) < _FEWEST:
-            raise ValueError(f"{len(spectra)} {name} spectra; at least {_FEWEST} are needed.")
+        if len(spectra) < _MIN_STARS:
+            raise ValueError(f"{len(spectra)} {name} spectra; at least {_MIN_STARS} are needed.")
         n_stars = len(
-            np.unique(np.asarray(spectra.meta.get("star_id", range(_FEWEST))).astype(str))
+            np.unique(np.asarray(spectra.meta.get("star_id", range(_MIN_STARS))).astype(str))
         )
-        if n_stars < _FEWEST:
+        if n_stars < _MIN_STARS:
             raise ValueError(
-                f"The {name} spectra are of {n_stars} stars (star_id); at least {_FEWEST} are needed."
+                f"The {name} spectra are of {n_stars} stars (star_id); at least {_MIN_STARS} are needed."
             )
         if labels is not None and len(labels) != len(spectra):
             raise ValueError(

@@ -8,21 +8,22 @@ import numpy as np
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, inner_fits, splitter, star_groups
-from skspec.discriminative._domain import SpectrumDomainMixin
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec._sklearn import Interval, StrOptions, fit_context
+from skspec._spectrum_domain import SpectrumDomainMixin
+from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.metrics import error_covariance
+from skspec.model_selection import check_cv, star_groups
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 
 __all__ = ["KernelPCARegressor"]
 
 ALPHAS = np.logspace(-4, 1, 11)  # strengths of the ridge, in units of the kernel
-MOST_COMPONENTS = 200
+MAX_COMPONENTS = 200
 BATCH = 2**23  # numbers of the gradients of a batch of stars, 64 MB
 
 
@@ -34,9 +35,10 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
     principal components of this kernel. `gamma` and the scaling of the pixels are chosen by
     cross-validation, the strength of the ridge by generalised leave-one-out.
 
-    Covariance: that of out-of-fold errors, as of :class:`ResidualCovarianceRegressor`. A star noisier
-    than the training stars gets :math:`J\,\mathrm{diag}(\sigma_j^2 - \bar\sigma_j^2)_+ J^T` on top,
-    where `J` is the gradient of its labels with respect to its flux.
+    Covariance: that of out-of-fold errors, as of
+    :class:`~skspec.calibration.ResidualCovarianceRegressor`. A star noisier than the training stars
+    gets :math:`J\,\mathrm{diag}(\sigma_j^2 - \bar\sigma_j^2)_+ J^T` on top, where `J` is the gradient of
+    its labels with respect to its flux.
 
     Parameters
     ----------
@@ -61,10 +63,14 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
 
     Attributes
     ----------
-    regressor_ : ResidualCovarianceRegressor
-        Standardisation, kernel principal components and ridge, with their out-of-fold errors.
+    pipeline_ : Pipeline
+        Standardisation, kernel principal components and ridge, from flux to standardised labels.
+    residuals_ : ndarray of shape (n, K)
+        Out-of-fold errors, true minus predicted, in label units.
     label_covariance_ : ndarray of shape (K, K)
-        Covariance of those errors, in label units.
+        Their covariance.
+    label_scale_ : ndarray of shape (K,)
+        Standard deviation of each training label.
     best_params_ : dict
         The `gamma` and `scale_pixels` chosen.
     filler_ : GappyPCA
@@ -147,18 +153,19 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.filler_ = fit_gappy_pca(spectra.flux, spectra.good)
         flux = self.filler_.fill(spectra.flux, spectra.good)
         self.training_variance_ = spectra.mean_variance
-        targets = (y - y.mean(axis=0)) / np.where(y.std(axis=0) > 0, y.std(axis=0), 1)
+        spread = y.std(axis=0)
+        self._label_mean = y.mean(axis=0)
+        self.label_scale_ = np.where(spread > 0, spread, 1.0)
+        targets = (y - self._label_mean) / self.label_scale_
         groups = star_groups(spectra)
-        cv = splitter(self.cv, len(y) // 2, groups)
+        cv = check_cv(self.cv, len(y) // 2, groups)
         if groups is not None:  # what follows sees the flux alone
-            cv = check_cv(list(cv.split(flux, groups=groups)))
+            cv = check_cv(list(cv.split(flux, groups=groups)), len(y))
         pipeline = self._chosen(flux, targets, cv)
-        self.regressor_ = ResidualCovarianceRegressor(
-            pipeline, cv=cv, robust=self.robust, n_jobs=self.n_jobs
-        )
-        with inner_fits():
-            self.regressor_.fit(flux, y)
-        self.label_covariance_ = self.regressor_.label_covariance_
+        predicted = cross_val_predict(pipeline, flux, targets, cv=cv, n_jobs=self.n_jobs)
+        self.residuals_ = (targets - predicted.reshape(targets.shape)) * self.label_scale_
+        self.label_covariance_ = error_covariance(self.residuals_, robust=self.robust)
+        self.pipeline_ = pipeline.fit(flux, targets)
         self._fit_domain(spectra)
         return self
 
@@ -168,7 +175,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         if gammas.ndim != 1 or not np.all(gammas > 0):
             raise ValueError(f"gamma must be positive, or several such numbers, not {self.gamma}.")
         smallest = min(len(fit) for fit, _ in cv.split(flux))
-        n_components = self.n_components or MOST_COMPONENTS
+        n_components = self.n_components or MAX_COMPONENTS
         pipeline = make_pipeline(
             StandardScaler(),
             KernelPCA(max(1, min(n_components, smallest // 2)), kernel="rbf", eigen_solver="dense"),
@@ -216,8 +223,9 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         """
         spectra = self._validate_predict(X)
         flux = self.filler_.fill(spectra.flux, spectra.good)
-        dist = self.regressor_.predict_dist(flux)
-        mean, cov = dist.mean().copy(), dist.cov().copy()
+        mean = self.pipeline_.predict(flux).reshape(len(flux), -1)
+        mean = mean * self.label_scale_ + self._label_mean
+        cov = np.repeat(self.label_covariance_[None], len(mean), axis=0)
         if self.uses_ivar_:
             cov += self._excess_noise(flux, spectra)
         return self._distribution(mean, cov, ~spectra.good.any(axis=1))
@@ -247,7 +255,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         -------
         ndarray of shape (n, K, P)
         """
-        scaler, kpca, ridge = (step for _, step in self.regressor_.estimator_.steps)
+        scaler, kpca, ridge = (step for _, step in self.pipeline_.steps)
         x, train = scaler.transform(flux), kpca.X_fit_
         value = np.where(kpca.eigenvalues_ > 0, kpca.eigenvalues_, np.inf)
         dual = (kpca.eigenvectors_ / np.sqrt(value)) @ np.atleast_2d(ridge.coef_).T
@@ -256,4 +264,4 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         weighted = kernel[:, None, :] * dual.T
         slope = -2 * kpca.gamma * (weighted.sum(axis=2)[:, :, None] * x[:, None] - weighted @ train)
         unit = 1.0 if scaler.scale_ is None else scaler.scale_
-        return slope / unit * self.regressor_.label_scale_[:, None]
+        return slope / unit * self.label_scale_[:, None]

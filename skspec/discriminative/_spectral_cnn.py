@@ -12,19 +12,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec._spectrum_domain import SpectrumDomainMixin
 from skspec.base import LabelRegressor
-from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
 from skspec.networks import FluxScaler
-from skspec.solvers.mahalanobis import fit_distance, held_out_quantile
+from skspec.solvers.statistics.mahalanobis import fit_distance, held_out_quantile
 
 __all__ = ["SpectralCNN"]
 
 BATCH = 256  # stars predicted at once
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 LEVEL = 0.6827  # of the intervals that are scaled to hold what they should
-FEW = 10  # stars, of which the scale counts half
+PRIOR_STARS = 10  # stars, of which the scale counts half
 
 
 class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
@@ -457,7 +457,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.abs((y[valid] - dist.mean()) / dist.std())
         scale = np.quantile(z, LEVEL, axis=0)
-        trust = len(valid) / (len(valid) + FEW)
+        trust = len(valid) / (len(valid) + PRIOR_STARS)
         usable = self._varies & np.isfinite(scale) & (scale > 0)
         self.error_scale_[usable] = scale[usable] ** trust
         self._fit_domain(spectra[train])

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skspec.base import as_spectra
+from skspec.base import as_spectra, last_step
 from skspec.explore._columns import columns_of, star_names
 from skspec.latent import informative_nodes
 from skspec.metrics import robust_sigma
 from skspec.plotting._line_names import strong_lines
-from skspec.solvers.slopes import pixel_slopes
+from skspec.solvers.linear.slopes import pixel_slopes
 
 __all__ = ["LatentSpace", "Star"]
 
@@ -155,7 +155,7 @@ class LatentSpace:
 
     def _set_nodes_by_response(self):
         """Without stars: the nodes that move the spectrum, in the unit of the prior."""
-        last = self.model.steps[-1][1] if isinstance(self.model, Pipeline) else self.model
+        last = last_step(self.model)
         n_nodes = _n_latent(last)
         self.latents = np.empty((0, n_nodes))
         self.centre = np.zeros(n_nodes)

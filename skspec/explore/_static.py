@@ -11,10 +11,10 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
-from skspec.explore._look import ACCENT, TEMPLATE, colours_of
 from skspec.explore._page import CURVES, Page, about_start, fit_of_star, legend_of
-from skspec.explore._session import LEAST_CHANGE, N_NEIGHBOURS, REACH, steady_limit
+from skspec.explore._session import MIN_CHANGE, N_NEIGHBOURS, REACH, steady_limit
 from skspec.explore._static_code import AXES, CHOOSE, COLOUR, FIND, MOVE, NEIGHBOUR, TAP
+from skspec.explore._style import ACCENT, TEMPLATE, colours_of
 
 __all__ = ["write_static"]
 
@@ -108,7 +108,7 @@ def _shared(page, start):
         "near": page.near,
         "table": page.table,
         "difference": page.difference.y_range,
-        "least": float(steady_limit(np.zeros(1), LEAST_CHANGE * np.nanmedian(np.abs(start)))),
+        "least": float(steady_limit(np.zeros(1), MIN_CHANGE * np.nanmedian(np.abs(start)))),
     }
 
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
 from skspec.forward._coherence import HeldOut, coherent_sums, find_coherence
@@ -28,8 +28,8 @@ from skspec.forward._label_covariance import LabelErrorSum, LocalCovariance, lab
 from skspec.forward._label_population import LabelPopulation
 from skspec.forward._nuisance import Nuisance, NuisanceColumns, NuisanceModel
 from skspec.preprocessing import LabelScaler
-from skspec.solvers.coherent_errors import CoherentErrors
-from skspec.solvers.pixel_blocks import in_threads
+from skspec.solvers.linear.coherent_errors import CoherentErrors
+from skspec.solvers.linear.pixel_blocks import parallel_map
 from skspec.spectra import Spectra
 
 __all__ = ["ForwardModel"]
@@ -121,9 +121,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     .. math:: \Sigma = U^T U + \mathrm{diag}(s^2 + \sigma^2)
 
-    of components `U` (:mod:`skspec.solvers.residual_components`), marginalised in each step
-    (:mod:`skspec.solvers.coherent_errors`); `label_covariance_` is measured with components that have
-    not seen the star either.
+    of components `U` (:mod:`skspec.solvers.spectra.residual_components`), marginalised in each step
+    (:mod:`skspec.solvers.linear.coherent_errors`); `label_covariance_` is measured with components
+    that have not seen the star either.
     """
 
     _parameter_constraints: dict = {
@@ -368,7 +368,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             return sums, project(pulls[0], slice(None)), mse
 
         total, pull, mse = self._error_sum(len(x)), 0.0, np.empty(spectra.shape[1])
-        for pixels, done in zip(blocks, in_threads(add_up, blocks)):
+        for pixels, done in zip(blocks, parallel_map(add_up, blocks)):
             sums, pulls, mse[pixels] = done
             total += sums
             pull = pull + pulls

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skspec.solvers.coherent_errors import CoherentErrors
-from skspec.solvers.pixel_blocks import in_threads, quietly
-from skspec.solvers.residual_components import ResidualComponents, ResidualPCA
+from skspec.solvers.linear.coherent_errors import CoherentErrors
+from skspec.solvers.linear.pixel_blocks import ignore_fp_errors, parallel_map
+from skspec.solvers.spectra.residual_components import ResidualComponents, ResidualPCA
 
 __all__ = ["Coherence", "HeldOut", "coherent_sums", "find_coherence"]
 
@@ -62,7 +62,7 @@ def find_coherence(held_out, blocks, photon, trained, strength) -> Coherence:
     def look(pixels):
         residual[:, pixels] = held_out(pixels).residual
 
-    in_threads(look, blocks)
+    parallel_map(look, blocks)
     residual[:, ~trained] = 0.0
     found = ResidualPCA(residual, photon)
 
@@ -100,7 +100,7 @@ def coherent_sums(total, photon, floor, residual, parts, held_out, blocks, curva
     """
     stars = [_Stars(rows, part, photon[rows] + floor, residual[rows]) for rows, part in parts]
     for pixels in blocks:
-        seen = quietly(held_out, pixels)
+        seen = ignore_fp_errors(held_out, pixels)
         for some in stars:
             some.add(total, seen, pixels)
     for some in stars:

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import HasMethods, Interval, fit_context
+from skspec._sklearn import HasMethods, Interval, fit_context
 from skspec.base import LabelRegressor, MissingUncertaintyWarning, as_spectra, inner_fits
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel

@@ -10,13 +10,13 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import Tags
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, inner_fits
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.forward._inversion_result import InversionResult
 from skspec.forward._the_cannon import TheCannon
-from skspec.solvers.nuisance import Continuum
+from skspec.solvers.spectra.nuisance import Continuum
 
 __all__ = ["FullSpectrumFit"]
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from skspec.solvers.coherent_errors import CoherentErrors
-from skspec.solvers.correlated_noise import correlated_information
-from skspec.solvers.levenberg_marquardt import levenberg_marquardt
-from skspec.solvers.weighted_gram import weighted_gram
+from skspec.solvers.linear.coherent_errors import CoherentErrors
+from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt
+from skspec.solvers.linear.weighted_gram import weighted_gram
+from skspec.solvers.spectra.correlated_noise import correlated_information
 
 __all__ = [
     "FluxBasis",

@@ -11,9 +11,9 @@ normal matrix of the others,
 has them marginalised. The spectra that a model can make lie in a small subspace: only its basis is
 Fourier transformed, once, and shifting and broadening multiply transforms.
 
-Errors that pixels have in common (:mod:`skspec.solvers.coherent_errors`) move with the star, and its
-continuum multiplies them. They are put where the first guess says and stay there: a covariance need not
-be known better than that.
+Errors that pixels have in common (:mod:`skspec.solvers.linear.coherent_errors`) move with the star, and
+its continuum multiplies them. They are put where the first guess says and stay there: a covariance
+need not be known better than that.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from skspec.forward._inversion import (
     spread_rows,
 )
 from skspec.forward._polynomial import Monomials
-from skspec.solvers.coherent_errors import CoherentErrors
-from skspec.solvers.correlated_noise import correlated_information
-from skspec.solvers.cross_correlation import velocity_scan
-from skspec.solvers.levenberg_marquardt import levenberg_marquardt, solve_normal
-from skspec.solvers.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
-from skspec.solvers.nuisance import Continuum, nuisance_gradients
-from skspec.solvers.pixel_blocks import in_threads, thread_count
+from skspec.solvers.linear.coherent_errors import CoherentErrors
+from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt, solve_normal
+from skspec.solvers.linear.pixel_blocks import parallel_map, thread_count
+from skspec.solvers.spectra.correlated_noise import correlated_information
+from skspec.solvers.spectra.cross_correlation import velocity_scan
+from skspec.solvers.spectra.line_of_sight import C_KMS, KERNELS, LineOfSight, ln_shift, velocity
+from skspec.solvers.spectra.nuisance import Continuum, nuisance_gradients
 
 __all__ = ["WIDTH2_UNIT", "Nuisance", "NuisanceColumns", "NuisanceFit", "NuisanceModel"]
 
@@ -379,7 +379,7 @@ class NuisanceModel:
         if self.components.size:
             size = min(size, max(1, SHARED_BYTES // (4 * self.components.size)))
         batches = [slice(a, a + size) for a in range(0, len(flux), size)]
-        parts = in_threads(
+        parts = parallel_map(
             lambda b: self._minimise(flux[b], photon[b], relative[b], **options), batches
         )
         return NuisanceFit.concatenate(parts)

@@ -11,7 +11,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._progress import track
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._slam_pixels import (
@@ -22,8 +22,8 @@ from skspec.forward._slam_pixels import (
     rbf_curvature,
     rbf_kernel,
 )
-from skspec.solvers.pixel_blocks import one_blas_thread, pixel_slices
-from skspec.solvers.svr import admm_operator
+from skspec.solvers.kernels.svr import admm_operator
+from skspec.solvers.linear.pixel_blocks import pixel_slices, single_threaded_blas
 
 __all__ = ["SLAM"]
 
@@ -191,7 +191,7 @@ class SLAM(ForwardModel):
             for pixels in chunks
         )
         # one thread per worker: threaded BLAS on such small blocks only fights itself
-        with one_blas_thread():
+        with single_threaded_blas():
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
         self._assemble(done, job, x)

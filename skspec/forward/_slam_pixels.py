@@ -8,8 +8,8 @@ import numpy as np
 
 from skspec.forward._label_covariance import LabelErrorSum
 from skspec.forward._nuisance import NuisanceColumns
-from skspec.solvers.svr import fit_svr, fit_svr_libsvm
-from skspec.solvers.svr_active_set import leave_one_out
+from skspec.solvers.kernels.svr import fit_svr, fit_svr_libsvm
+from skspec.solvers.kernels.svr_active_set import leave_one_out
 
 __all__ = ["SOLVERS", "SLAMJob", "SLAMPixels", "fit_pixels", "rbf_kernel"]
 

@@ -8,13 +8,13 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._inversion import FluxModel
 from skspec.forward._polynomial import Monomials
 from skspec.forward._slam_pixels import rbf_curvature
-from skspec.solvers.gaussian_process import (
+from skspec.solvers.kernels.gaussian_process import (
     kernel_basis,
     leave_one_out,
     noise_to_signal,
@@ -23,8 +23,8 @@ from skspec.solvers.gaussian_process import (
     search_length_scales,
     squared_exponential,
 )
-from skspec.solvers.least_squares import fit_least_squares_with_scatter
-from skspec.solvers.pixel_blocks import in_threads, pixel_slices
+from skspec.solvers.linear.least_squares import fit_least_squares_with_scatter
+from skspec.solvers.linear.pixel_blocks import parallel_map, pixel_slices
 
 __all__ = ["SpectralGP"]
 
@@ -176,7 +176,7 @@ class SpectralGP(ForwardModel):
         self.coef_ = np.empty((len(self._kernel_basis.square), n_pixels))
         self.nu_, self.amplitude_, self.scatter_, self._excess = np.empty((4, n_pixels))
         Phi = self._features(x) / np.sqrt(self._star_noise)[:, None]
-        in_threads(
+        parallel_map(
             lambda pixels: self._fit_pixels(
                 Phi, flux[:, pixels], photon[:, pixels], scatter2[pixels], pixels
             ),

@@ -7,21 +7,21 @@ from numbers import Integral
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.forward._inversion import spread_rows
 from skspec.forward._label_covariance import LabelErrors, label_covariance
-from skspec.solvers.cross_correlation import velocity_scan
-from skspec.solvers.gappy_pca import fit_gappy_pca
-from skspec.solvers.line_of_sight import LineOfSight, ln_shift
-from skspec.solvers.local_interpolation import (
+from skspec.solvers.kernels.local_interpolation import (
     affine_weights,
     best_rows,
     distance_weights,
     gram_of_differences,
     template_chi2,
 )
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
+from skspec.solvers.spectra.cross_correlation import velocity_scan
+from skspec.solvers.spectra.line_of_sight import LineOfSight, ln_shift
 
 __all__ = ["TemplateMatch", "TemplateMatchResult"]
 
@@ -85,7 +85,8 @@ class TemplateMatch(LabelRegressor):
     `n_best` of them; the labels are the weighted mean :math:`\hat\ell = \sum_k a_k \ell_k`. With
     ``interpolate=False`` the weights are those of `weight`. Otherwise :math:`\sum_k a_k t_k` also
     approaches the spectrum, as far as `smoothing_` lets it
-    (:mod:`skspec.solvers.local_interpolation`), which takes the labels off the grid of templates.
+    (:mod:`skspec.solvers.kernels.local_interpolation`), which takes the labels off the grid of
+    templates.
 
     Each training spectrum matched with all *others* gives an error; `label_covariance_` is what
     they exceed photon noise by. The photon part of the covariance is the Cramer-Rao bound with

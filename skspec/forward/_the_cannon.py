@@ -7,15 +7,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._polynomial import LogMonomials, Monomials, label_index
 from skspec.preprocessing import LabelScaler
-from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
-from skspec.solvers.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
-from skspec.solvers.leave_one_out import leave_one_out_plan
-from skspec.solvers.pixel_blocks import side_by_side
+from skspec.solvers.linear.lasso import fit_lasso, fit_lasso_with_scatter
+from skspec.solvers.linear.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
+from skspec.solvers.linear.leave_one_out import leave_one_out_plan
+from skspec.solvers.linear.pixel_blocks import parallel_blocks
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 
@@ -184,7 +184,7 @@ class TheCannon(ForwardModel):
     def _fit_kept(self, *args):
         if self.coherence:  # whose large products use all threads
             return super()._fit_kept(*args)
-        with side_by_side():
+        with parallel_blocks():
             return super()._fit_kept(*args)
 
     def _solve(self, design, flux, variance, allowed):

@@ -8,13 +8,13 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skspec._progress import track
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.forward._coherence import HeldOut
 from skspec.forward._inversion import batch_rows
 from skspec.networks import ACTIVATIONS, Perceptron
-from skspec.solvers.output_layer import refit_output_layer
-from skspec.solvers.pixel_blocks import pixel_slices
+from skspec.solvers.linear.output_layer import refit_output_layer
+from skspec.solvers.linear.pixel_blocks import pixel_slices
 
 __all__ = ["ThePayne"]
 
@@ -84,7 +84,7 @@ class ThePayne(ForwardModel):
     history_ : list of dict
         ``train_loss``, ``valid_loss`` and ``dur`` [s] of every epoch, of each network.
     penalty_ : list of float
-        Penalty of each refit, see :func:`~skspec.solvers.output_layer.refit_output_layer`.
+        Penalty of each refit, see :func:`~skspec.solvers.linear.output_layer.refit_output_layer`.
     n_iter_ : int
         Epochs of the network that took the most.
     device_ : str

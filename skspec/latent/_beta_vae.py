@@ -12,20 +12,21 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, label_names, star_groups, warn_of_correlated_labels
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, label_names, warn_of_correlated_labels
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
+from skspec.model_selection import star_groups
 from skspec.networks import FluxScaler
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 from skspec.spectra import Spectra
 
 __all__ = ["BetaVAE"]
 
 N_DRAWS = 8  # of the posterior, to take its mean
 BLOCK = 2**22  # numbers of the spectra that are judged at once
-MOST_STARS, FEWEST_STARS = 1000, 50  # that are standardised by, of those that are streamed
+MAX_STARS, MIN_STARS = 1000, 50  # that are standardised by, of those that are streamed
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 
 
@@ -621,7 +622,7 @@ def _order(spectra):
 def _some(spectra, rows, rng):
     """These rows, but of spectra that are streamed not more than fit well into memory."""
     if is_streamed(spectra):
-        n = min(MOST_STARS, max(FEWEST_STARS, 4 * BLOCK // spectra.shape[1]))
+        n = min(MAX_STARS, max(MIN_STARS, 4 * BLOCK // spectra.shape[1]))
         rows = np.sort(rng.permutation(rows)[:n])
     return spectra[rows]
 

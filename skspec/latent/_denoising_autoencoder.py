@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
 from skspec.networks import FluxScaler
 

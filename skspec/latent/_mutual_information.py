@@ -12,11 +12,11 @@ from sklearn.utils import check_array, check_random_state
 
 from skspec.latent._balance import codes
 from skspec.latent._information_estimators import Histogram, Neighbours, Sample, measure
-from skspec.solvers.mutual_information import partial_correlation
+from skspec.solvers.statistics.mutual_information import partial_correlation
 
 __all__ = ["MutualInformation", "latent_mutual_information", "partial_rank_correlation"]
 
-_FEWEST = 20  # stars that know a label
+_MIN_STARS = 20  # stars that know a label
 _PER_CELL = 2  # stars per cell, on average, of the histogram that is reported
 _ROUNDS = 100  # of sigma clipping at most
 
@@ -108,7 +108,7 @@ def latent_mutual_information(
         on average, is reported, and all are in `by_bins`.
     correction : {"grassberger", "miller_madow", "none"}
         For the bias of "histogram", which is about the number of cells over `2n`; see
-        :mod:`skspec.solvers.mutual_information`.
+        :mod:`skspec.solvers.statistics.mutual_information`.
     sigma_clip : float or None
         Of "histogram": labels so many standard deviations from the mean, found again without them, are
         left out.
@@ -206,7 +206,7 @@ class _Draw:
     def __init__(self, latents, groups, sigma_clip, fewest, rng):
         self.usable = np.isfinite(latents).all(axis=1)
         self.groups = None if groups is None else _as_groups(groups, len(latents))
-        self.sigma_clip, self.fewest, self.rng = sigma_clip, max(_FEWEST, fewest), rng
+        self.sigma_clip, self.fewest, self.rng = sigma_clip, max(_MIN_STARS, fewest), rng
 
     def __call__(self, label):
         """Rows, and the label there."""
@@ -380,9 +380,9 @@ def partial_rank_correlation(latents, labels) -> pd.DataFrame:
             raise ValueError(f"The label {name!r} is a class, which has no rank; leave it out.")
     values = table.to_numpy(dtype=float, na_value=np.nan)
     known = np.isfinite(values).all(axis=1) & np.isfinite(latents).all(axis=1)
-    if known.sum() < _FEWEST:
+    if known.sum() < _MIN_STARS:
         raise ValueError(
-            f"{known.sum()} stars have all labels, at least {_FEWEST} are needed; leave out labels "
+            f"{known.sum()} stars have all labels, at least {_MIN_STARS} are needed; leave out labels "
             "that few stars have."
         )
     ranks = rankdata(latents[known], axis=0), rankdata(values[known], axis=0)

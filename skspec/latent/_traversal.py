@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skspec.base import unwrap
 from skspec.latent._nodes import node_dispersion
 
 __all__ = ["LatentTraversal", "latent_traversal", "latent_traversals"]
@@ -155,10 +155,7 @@ class _Stars:
     """Latents of stars, and the one of them that is varied."""
 
     def __init__(self, model, X, star):
-        if isinstance(model, Pipeline):
-            check_is_fitted(model)
-            X = model[:-1].transform(X) if len(model) > 1 else X
-            model = model.steps[-1][1]
+        model, X = unwrap(model, X)
         check_is_fitted(model)
         if not hasattr(model, "inverse_transform"):
             raise TypeError(

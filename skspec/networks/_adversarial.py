@@ -29,7 +29,7 @@ LOSSES = (
 BLOCK = 100  # steps whose mean losses are kept
 DIVERGED = 10.0  # times the smallest distance of a block so far
 BETAS = (0.5, 0.999)
-LARGEST_GRADIENT = 10.0
+MAX_GRADIENT_NORM = 10.0
 
 
 @dataclass
@@ -290,7 +290,7 @@ class _Duel(nn.Module):
         optimizer, part = self.optimizers[which], (self.translator, self.critics)[which]
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(part.parameters(), LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(part.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         self.schedules[which].step()
 

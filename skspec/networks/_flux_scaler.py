@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 
 __all__ = ["FluxScaler"]
 
-MOST_STARS = 1000  # to learn what fills a bad pixel
+MAX_STARS = 1000  # to learn what fills a bad pixel
 BATCH = 1024  # stars standardised at once, in double precision
 NOISE_LIMITS = (1e-6, 1e12)  # squares of these fit into single precision
 
@@ -48,7 +48,7 @@ class FluxScaler:
 
     def __init__(self, spectra, random_state):
         n = len(spectra)
-        rows = random_state.permutation(n)[:MOST_STARS] if n > MOST_STARS else slice(None)
+        rows = random_state.permutation(n)[:MAX_STARS] if n > MAX_STARS else slice(None)
         some = spectra[rows]
         self.pixels = some.good.any(axis=0)
         some, spectra = some[:, self.pixels], spectra[:, self.pixels]

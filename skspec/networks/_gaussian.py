@@ -21,7 +21,7 @@ from torch.nn import functional as F
 __all__ = ["GaussianHead", "GaussianLoss"]
 
 FLOOR = 1e-3  # of a and b, in standard deviations of a label
-FEW = 10  # stars, of which the scale of the errors counts half
+PRIOR_STARS = 10  # stars, of which the scale of the errors counts half
 
 
 class GaussianHead(nn.Module):
@@ -97,7 +97,7 @@ class GaussianLoss(nn.Module):
             )[:, :, 0]
         if self.rescale and not self.training:
             total = (residual.square() / variance).sum(dim=0)
-            variance = variance * (total + FEW) / (len(target) + FEW)
+            variance = variance * (total + PRIOR_STARS) / (len(target) + PRIOR_STARS)
         terms = 0.5 * ((2 * math.pi * variance).log() + residual.square() / variance)
         if self.training and self.beta:
             terms = terms * variance.detach() ** self.beta

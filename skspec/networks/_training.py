@@ -22,7 +22,7 @@ PLATEAU = {"patience": 5, "factor": 0.3}
 #: arguments that leave the result of a training as it is, but for rounding; the last is told in parts
 FREE = {"device", "n_threads", "on_epoch", "checkpoint", "checkpoint_every", "parameters"}
 
-FEW = 16  # stars, by which data are known again
+N_FINGERPRINT = 16  # stars, by which data are known again
 
 
 def resolve_device(device: str) -> str:
@@ -214,7 +214,7 @@ def _described(train, valid):
     for name, part in (("train", train), ("valid", valid)):
         out |= {name: part, f"n_{name}": len(part) if part else 0}
         if part:
-            batches = part.batches(_n_batches(len(part), FEW))
+            batches = part.batches(_n_batches(len(part), N_FINGERPRINT))
             out[name] = next(batches)
             batches.close()
     return out

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 
 __all__ = ["EvidenceLoss", "VariationalAutoencoder"]
 
 LEAK = 0.1
 WIDTHS = (16, 16, 16, 32, 32, 32, 64, 64, 64, 128, 128, 128, 256, 512)  # Sedaghat et al. 2021
 SIZES = (7, 5, 5)  # of the first kernels; the others have 3
-SHORTEST = 20  # pixels that are left where the convolutions end
+MIN_PIXELS = 20  # pixels that are left where the convolutions end
 LOG_VARIANCE = (-16.0, 6.0)
 FIRST_SCATTER = 0.3  # of the residuals, in standard deviations of a mean pixel
 GAIN = 10.0  # the scatter has far to go, and learns so much faster than the network
@@ -94,12 +94,12 @@ class ConvolutionalCoder(nn.Module):
         super().__init__()
         maps, orders, length = shape
         if depth is None:
-            depth = max(0, min(len(WIDTHS), (length // SHORTEST).bit_length() - 1))
+            depth = max(0, min(len(WIDTHS), (length // MIN_PIXELS).bit_length() - 1))
         widths = [w * width // 16 for w in WIDTHS[:depth]] or [width]
         step = 2**depth
         self.length, left = length, -(-length // step)
         if depth == len(WIDTHS):
-            left = max(left, SHORTEST)
+            left = max(left, MIN_PIXELS)
         missing = left * step - length
         self.margin = (missing // 2, missing - missing // 2)
         down, before = [], maps * orders

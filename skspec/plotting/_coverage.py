@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.base import predict_dist
-from skspec.diagnostics import calibration_report, interval_coverage, unwrap
+from skspec.base import predict_dist, unwrap
+from skspec.diagnostics import calibration_report, interval_coverage
 from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
 __all__ = ["CoverageDisplay"]
@@ -22,7 +22,7 @@ class CoverageDisplay:
     Above the diagonal, errors are too wide; below, too narrow. A flat histogram is calibrated, a
     hollow one (piled up at 0 and 1) is over-confident, a slope is a bias. Dots are the model's own
     intervals where it has some besides those of its Gaussian: the conformal ones of a
-    :class:`~skspec.discriminative.CalibratedRegressor`.
+    :class:`~skspec.calibration.CalibratedRegressor`.
 
     Parameters
     ----------

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skspec.base import as_spectra
-from skspec.diagnostics import unwrap
+from skspec.base import as_spectra, unwrap
 from skspec.plotting._style import INK, QUIET, colour, label_text, label_unit, panels, styled
 
 __all__ = ["FluxTrendDisplay"]

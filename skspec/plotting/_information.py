@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.diagnostics import information_map, unwrap
+from skspec.base import unwrap
+from skspec.diagnostics import information_map
 from skspec.plotting._style import QUIET, colour, label_text, label_unit, panels, styled
 
 __all__ = ["InformationMapDisplay"]

@@ -7,7 +7,8 @@ from textwrap import fill
 import numpy as np
 
 from skspec.diagnostics import audit_labels
-from skspec.diagnostics._audit_tests import LARGE, OWN_SHARE
+from skspec.diagnostics.audit._attribution import MIN_OWN_SHARE
+from skspec.diagnostics.audit._result import MAX_SLOPE
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, plain, styled
 
 __all__ = ["LabelAuditDisplay"]
@@ -118,7 +119,7 @@ class LabelAuditDisplay:
         colours = [BAD if flag else colour(0) for flag in known["flag"]]
         axes.barh(where, 100 * known["share"], height=0.5, color=colours)
         axes.plot(100 * known["pixels"], where, "|", color=INK, ms=22, mew=2)
-        axes.axvline(100 * OWN_SHARE, color=QUIET, ls="--", lw=1)
+        axes.axvline(100 * MIN_OWN_SHARE, color=QUIET, ls="--", lw=1)
         axes.set_yticks(where, [label_text(name) for name in known["label"]])
         axes.set(xlim=(0, 100), ylim=(max(len(known), 4) - 0.4, -0.6))
         axes.set_xlabel("[%]; black: their share of the pixels; dashed: least wanted")
@@ -129,7 +130,7 @@ class LabelAuditDisplay:
         if test is None or not len(test.table):
             return _nothing(axes, self.audit, "attenuation")
         bins = list(dict.fromkeys(test.table["snr"]))[::-1]
-        axes.axhspan(1 - LARGE, 1 + LARGE, color=QUIET, alpha=0.15, lw=0)
+        axes.axhspan(1 - MAX_SLOPE, 1 + MAX_SLOPE, color=QUIET, alpha=0.15, lw=0)
         axes.axhline(1, color=QUIET, lw=0.8)
         for k, name in enumerate(self.audit.label_names):
             part = test.table[test.table["label"] == name].set_index("snr").reindex(bins)

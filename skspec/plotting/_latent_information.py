@@ -9,7 +9,7 @@ from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
 __all__ = ["MutualInformationDisplay"]
 
-_MOST_NODES = 24
+_MAX_NODES = 24
 
 
 class MutualInformationDisplay:
@@ -82,7 +82,7 @@ class MutualInformationDisplay:
             known = (information.mi > information.null).to_numpy().any(axis=1)
             best = information.normalised.to_numpy().max(axis=1)
             rows = np.flatnonzero(known) if known.any() else np.arange(len(known))
-            rows = np.sort(rows[np.argsort(-best[rows], kind="stable")][:_MOST_NODES])
+            rows = np.sort(rows[np.argsort(-best[rows], kind="stable")][:_MAX_NODES])
             nodes = information.mi.index[rows]
         return cls(information, nodes=list(nodes), name=name).plot(ax=ax, **kwargs)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.base import as_spectra
-from skspec.diagnostics import unwrap
+from skspec.base import as_spectra, unwrap
 from skspec.plotting._latent_panels import curve, line_table, mark_lines, name_lines, windows_of
 from skspec.plotting._style import INK, QUIET, colour, panels, styled
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skspec.base import last_step
 from skspec.plotting._style import colour, panels, styled
 
 __all__ = ["PixelErrorDisplay"]
@@ -45,7 +46,7 @@ class PixelErrorDisplay:
     @classmethod
     def from_estimator(cls, estimator, *, name=None, ax=None, **kwargs):
         """Plot what a fitted forward model (or a Pipeline ending in one) found."""
-        model = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+        model = last_step(estimator)
         parts = [getattr(model, key, None) for key in ("training_mse_", "cv_mse_", "scatter_")]
         if all(part is None for part in parts):
             raise TypeError(f"{type(model).__name__} keeps no error per pixel.")

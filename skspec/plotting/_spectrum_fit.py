@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.diagnostics import unwrap
+from skspec.base import unwrap
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
 
 __all__ = ["SpectrumFitDisplay"]

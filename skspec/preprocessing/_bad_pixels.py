@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import gen_batches
 
-from skspec._validation import Interval, fit_context
+from skspec._sklearn import Interval, fit_context
 from skspec.base import SpectraTransformer
 from skspec.preprocessing._smoothing import running_quantile
 

@@ -10,7 +10,7 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
 from skspec.preprocessing._base import fit_weights
 from skspec.preprocessing._continuum_pixels import find_continuum_pixels

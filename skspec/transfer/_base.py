@@ -10,7 +10,7 @@ from skspec.base import SpectraTransformer, as_spectra
 
 __all__ = ["DomainCorrection"]
 
-FEWEST = 3  # stars
+MIN_STARS = 3  # stars
 
 
 class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
@@ -41,7 +41,7 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, self._inverse)
+        return self._apply_function(X, self._inverse)
 
     @abstractmethod
     def _inverse(self, spectra): ...
@@ -58,9 +58,9 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         self._check_wavelength(observed)
         self.uses_ivar_ = observed.has_errors
         for name, spectra in (("synthetic", synthetic), ("observed", observed)):
-            if len(spectra) < FEWEST:
+            if len(spectra) < MIN_STARS:
                 raise ValueError(
-                    f"{len(spectra)} {name} spectra: at least {FEWEST} are needed to tell a "
+                    f"{len(spectra)} {name} spectra: at least {MIN_STARS} are needed to tell a "
                     "correction from scatter."
                 )
             if not spectra.good.any():

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
@@ -24,7 +24,7 @@ N_COMPONENTS = 24
 #: of synthetic and observed distances
 WEIGHTS = {"dense": (0.03, 0.09), "convolutional": (3.0, 9.0)}
 KNOWN = {"dense": {"hidden", "n_components"}, "convolutional": set()}  # architecture_params
-FEWEST_TRAINED = 10  # spectra of a set
+MIN_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
@@ -236,10 +236,10 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         """Stars to train on, and those held out."""
         rows = rng.permutation(len(spectra))
         n_held_out = max(1, round(self.validation_fraction * len(rows)))
-        if len(rows) - n_held_out < FEWEST_TRAINED:
+        if len(rows) - n_held_out < MIN_TRAINED:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} leaves {len(rows) - n_held_out} of "
-                f"{len(rows)} spectra to train on: at least {FEWEST_TRAINED} are needed."
+                f"{len(rows)} spectra to train on: at least {MIN_TRAINED} are needed."
             )
         return spectra[np.sort(rows[n_held_out:])], spectra[np.sort(rows[:n_held_out])]
 
@@ -318,7 +318,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, lambda spectra: self._transform(spectra, split))
+        return self._apply_function(X, lambda spectra: self._transform(spectra, split))
 
     def _transform(self, spectra, split=None):
         if split is None:

@@ -20,7 +20,7 @@ __all__ = ["GuardRails", "TranslationWarning"]
 
 LIMIT = 0.1  # of statistics and R2, above which is warned
 SURE = 1e-3  # p-value below which a difference is not by chance
-FEWEST = 20  # stars of a set that anything can be said about
+MIN_STARS = 20  # stars of a set that anything can be said about
 IDENTITY = 2.0  # reduced chi2
 N_JUDGED, N_STARS = 10, 1000  # components and stars that a classifier sees
 
@@ -69,10 +69,10 @@ class GuardRails:
         ValueError
             When one has less than 20 stars, or labels do not fit the spectra.
         """
-        if min(len(synthetic), len(observed)) < FEWEST:
+        if min(len(synthetic), len(observed)) < MIN_STARS:
             raise ValueError(
                 f"{len(synthetic)} synthetic and {len(observed)} observed spectra: a translation is "
-                f"learned from at least {FEWEST} of each. PixelCorrection takes fewer."
+                f"learned from at least {MIN_STARS} of each. PixelCorrection takes fewer."
             )
         if synthetic_labels is None and observed_labels is None:
             return cls()
@@ -104,7 +104,7 @@ class GuardRails:
             cycle=_misfit(back, synthetic, variance),
             leakage=_leakage(model, train[1]),
         )
-        if min(len(synthetic), len(observed)) < FEWEST:
+        if min(len(synthetic), len(observed)) < MIN_STARS:
             return out
         split = model.sample_split(len(synthetic), rng)
         pixels = PixelCorrection().fit(*train)

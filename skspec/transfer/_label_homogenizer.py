@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
 from numbers import Integral, Real
 
 import numpy as np
@@ -12,24 +11,18 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import (
-    _reach_through,
-    as_spectra,
-    domain_score,
-    label_names,
-    predict_dist,
-    splitter,
-)
+from skspec._sklearn import HasMethods, Interval, fit_context
+from skspec.base import as_spectra, domain_score, label_names, predict_dist, unwrap
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import rmse, robust_std
-from skspec.solvers.label_domain import fit_label_domain
-from skspec.solvers.nuisance import marginal_information
+from skspec.model_selection import check_cv
+from skspec.solvers.spectra.nuisance import marginal_information
+from skspec.solvers.statistics.label_domain import fit_label_domain
 from skspec.transfer._label_translator import LabelTranslator
 
 __all__ = ["HomogenizedLabels", "LabelHomogenizer"]
 
-LEAST_STARS = 6
+MIN_STARS = 6
 STAGES = ("before", "translated", "model", "after")
 NO_CORRECTION = {"pivot": 0.0, "offset": 0.0, "slope": 1.0, "offset_std": 0.0, "slope_std": 0.0}
 
@@ -232,10 +225,10 @@ class LabelHomogenizer(BaseEstimator):
             "b": _Survey.of("b", spectra_b, labels_b, star_b, quality_b, label_std_b),
         }
         common = np.intersect1d(given["a"].star, given["b"].star)
-        if len(common) < LEAST_STARS:
+        if len(common) < MIN_STARS:
             raise ValueError(
                 f"The surveys have {len(common)} stars in common that pass the cuts; at least "
-                f"{LEAST_STARS} are needed. Are the names of the stars (star_a, star_b) written alike?"
+                f"{MIN_STARS} are needed. Are the names of the stars (star_a, star_b) written alike?"
             )
         tables = {survey: part.of_stars(common) for survey, part in given.items()}
         self.stars_ = common[self._clip(common, tables)]
@@ -270,7 +263,7 @@ class LabelHomogenizer(BaseEstimator):
         (own, own_std), (target, target_std) = own, target
         place = pd.Index(self.stars_).get_indexer(part.star)
         y = target.iloc[place].reset_index(drop=True)
-        folds = splitter(self.cv, len(y), place, shuffle=True)
+        folds = check_cv(self.cv, len(y), place, shuffle=True)
         folds = list(folds.split(part.spectra.flux, groups=place))
         every = np.arange(len(y))
         done = Parallel(n_jobs=self.n_jobs)(
@@ -455,9 +448,9 @@ def _taken_out(labels, left):
     return labels, (offset_std**2 + (slope_std * (labels - pivot)) ** 2) / slope**2
 
 
-@singledispatch
 def label_bound(model, X):
     """Cramér-Rao bound (K,) of a forward model, the median over spectra; None for other models."""
+    model, X = unwrap(model, X)
     if not hasattr(model, "fisher_information"):
         return None
     labels = np.reshape(model.predict(X), (len(X), -1))
@@ -466,9 +459,6 @@ def label_bound(model, X):
     information = [marginal_information(fisher, [k])[:, 0, 0] for k in range(labels.shape[1])]
     with np.errstate(divide="ignore"):
         return np.median(1 / np.sqrt(np.array(information)), axis=1)
-
-
-_reach_through(label_bound)
 
 
 def _predicted(model, spectra):

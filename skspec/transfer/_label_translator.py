@@ -9,15 +9,15 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import MissingUncertaintyWarning, label_names
 from skspec.distributions import MultivariateNormal
-from skspec.solvers.errors_in_variables import fit_errors_in_variables, monomials
-from skspec.solvers.label_domain import fit_label_domain
+from skspec.solvers.linear.errors_in_variables import fit_errors_in_variables, monomials
+from skspec.solvers.statistics.label_domain import fit_label_domain
 
 __all__ = ["LabelTranslator"]
 
-LEAST_STARS = 3
+MIN_STARS = 3
 
 
 class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -31,7 +31,7 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     monomials up to `degree`, and `V` is intrinsic scatter: what no function of the labels of A
     explains. Both surveys measured with errors, whose covariances are known or taken as zero. Errors
     of A would make the slopes too flat, were they not accounted for
-    (:mod:`skspec.solvers.errors_in_variables`).
+    (:mod:`skspec.solvers.linear.errors_in_variables`).
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "degree=0 shifts labels that both surveys have; survey A lacks "
                 f"{', '.join(np.array(self.label_names_in_)[bare])}. Use degree=1."
             )
-        if n < LEAST_STARS:
+        if n < MIN_STARS:
             raise ValueError(
-                f"LabelTranslator needs at least {LEAST_STARS} common stars, got n_samples = {n}."
+                f"LabelTranslator needs at least {MIN_STARS} common stars, got n_samples = {n}."
             )
 
     def _set_scale(self, a, b):

@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose
 from skspec import Spectra
 from skspec.datasets import make_spectra
 from skspec.forward import FullSpectrumFit, SpectralGP, TheCannon
-from skspec.solvers.line_of_sight import LineOfSight, ln_shift
+from skspec.solvers.spectra.line_of_sight import LineOfSight, ln_shift
 
 
 @pytest.fixture(scope="module")

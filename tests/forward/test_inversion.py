@@ -10,7 +10,7 @@ from skspec.base import CorrelatedLabelsWarning
 from skspec.forward import SLAM, TheCannon
 from skspec.forward._inversion import compress
 from skspec.forward._slam_pixels import rbf_kernel
-from skspec.solvers.levenberg_marquardt import levenberg_marquardt
+from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt
 
 MODELS = {
     "TheCannon linear": TheCannon(1, label_covariance=False),

@@ -9,7 +9,7 @@ from skspec import Spectra
 from skspec.datasets import synthesize
 from skspec.diagnostics import compare, cramer_rao_bound
 from skspec.forward import SLAM, SpectralGP, TheCannon
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 WAVELENGTH = np.geomspace(5000, 5300, 900)
 UNEVEN = np.linspace(5000, 5300, 900)

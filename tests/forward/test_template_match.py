@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skspec import Spectra
 from skspec.forward import TemplateMatch
 from skspec.metrics import coverage
-from skspec.solvers.line_of_sight import C_KMS, ln_shift
+from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift
 
 
 def lines(wavelength, labels, rv=0.0):

@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import make_spectra
-from skspec.discriminative import ResidualCovarianceRegressor
 from skspec.latent import DenoisingAutoencoder
 from skspec.networks import can_train
 
