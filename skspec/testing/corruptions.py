@@ -35,7 +35,7 @@ def kill_pixels(spectra: Spectra, dead: ArrayLike, flux: ArrayLike = 1e6) -> Spe
 def blind_stars(spectra: Spectra, stars: ArrayLike, flux: ArrayLike | None = None) -> Spectra:
     """These `stars` (indices or a mask) have no good pixel left, and hold `flux` if it is given."""
     blind = np.zeros((len(spectra), 1), dtype=bool)
-    blind[stars] = True
+    blind[np.asarray(stars)] = True
     return kill_pixels(spectra, blind, spectra.flux if flux is None else flux)
 
 
