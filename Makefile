@@ -53,9 +53,10 @@ test-wheel: dist
 	PYTHON="$(PYTHON)" .ci/wheel
 
 lint: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt ruff
+	$(BIN)/python -m pip install --quiet -c constraints.txt ruff mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -20,8 +20,9 @@ import numpy as np
 from benchmarks.common import apogee_like, clocked, data_file, load, print_machine, table
 from skspec import predict_dist
 from skspec.datasets import load_spectra, make_spectra
-from skspec.diagnostics import available_methods, compare, make_method, star_splits
+from skspec.diagnostics import available_methods, compare, make_method
 from skspec.metrics import coverage, robust_std
+from skspec.model_selection import star_splits
 
 METHODS = ("the_cannon", "slam", "spectral_gp", "ridge", "pca_svr")
 #: RMSE Teff, logg, [Fe/H] and one-sigma coverage [%] of the public codes on the same distribution

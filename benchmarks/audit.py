@@ -21,9 +21,10 @@ import pandas as pd
 from benchmarks.common import data_file, print_machine, table
 from skspec import Spectra
 from skspec.base import CorrelatedLabelsWarning
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import load_spectra, synthesize
 from skspec.diagnostics import audit_labels
-from skspec.discriminative import KernelPCARegressor, ResidualCovarianceRegressor
+from skspec.discriminative import KernelPCARegressor
 from skspec.forward import TheCannon
 
 WAVELENGTH = np.geomspace(5100, 5300, 300)

@@ -27,8 +27,8 @@ from skspec.augmentation import (
     RotationalBroadening,
     TelluricMask,
 )
-from skspec.solvers.broadening import gray_profile
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.broadening import gray_profile
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 GRIDS = {
     "uniform": np.geomspace(15168.1, 16936.7, 7214),

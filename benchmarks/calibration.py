@@ -19,9 +19,11 @@ from sklearn.frozen import FrozenEstimator
 from benchmarks.common import clocked, data_file, load, print_machine, table
 from skspec import MultivariateNormal, Spectra, domain_score
 from skspec.base import LabelRegressor
+from skspec.calibration import CalibratedRegressor
 from skspec.datasets import load_spectra, make_spectra
 from skspec.diagnostics import calibration_report, make_method
-from skspec.discriminative import CalibratedRegressor, DeepEnsembleRegressor, SpectralCNN
+from skspec.discriminative import SpectralCNN
+from skspec.ensemble import DeepEnsembleRegressor
 
 LEVELS = (0.6827, 0.9545)
 #: as many filters as a core can train, and as many epochs as they need

@@ -16,10 +16,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from threadpoolctl import threadpool_limits
 
-from skspec.forward._polynomial import Monomials
-from skspec.solvers.lasso import lasso_path
-from skspec.solvers.least_squares import fit_least_squares_with_scatter
-from skspec.solvers.leave_one_out import leave_one_out
+from skspec.solvers.linear.lasso import lasso_path
+from skspec.solvers.linear.least_squares import fit_least_squares_with_scatter
+from skspec.solvers.linear.leave_one_out import leave_one_out
+from skspec.solvers.linear.monomials import Monomials
 
 
 def make_problem(n, K, P, seed=0):

@@ -81,7 +81,7 @@ class ScipyLoop:
 
         def all_stars():
             out = []
-            for flux, v in zip(some.flux, model.noise_variance(some)):
+            for flux, v in zip(some.flux, model.noise(some).variance()):
                 w = 1 / np.sqrt(v)
                 out.append(
                     pivot

@@ -27,9 +27,10 @@ from sklearn.linear_model import RidgeCV
 
 from benchmarks.common import print_machine, table
 from skspec import Spectra, domain_score, metrics, predict_dist
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.datasets import synthesize
 from skspec.diagnostics import SyntheticGradients, attenuation_slope, cramer_rao_bound
-from skspec.discriminative import CalibratedRegressor, ResidualCovarianceRegressor, SpectralCNN
+from skspec.discriminative import SpectralCNN
 from skspec.preprocessing import EchelleLayout
 
 RANGES = {"teff": (4000, 7000), "logg": (3.0, 5.0), "feh": (-1.0, 0.5), "vsini": (1, 50)}

@@ -18,8 +18,8 @@ import pandas as pd
 
 from benchmarks.common import data_file, load, print_machine, table
 from skspec import Spectra
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import load_spectra, make_spectra
-from skspec.discriminative import ResidualCovarianceRegressor
 from skspec.forward import TheCannon
 from skspec.transfer import LabelHomogenizer, LabelTranslator
 from skspec.transfer._label_homogenizer import offset_and_trend

@@ -18,10 +18,13 @@ from sklearn.frozen import FrozenEstimator
 
 from benchmarks.common import clocked, data_file, load, print_machine, table
 from skspec import domain_score, predict_dist
+from skspec.calibration import CalibratedRegressor
 from skspec.datasets import load_spectra, make_spectra
-from skspec.diagnostics import make_method, star_splits
-from skspec.discriminative import CalibratedRegressor, DeepEnsembleRegressor, SpectralCNN
+from skspec.diagnostics import make_method
+from skspec.discriminative import SpectralCNN
+from skspec.ensemble import DeepEnsembleRegressor
 from skspec.metrics import coverage
+from skspec.model_selection import star_splits
 
 TWO_SIGMA = 0.9545
 #: MAE of PCA(150) and ridge over all S/N and above 100, from the data's README

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.common import apogee_like, interleave, load, print_machine, ratio, table, verdict
 from skspec import Spectra
 from skspec.forward import SLAM
-from skspec.solvers.svr import RHO, admm_operator, fit_svr
+from skspec.solvers.kernels.svr import RHO, admm_operator, fit_svr
 
 GRID = {"C": [2.0, 8.0], "epsilon": [0.05, 0.1], "gamma": [0.1, 1 / 3, 1.0]}
 PUBLISHED_LABEL_SECONDS = 37.0  # astroslam, a star, all pixels, n = 200
@@ -201,7 +201,7 @@ def scipy_labels(model, spectra, flux_train, y_train):
     span = np.ptp(np.asarray(y_train), axis=0)
     low = (np.asarray(y_train).min(axis=0) - 0.1 * span - pivot) / scale
     high = (np.asarray(y_train).max(axis=0) + 0.1 * span - pivot) / scale
-    root = 1 / np.sqrt(model.noise_variance(spectra))
+    root = 1 / np.sqrt(model.noise(spectra).variance())
     coef = model._coef  # the model itself, free of checks of its arguments
     # nearest training spectrum, all stars at once and without large temporary arrays
     distance = root**2 @ (flux_train**2).T - 2 * (root**2 * spectra.flux) @ flux_train.T

@@ -20,7 +20,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.svm import SVR
 from threadpoolctl import threadpool_limits
 
-from skspec.solvers.svr import admm_operator, fit_svr, fit_svr_libsvm, leave_one_out
+from skspec.solvers.kernels.svr import admm_operator, fit_svr, fit_svr_libsvm, leave_one_out
 
 ROOT = Path(__file__).resolve().parents[1]
 EMULATOR = "apogee_emulated/emulator_datadriven_normalized.npz"

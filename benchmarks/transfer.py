@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from benchmarks.common import apogee_network, clocked, data_file, load, print_machine, table
 from skspec import MultivariateNormal, Spectra
 from skspec.base import MissingUncertaintyWarning
-from skspec.discriminative import CalibratedRegressor
+from skspec.calibration import CalibratedRegressor
 from skspec.forward import CorrectedModel, SpectralGP
 from skspec.transfer import CycleStarNet, PixelCorrection
 

@@ -28,9 +28,9 @@ from skspec.diagnostics import cramer_rao_bound
 from skspec.forward import SpectralGP, TheCannon
 from skspec.metrics import robust_std
 from skspec.preprocessing import Resampler
-from skspec.solvers.correlated_noise import residual_correlation
-from skspec.solvers.line_of_sight import C_KMS, LineOfSight, ln_shift
-from skspec.solvers.nuisance import continuum_basis
+from skspec.solvers.spectra.correlated_noise import residual_correlation
+from skspec.solvers.spectra.line_of_sight import C_KMS, LineOfSight, ln_shift
+from skspec.solvers.spectra.nuisance import continuum_basis
 
 MODELS = {"TheCannon": TheCannon, "SpectralGP": SpectralGP}
 LAMOST_CORRELATION = 30  # pixels
@@ -59,7 +59,7 @@ def recovery(args):
     train, y, _ = draw(300, wavelength, 200, 0, seed=1)
     for name, Model in MODELS.items():
         for degree in (None, 4):
-            free = {"fit_rv": True, "rv_range": (-300, 300), "continuum_degree": degree}
+            free = {"fit_rv": (-300, 300), "continuum_degree": degree}
             model = Model(**free).fit(train, y)
             for snr in (20, 50, 100):
                 stars, truth, rv = draw(args.n, wavelength, snr, 200, seed=2)
@@ -190,7 +190,7 @@ def repeats(args):
         value = np.column_stack([result.labels, result.rv])
         moved = result.rv + pipeline
         formal = result.formal_dist.std()
-        counted = model.set_params(correlation_length=LAMOST_CORRELATION).invert(stars)
+        counted = model.set_params(inversion__correlation_length=LAMOST_CORRELATION).invert(stars)
         total = np.column_stack([result.dist.std(), result.rv_std])
         for what, std in (
             ("formal, independent pixels", formal),
@@ -253,7 +253,7 @@ def one_by_one(model, spectra, start, edge=150):
     T = continuum_basis(spectra.wavelength, model.continuum_degree)
     scale = np.r_[model.label_scale_, 1.0, np.ones(len(T))]
     inside, found = slice(edge, -edge), []
-    for y, sigma, first in zip(spectra.flux, np.sqrt(model.noise_variance(spectra)), start):
+    for y, sigma, first in zip(spectra.flux, np.sqrt(model.noise(spectra).variance()), start):
         cache = {}
 
         def parts(p, cache=cache):

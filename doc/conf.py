@@ -19,6 +19,7 @@ default_role = "literal"  # single backquotes in docstrings name parameters
 
 autosummary_generate = True
 autodoc_default_options = {"member-order": "bysource"}
+autodoc_typehints = "none"  # the docstrings say more, and signatures stay readable
 numpydoc_show_class_members = False  # the templates list them
 numpydoc_class_members_toctree = False
 

@@ -14,17 +14,23 @@ _LAZY = {name: "skspec.base" for name in ("LabelRegressor", "domain_score", "pre
 _SUBPACKAGES = (
     "augmentation",
     "base",
+    "calibration",
+    "cli",
     "datasets",
     "diagnostics",
+    "discovery",
     "discriminative",
+    "ensemble",
     "explore",
     "forward",
     "latent",
     "metrics",
+    "model_selection",
     "networks",
     "plotting",
     "preprocessing",
     "solvers",
+    "testing",
     "transfer",
 )
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sklearn.callback import CallbackSupportMixin
 
-__all__ = ["CallbackSupportMixin", "StepCounter", "fit_task", "track"]
+__all__ = ["CallbackSupportMixin", "StepCounter", "fit_steps", "fit_task", "track"]
 
 
 @contextmanager
@@ -24,7 +24,10 @@ def fit_task(estimator, X, y, n_rounds: int):
 
 
 def track(context, estimator, name: str, steps: Iterable, total: int) -> Iterator:
-    """Hand on `steps` one by one, telling the callbacks of each."""
+    """Hand on `steps` one by one, telling the callbacks of each; `context` None: nobody listens."""
+    if context is None:
+        yield from steps
+        return
     task = context.subcontext(task_name=name, max_subtasks=total)
     task.call_on_fit_task_begin(estimator=estimator)
     for step in steps:
@@ -33,6 +36,16 @@ def track(context, estimator, name: str, steps: Iterable, total: int) -> Iterato
         leaf.call_on_fit_task_end(estimator=estimator)
         yield step
     task.call_on_fit_task_end(estimator=estimator)
+
+
+@contextmanager
+def fit_steps(estimator, X, y, name: str, total: int):
+    """A fit of so many steps; yields a function that tells the callbacks of the next one."""
+    with fit_task(estimator, X, y, 1) as context:
+        steps = track(context, estimator, name, range(total), total)
+        yield lambda: next(steps, None)
+        for _ in steps:
+            """Those that an early end saved."""
 
 
 class StepCounter:

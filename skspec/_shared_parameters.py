@@ -26,6 +26,7 @@ class SharedParameters:
     by name), in its ``_parameter_constraints``, and, with what the parent says of them, in the section
     "Parameters" of its docstring. What the subclass says of a parameter itself stands. A parameter
     with another default is declared, and handed on: ``super().__init__(max_iter=max_iter, **shared)``.
+    A subclass without a constructor has that of its parents, and what they say of it.
 
     A class whose ``__init__`` lists everything is left as it is.
     """
@@ -44,12 +45,11 @@ class SharedParameters:
             if not _takes_more(cls._own_signature):
                 return
         parameters = _merged_parameters(cls)
-        if own is None:
-            if not parameters or set(parameters) == set(signature(cls.__init__).parameters):
-                return
+        if own is None and parameters.keys() - signature(cls.__init__).parameters.keys():
             own = cls.__init__ = _handing_on(cls)  # of several parents, each with its own
-        own.__signature__ = Signature(list(parameters.values()))
-        cls._parameter_constraints = _merged_constraints(cls, parameters)
+        if own is not None:
+            own.__signature__ = Signature(list(parameters.values()))
+            cls._parameter_constraints = _merged_constraints(cls, parameters)
         if cls.__doc__ is not None:  # as it is with python -OO
             cls.__doc__ = _completed(cleandoc(cls.__doc__), _inherited_entries(cls, parameters))
 

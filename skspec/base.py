@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from functools import singledispatch
 from itertools import combinations
-from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GroupKFold, KFold, check_cv
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspec._shared_parameters import SharedParameters
+from skspec._sklearn import get_output_config
+from skspec._wrappers import (
+    last_step,
+    target_transformer,
+    transform_targets_back,
+    unwrap,
+    unwrap_once,
+)
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, SpectraLike
 
 __all__ = [
     "CorrelatedLabelsWarning",
@@ -35,14 +39,18 @@ __all__ = [
     "SpectraTransformer",
     "as_spectra",
     "domain_score",
-    "in_memory",
+    "last_step",
+    "load_into_memory",
     "predict_dist",
-    "splitter",
-    "star_groups",
+    "unwrap",
+    "unwrap_once",
 ]
 
 CORRELATED = 0.9  # |rho| above which two training labels are warned of
-FEWEST = 20  # stars below which a correlation means little
+DOCUMENTATION = (
+    "https://skspec.readthedocs.io/en/latest/generated/{estimator_module}.{estimator_name}.html"
+)
+MIN_STARS = 20  # stars below which a correlation means little
 
 
 class MissingUncertaintyWarning(UserWarning):
@@ -58,12 +66,21 @@ class CorrelatedLabelsWarning(UserWarning):
     """
 
 
-class SpectraEstimator(SharedParameters, BaseEstimator):
+class DocumentedEstimator(SharedParameters, BaseEstimator):
+    """What all estimators of this package share, in their HTML representation: links to their pages."""
+
+    _doc_link_module = "skspec"
+    _doc_link_template = DOCUMENTATION
+
+
+class SpectraEstimator(DocumentedEstimator):
     """What estimators and transformers of spectra share: checking the input against the fit."""
 
-    def _validate_spectra(self, X, y="no_validation", *, reset):
+    def _validate_spectra(
+        self, X: SpectraLike, y: Any = "no_validation", *, reset: bool
+    ) -> tuple[Spectra, Any]:
         """`X` as :class:`Spectra` (and `y` as scikit-learn wants it), checked against the fit."""
-        X = in_memory(X)
+        X = load_into_memory(X)
         flux = X.flux if isinstance(X, Spectra) else X
         checks = {"dtype": (np.float64, np.float32), "reset": reset}
         try:
@@ -102,7 +119,7 @@ class SpectraTransformer(TransformerMixin, SpectraEstimator):
     A subclass implements ``fit`` and ``_transform(spectra) -> Spectra``.
     """
 
-    def transform(self, X):
+    def transform(self, X: SpectraLike) -> Spectra | np.ndarray:
         """Transform spectra.
 
         Parameters
@@ -115,12 +132,12 @@ class SpectraTransformer(TransformerMixin, SpectraEstimator):
         Spectra or ndarray
             A `Spectra` for a `Spectra`, an array of fluxes for an array.
         """
-        return self._through(X, self._transform)
+        return self._apply_function(X, self._transform)
 
-    def _through(self, X, function):
+    def _apply_function(self, X, function):
         """``function(spectra) -> Spectra`` of anything that can be transformed, in the form it came."""
         check_is_fitted(self)
-        X = in_memory(X)
+        X = load_into_memory(X)
         if isinstance(X, Spectra):
             self._refuse_frames()
         out = function(self._validate_transform(X))
@@ -134,7 +151,7 @@ class SpectraTransformer(TransformerMixin, SpectraEstimator):
         return out.flux
 
     def _refuse_frames(self):
-        container = _get_output_config("transform", self)["dense"]
+        container = get_output_config("transform", self)["dense"]
         if container != "default":
             raise ValueError(
                 f"{type(self).__name__} returns Spectra for Spectra, and a {container} frame "
@@ -161,11 +178,13 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         Number of pixels P.
     """
 
-    def predict_dist(self, X) -> MultivariateNormal:
+    def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
         """Distribution of the labels of each star, in label units, with full covariance."""
         raise NotImplementedError
 
-    def predict(self, X, return_std: bool = False):
+    def predict(
+        self, X: SpectraLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Labels of each star: the mean of :meth:`predict_dist`.
 
         Parameters
@@ -201,11 +220,11 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
             return pd.Series(y[:, 0], name=self.label_names_in_[0])
         return pd.DataFrame(y, columns=self.label_names_in_)
 
-    def _validate_fit(self, X, y):
+    def _validate_fit(self, X: SpectraLike, y: Labels) -> tuple[Spectra, np.ndarray]:
         """Spectra and labels (n, K) in float64; sets the attributes documented above."""
         names = label_names(y)
         spectra, y = self._validate_spectra(X, y, reset=True)
-        self._y_is_vector = y.ndim == 1
+        self._y_is_vector = np.ndim(y) == 1
         y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
         self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
         warn_of_correlated_labels(y, self.label_names_in_)
@@ -215,7 +234,7 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
             raise ValueError("Every pixel of every training spectrum is bad (ivar is 0).")
         return spectra, y
 
-    def _validate_predict(self, X):
+    def _validate_predict(self, X: SpectraLike) -> Spectra:
         check_is_fitted(self)
         spectra, _ = self._validate_spectra(X, reset=False)
         spectra = self._apply_ivar_policy(spectra)
@@ -242,87 +261,15 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         return spectra
 
 
-def in_memory(X):
+def load_into_memory(X: SpectraLike) -> Any:
     """`X`, or the :class:`Spectra` that its method ``__spectra__`` reads (as that of a store)."""
     return X.__spectra__() if hasattr(X, "__spectra__") else X
 
 
-def as_spectra(X) -> Spectra:
+def as_spectra(X: SpectraLike) -> Spectra:
     """`X` itself when it is a :class:`Spectra`, what it reads if a store, else a `Spectra` of values."""
-    X = in_memory(X)
+    X = load_into_memory(X)
     return X if isinstance(X, Spectra) else Spectra(X)
-
-
-def star_groups(X, groups=None):
-    """Star that each spectrum belongs to: `groups`, else ``group_id`` or ``star_id`` in ``X.meta``.
-
-    Parameters
-    ----------
-    X : Spectra or array-like of shape (n, P)
-    groups : array-like of shape (n,), optional
-
-    Returns
-    -------
-    ndarray of int of shape (n,), or None
-        None when nothing is known, so that every spectrum is a star of its own.
-
-    Raises
-    ------
-    ValueError
-        When there is not one group per spectrum.
-    """
-    if groups is None:
-        meta = getattr(X, "meta", {})
-        groups = next((meta[key] for key in ("group_id", "star_id") if key in meta), None)
-    if groups is None:
-        return None
-    groups = np.asarray(groups)
-    if groups.shape != (len(X),):
-        raise ValueError(
-            f"groups of shape {groups.shape} for {len(X)} spectra; give the star of each spectrum."
-        )
-    return np.unique(groups, return_inverse=True)[1]
-
-
-def splitter(cv, most, groups=None, *, shuffle=False):
-    """Cross-validation splitter of the parameter `cv`: of a number, at most so many folds.
-
-    With `groups`, a number means folds that keep each star on one side, and a splitter that does not
-    warns of it.
-    """
-    cv = 5 if cv is None else cv
-    if not isinstance(cv, Integral):
-        return check_cv(cv) if groups is None else _Watched(check_cv(cv), groups)
-    order = {"shuffle": True, "random_state": 0} if shuffle else {}
-    if groups is None:
-        return KFold(min(cv, most), **order)
-    n_groups = len(np.unique(groups))
-    if n_groups < 2:
-        raise ValueError("All spectra are of one star (star_id): folds need at least 2 stars.")
-    return GroupKFold(min(cv, most, n_groups), **order)
-
-
-class _Watched:
-    """A splitter of the caller's, which tells when spectra of one star are on both sides."""
-
-    def __init__(self, cv, groups):
-        self.cv, self.groups = cv, np.asarray(groups)
-
-    def get_n_splits(self, X=None, y=None, groups=None):
-        return self.cv.get_n_splits(X, y, self.groups)
-
-    def split(self, X, y=None, groups=None):
-        with warnings.catch_warnings():  # whether stars are torn apart matters, not how
-            warnings.filterwarnings("ignore", "The groups parameter is ignored")
-            folds = list(self.cv.split(X, y, self.groups))
-        both = [len(np.intersect1d(self.groups[fit], self.groups[out])) for fit, out in folds]
-        if any(both):
-            warnings.warn(
-                f"cv={self.cv} puts spectra of {max(both)} stars (star_id) on both sides of a fold: "
-                "errors out of fold are then too small. GroupKFold, or a number, keeps them apart.",
-                stacklevel=2,
-            )
-        return iter(folds)
 
 
 def label_names(y):
@@ -344,7 +291,7 @@ def correlated_labels(y, names, above=CORRELATED):
     pairs = []
     for a, b in combinations(range(y.shape[1]), 2):
         both = y[np.isfinite(y[:, [a, b]]).all(axis=1)][:, [a, b]]
-        if len(both) >= FEWEST and np.all(np.ptp(both, axis=0) > 0):
+        if len(both) >= MIN_STARS and np.all(np.ptp(both, axis=0) > 0):
             pairs.append((names[a], names[b], float(np.corrcoef(both.T)[0, 1])))
     pairs = [pair for pair in pairs if abs(pair[2]) > above]
     return sorted(pairs, key=lambda pair: -abs(pair[2]))
@@ -371,13 +318,11 @@ def warn_of_correlated_labels(y, names):
         )
 
 
-@singledispatch
-def predict_dist(model, X) -> MultivariateNormal:
+def predict_dist(model: BaseEstimator, X: SpectraLike) -> MultivariateNormal:
     """Distribution of the labels predicted by `model`, through any of scikit-learn's wrappers.
 
-    Reaches through Pipeline, GridSearchCV and its kin, TransformedTargetRegressor and
-    FrozenEstimator, none of which know ``predict_dist``. Other wrappers can be registered with
-    ``skspec.base.predict_dist.register``.
+    Reaches through Pipeline, searches of any library, TransformedTargetRegressor, FrozenEstimator and
+    whatever else :func:`~skspec.base.unwrap_once` knows; none of them knows ``predict_dist``.
 
     Parameters
     ----------
@@ -394,24 +339,26 @@ def predict_dist(model, X) -> MultivariateNormal:
     TypeError
         When the model, or the last step of it, has no ``predict_dist``.
     """
+    if (inner := unwrap_once(model, X)) is not None:
+        dist = predict_dist(*inner)
+        transformer = target_transformer(model)
+        return dist if transformer is None else transform_targets_back(dist, transformer)
     if hasattr(model, "predict_dist"):
         return model.predict_dist(X)
     raise TypeError(
         f"{type(model).__name__} predicts no distribution. Wrap it in "
-        "skspec.discriminative.ResidualCovarianceRegressor, or use an skspec estimator."
+        "skspec.calibration.ResidualCovarianceRegressor, or use an skspec estimator."
     )
 
 
-@singledispatch
-def domain_score(model, X) -> np.ndarray:
-    """How far each spectrum lies from those that `model` was trained on, through any wrapper.
+def domain_score(model: BaseEstimator, X: SpectraLike) -> np.ndarray:
+    """Out-of-distribution score: how far each spectrum lies from those that `model` was trained on.
 
     The unit is the 99th percentile of training stars that the model, or that of a fold, had not been
     fitted to: of stars like those, 1 in 100 scores above 1. Predictions and error bars of a star
     that scores several are extrapolations.
 
-    Reaches through the same wrappers as :func:`predict_dist`; others can be registered with
-    ``skspec.base.domain_score.register``.
+    Reaches through the same wrappers as :func:`predict_dist`.
 
     Parameters
     ----------
@@ -432,70 +379,18 @@ def domain_score(model, X) -> np.ndarray:
     --------
     >>> from skspec import domain_score
     >>> from skspec.datasets import make_spectra
-    >>> from skspec.discriminative import ResidualCovarianceRegressor
+    >>> from skspec.calibration import ResidualCovarianceRegressor
     >>> spectra, labels = make_spectra(n_samples=300, n_pixels=200, random_state=0)
     >>> model = ResidualCovarianceRegressor().fit(spectra[:200], labels[:200])
     >>> shifted = spectra[200:].replace(flux=np.roll(spectra.flux[200:], 3, axis=1))
     >>> bool(np.median(domain_score(model, shifted)) > 1 > np.median(domain_score(model, spectra)))
     True
     """
+    if (inner := unwrap_once(model, X)) is not None:
+        return domain_score(*inner)
     if hasattr(model, "domain_score"):
         return model.domain_score(X)
     raise TypeError(
         f"{type(model).__name__} does not know how far a spectrum is from its training set: it has "
         "no domain_score. skspec.discriminative.KernelPCARegressor has one, for example."
     )
-
-
-def _reach_through(function):
-    """Register the wrappers that hand `X` on and change nothing of the answer."""
-
-    @function.register
-    def _(model: Pipeline, X):
-        check_is_fitted(model)
-        for _, _, transform in model._iter(with_final=False):
-            X = transform.transform(X)
-        return function(model.steps[-1][1], X)
-
-    @function.register
-    def _(model: BaseSearchCV, X):
-        check_is_fitted(model)
-        if not hasattr(model, "best_estimator_"):
-            raise ValueError("The search was run with refit=False: it has no best_estimator_.")
-        return function(model.best_estimator_, X)
-
-    @function.register
-    def _(model: FrozenEstimator, X):
-        return function(model.estimator, X)
-
-
-_reach_through(predict_dist)
-_reach_through(domain_score)
-
-
-@domain_score.register
-def _(model: TransformedTargetRegressor, X):
-    check_is_fitted(model)
-    return domain_score(model.regressor_, X)
-
-
-@predict_dist.register
-def _(model: TransformedTargetRegressor, X):
-    """Map the inner Gaussian back through the target transformer, which must be affine."""
-    check_is_fitted(model)
-    dist = predict_dist(model.regressor_, X)
-    n_labels = dist.n_labels
-    probe = np.vstack([np.zeros(n_labels), np.eye(n_labels), np.full(n_labels, 2.0)])
-    image = model.transformer_.inverse_transform(probe)
-    shift, matrix = image[0], image[1:-1] - image[0]
-    if not np.allclose(image[-1], shift + 2 * matrix.sum(axis=0), rtol=1e-9):
-        raise ValueError(
-            "A Gaussian stays a Gaussian only through an affine target transformer, such as "
-            f"StandardScaler; {type(model.transformer_).__name__} is not affine."
-        )
-    if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.diag(np.diag(matrix))):
-        return dist.affine(np.diag(matrix), shift)  # also right for stars of infinite variance
-    with np.errstate(invalid="ignore"):
-        cov = matrix.T @ dist.cov() @ matrix
-        loc = dist.mean() @ matrix + shift
-    return MultivariateNormal(loc, cov=cov)  # the labels are mixed: their names no longer hold

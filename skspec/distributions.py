@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import RandomState
 
 __all__ = ["MultivariateNormal"]
 
@@ -44,7 +53,15 @@ class MultivariateNormal:
     (2, [5777.0, 4.44])
     """
 
-    def __init__(self, loc, *, scale=None, scale_tril=None, cov=None, label_names=None):
+    def __init__(
+        self,
+        loc: ArrayLike,
+        *,
+        scale: ArrayLike | None = None,
+        scale_tril: ArrayLike | None = None,
+        cov: ArrayLike | None = None,
+        label_names: Sequence[str] | None = None,
+    ):
         if sum(part is not None for part in (scale, scale_tril, cov)) != 1:
             raise ValueError("Give exactly one of scale, scale_tril and cov.")
         self.loc = np.asarray(loc, dtype=float)
@@ -92,7 +109,7 @@ class MultivariateNormal:
             raise TypeError("A single distribution has no length.")
         return self.loc.shape[0]
 
-    def __getitem__(self, stars) -> MultivariateNormal:
+    def __getitem__(self, stars: Any) -> MultivariateNormal:
         """Distribution of one star (an integer), of a selection of stars, or of a named label."""
         if isinstance(stars, str):
             return self.marginal(stars)
@@ -127,7 +144,7 @@ class MultivariateNormal:
             return self._scale**2
         if self._cov is not None:
             return np.diagonal(self._cov, axis1=-2, axis2=-1).copy()
-        return np.sum(self._scale_tril**2, axis=-1)
+        return np.sum(self.scale_tril**2, axis=-1)
 
     def std(self) -> np.ndarray:
         """Standard deviations, shape (..., K)."""
@@ -139,7 +156,7 @@ class MultivariateNormal:
             return self._cov
         if self._scale is not None:
             return _diagonal(self.var())
-        return self._scale_tril @ np.swapaxes(self._scale_tril, -1, -2)
+        return self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2)
 
     def corr(self) -> np.ndarray:
         """Correlation matrices, shape (..., K, K)."""
@@ -171,11 +188,11 @@ class MultivariateNormal:
                 white[..., k] = _divide(residual[..., k] - known, tril[..., k, k])
         return white
 
-    def mahalanobis(self, y) -> np.ndarray:
+    def mahalanobis(self, y: ArrayLike) -> np.ndarray:
         r"""Distance :math:`\sqrt{(y-\mu)^T \Sigma^{-1} (y-\mu)}` of labels `y`, shape (...)."""
         return np.sqrt(np.sum(self._white(y) ** 2, axis=-1))
 
-    def log_prob(self, y) -> np.ndarray:
+    def log_prob(self, y: ArrayLike) -> np.ndarray:
         """Log density at labels `y` of shape (..., K); shape (...)."""
         diagonal = (
             self._scale
@@ -191,13 +208,13 @@ class MultivariateNormal:
     def _standardised(self, y):
         return _divide(np.asarray(y, dtype=float) - self.loc, self.std())
 
-    def cdf(self, y) -> np.ndarray:
+    def cdf(self, y: ArrayLike) -> np.ndarray:
         """Marginal cumulative probability of each label, shape (..., K)."""
         return ndtr(self._standardised(y))
 
     pit = cdf  # the probability integral transform of the truth is the cdf taken there
 
-    def quantile(self, q) -> np.ndarray:
+    def quantile(self, q: ArrayLike) -> np.ndarray:
         """Marginal quantile `q` (scalar, or broadcastable to (..., K)) of each label."""
         with np.errstate(invalid="ignore"):
             return self.loc + self.std() * ndtri(q)
@@ -209,7 +226,7 @@ class MultivariateNormal:
         half = self.std() * ndtri(0.5 * (1 + level))
         return self.loc - half, self.loc + half
 
-    def crps(self, y) -> np.ndarray:
+    def crps(self, y: ArrayLike) -> np.ndarray:
         r"""Continuous ranked probability score of each label, shape (..., K), smaller is better.
 
         :math:`\sigma [z (2\Phi(z) - 1) + 2\phi(z) - 1/\sqrt\pi]` with :math:`z = (y-\mu)/\sigma`
@@ -224,7 +241,14 @@ class MultivariateNormal:
             )
         return np.where(std == 0, np.abs(error), score)
 
-    def energy_score(self, y, *, scale=None, n_draws: int = 256, random_state=0) -> np.ndarray:
+    def energy_score(
+        self,
+        y: ArrayLike,
+        *,
+        scale: ArrayLike | None = None,
+        n_draws: int = 256,
+        random_state: RandomState = 0,
+    ) -> np.ndarray:
         """Energy score E|Y - y| - E|Y - Y'| / 2 of the joint distribution, shape (...).
 
         Parameters
@@ -240,7 +264,7 @@ class MultivariateNormal:
         """
         unit = np.ones(self.n_labels) if scale is None else np.asarray(scale, dtype=float)
         y, rng = np.asarray(y, dtype=float), np.random.default_rng(random_state)
-        score, done = 0.0, 0
+        score, done = np.zeros(()), 0
         while done < n_draws:  # a few draws at a time: all of them may not fit in memory
             draws = min(n_draws - done, max(1, _DRAWN_AT_ONCE // max(1, self.loc.size)))
             first, second = self.sample((2, draws), random_state=rng)
@@ -249,7 +273,9 @@ class MultivariateNormal:
             done += draws
         return score / n_draws
 
-    def sample(self, size=None, *, random_state=None) -> np.ndarray:
+    def sample(
+        self, size: int | tuple[int, ...] | None = None, *, random_state: RandomState | None = None
+    ) -> np.ndarray:
         """Random labels, shape (*size, ..., K); `size` is None, an integer or a tuple."""
         rng = np.random.default_rng(random_state)
         size = () if size is None else tuple(np.atleast_1d(size))
@@ -260,7 +286,7 @@ class MultivariateNormal:
 
     # -- new distributions from old ----------------------------------------------------------------
 
-    def marginal(self, labels) -> MultivariateNormal:
+    def marginal(self, labels: str | int | Sequence[str | int]) -> MultivariateNormal:
         """Distribution of some of the labels, by name or index."""
         labels = [labels] if isinstance(labels, (str, int, np.integer)) else list(labels)
         index = [self._label_index(label) for label in labels]
@@ -279,7 +305,7 @@ class MultivariateNormal:
             raise ValueError(f"There is no label {label!r} among {self.label_names}.")
         return self.label_names.index(label)
 
-    def affine(self, scale, shift) -> MultivariateNormal:
+    def affine(self, scale: ArrayLike, shift: ArrayLike) -> MultivariateNormal:
         """Distribution of ``scale * labels + shift``; covariances follow (undoes label scaling)."""
         scale = np.broadcast_to(np.asarray(scale, dtype=float), (self.n_labels,))
         loc = self.loc * scale + shift
@@ -291,7 +317,7 @@ class MultivariateNormal:
             cov = self.cov() * (scale[:, None] * scale)
         return MultivariateNormal(loc, cov=cov, label_names=self.label_names)
 
-    def with_prior(self, mean, cov) -> MultivariateNormal:
+    def with_prior(self, mean: ArrayLike, cov: ArrayLike) -> MultivariateNormal:
         r"""Posterior under a Gaussian prior of the labels, taking this distribution as the likelihood.
 
         .. math:: \Sigma' = (\Sigma^{-1} + P^{-1})^{-1}, \qquad
@@ -332,7 +358,9 @@ class MultivariateNormal:
         return MultivariateNormal(loc, cov=posterior, label_names=self.label_names)
 
     @staticmethod
-    def mixture(dists, weights=None) -> MultivariateNormal:
+    def mixture(
+        dists: Iterable[MultivariateNormal], weights: ArrayLike | None = None
+    ) -> MultivariateNormal:
         """Gaussian with the mean and covariance of a mixture (law of total variance)."""
         dists = list(dists)
         if not dists:
@@ -350,7 +378,7 @@ class MultivariateNormal:
 
     # -- bridges -----------------------------------------------------------------------------------
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """`pandas.DataFrame` with a column per label and one `<label>_std` each."""
         import pandas as pd
 
@@ -359,7 +387,7 @@ class MultivariateNormal:
         frame = pd.DataFrame(np.atleast_2d(self.loc), columns=names)
         return frame.assign(**{f"{name}_std": std[:, k] for k, name in enumerate(names)})
 
-    def to_scipy(self, star: int | None = None):
+    def to_scipy(self, star: int | None = None) -> Any:
         """The distribution of one star as `scipy.stats.multivariate_normal`."""
         from scipy.stats import Covariance, multivariate_normal
 
@@ -367,7 +395,7 @@ class MultivariateNormal:
         one = self if star is None else self[star]
         return multivariate_normal(one.mean(), Covariance.from_cholesky(one.scale_tril))
 
-    def to_torch(self):
+    def to_torch(self) -> torch.distributions.MultivariateNormal:
         """The batch as `torch.distributions.MultivariateNormal` (needs torch)."""
         import torch
 

@@ -11,11 +11,17 @@ any Pipeline; larger is better, as in scikit-learn.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from skspec.base import predict_dist
 from skspec.distributions import MultivariateNormal
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "bias",
@@ -23,6 +29,7 @@ __all__ = [
     "coverage_error_scorer",
     "crps",
     "energy_score",
+    "error_covariance",
     "mad",
     "mae",
     "make_dist_scorer",
@@ -65,44 +72,74 @@ def robust_sigma(values, about=None):
     return np.median(np.abs(values - about), axis=0) / GAUSSIAN_MAD
 
 
-def n_failed(y_pred) -> int:
+def error_covariance(errors: np.ndarray, *, robust: bool = True) -> np.ndarray:
+    """Covariance of errors about zero, so that bias counts as error.
+
+    Parameters
+    ----------
+    errors : ndarray of shape (n, K)
+    robust : bool
+        Median absolute deviations and rank correlations; False: second moments.
+
+    Returns
+    -------
+    ndarray of shape (K, K)
+    """
+    if not robust:
+        return errors.T @ errors / len(errors)
+    scale = robust_sigma(errors, about=0.0)
+    if errors.shape[1] == 1 or len(errors) < 3:
+        return np.diag(scale**2)
+    ranks = rankdata(errors, axis=0)
+    ranks -= ranks.mean(axis=0)
+    norm = np.linalg.norm(ranks, axis=0)
+    ranks /= np.where(norm > 0, norm, 1)
+    spearman = ranks.T @ ranks
+    correlation = 2 * np.sin(np.pi / 6 * spearman)  # Pearson's, for Gaussian errors
+    np.fill_diagonal(correlation, 1)
+    value, vector = np.linalg.eigh(correlation)
+    correlation = (vector * np.maximum(value, 1e-9)) @ vector.T
+    return correlation * np.outer(scale, scale)
+
+
+def n_failed(y_pred: ArrayLike) -> int:
     """Number of stars without a finite prediction."""
     y_pred = np.asarray(y_pred, dtype=float)
     return int(np.sum(~np.isfinite(y_pred.reshape(len(y_pred), -1)).all(axis=1)))
 
 
-def bias(y_true, y_pred):
+def bias(y_true: ArrayLike, y_pred: ArrayLike | MultivariateNormal) -> np.ndarray:
     """Median error of each label."""
     return np.median(_errors(y_true, y_pred), axis=0)
 
 
-def mae(y_true, y_pred):
+def mae(y_true: ArrayLike, y_pred: ArrayLike | MultivariateNormal) -> np.ndarray:
     """Mean absolute error of each label."""
     return np.mean(np.abs(_errors(y_true, y_pred)), axis=0)
 
 
-def std(y_true, y_pred):
+def std(y_true: ArrayLike, y_pred: ArrayLike | MultivariateNormal) -> np.ndarray:
     """Standard deviation of the errors of each label (the bias is taken out)."""
     return np.std(_errors(y_true, y_pred), axis=0)
 
 
-def mad(y_true, y_pred):
+def mad(y_true: ArrayLike, y_pred: ArrayLike | MultivariateNormal) -> np.ndarray:
     """Median absolute deviation of the errors from their median, without the Gaussian factor."""
     error = _errors(y_true, y_pred)
     return np.median(np.abs(error - np.median(error, axis=0)), axis=0)
 
 
-def robust_std(y_true, y_pred):
+def robust_std(y_true: ArrayLike, y_pred: ArrayLike | MultivariateNormal) -> np.ndarray:
     """``1.4826 * mad``: the standard deviation of Gaussian errors, blind to outliers."""
     return robust_sigma(_errors(y_true, y_pred))
 
 
-def rmse(y_true, y_pred):
+def rmse(y_true: ArrayLike, y_pred: ArrayLike | MultivariateNormal) -> np.ndarray:
     """Root mean square error of each label (the bias is left in)."""
     return np.sqrt(np.mean(_errors(y_true, y_pred) ** 2, axis=0))
 
 
-def _like(y_true, dist):
+def _like(y_true: ArrayLike, dist: MultivariateNormal) -> np.ndarray:
     """True labels in the shape of the distribution; a vector is a single label."""
     if not isinstance(dist, MultivariateNormal):
         raise TypeError(
@@ -117,7 +154,7 @@ def _like(y_true, dist):
     return y_true
 
 
-def _finite(y_true, dist):
+def _finite(y_true: ArrayLike, dist: MultivariateNormal) -> tuple[np.ndarray, MultivariateNormal]:
     y_true = _like(y_true, dist)
     if not np.all(np.isfinite(y_true)):
         raise ValueError("The true labels hold NaN or infinite values; drop those stars first.")
@@ -127,13 +164,13 @@ def _finite(y_true, dist):
     return y_true[keep], dist[keep]
 
 
-def coverage(y_true, dist, n_sigma: float = 1.0):
+def coverage(y_true: ArrayLike, dist: MultivariateNormal, n_sigma: float = 1.0) -> np.ndarray:
     """Fraction of stars within `n_sigma` standard deviations, per label (Gaussian: 0.6827, 0.9545)."""
     y_true, dist = _finite(y_true, dist)
     return np.mean(np.abs(y_true - dist.mean()) <= n_sigma * dist.std(), axis=0)
 
 
-def sharpness(dist):
+def sharpness(dist: MultivariateNormal) -> np.ndarray:
     """Median standard deviation of each label."""
     keep = np.isfinite(dist.mean()).all(axis=1) & np.isfinite(dist.std()).all(axis=1)
     if not keep.any():
@@ -141,19 +178,21 @@ def sharpness(dist):
     return np.median(dist.std()[keep], axis=0)
 
 
-def pit(y_true, dist):
+def pit(y_true: ArrayLike, dist: MultivariateNormal) -> np.ndarray:
     """Probability integral transform of each star and label: uniform when calibrated."""
     y_true, dist = _finite(y_true, dist)
     return dist.pit(y_true)
 
 
-def crps(y_true, dist):
+def crps(y_true: ArrayLike, dist: MultivariateNormal) -> np.ndarray:
     """Mean continuous ranked probability score of each label, in label units."""
     y_true, dist = _finite(y_true, dist)
     return dist.crps(y_true).mean(axis=0)
 
 
-def neg_log_likelihood(y_true, dist, *, marginal: bool = False):
+def neg_log_likelihood(
+    y_true: ArrayLike, dist: MultivariateNormal, *, marginal: bool = False
+) -> float | np.ndarray:
     """Mean negative log density of the true labels: joint, or per label with ``marginal=True``."""
     y_true, dist = _finite(y_true, dist)
     if not marginal:
@@ -162,7 +201,9 @@ def neg_log_likelihood(y_true, dist, *, marginal: bool = False):
     return -each.log_prob(y_true[..., None]).mean(axis=0)
 
 
-def energy_score(y_true, dist, *, scale=None):
+def energy_score(
+    y_true: ArrayLike, dist: MultivariateNormal, *, scale: ArrayLike | None = None
+) -> float:
     """Mean energy score, distances in units of `scale` (default: spread of the true labels)."""
     y_true, dist = _finite(y_true, dist)
     scale = _unit(y_true) if scale is None else scale
@@ -191,7 +232,9 @@ class _DistScorer:
         return f"make_dist_scorer({self.metric.__name__}, greater_is_better={better}{extra})"
 
 
-def make_dist_scorer(metric, *, greater_is_better: bool = False, **kwargs):
+def make_dist_scorer(
+    metric: Callable[..., float | np.ndarray], *, greater_is_better: bool = False, **kwargs: Any
+) -> Callable[..., float]:
     """Make a scikit-learn scorer from a metric of distributions.
 
     Parameters

@@ -7,9 +7,12 @@ splitters, searches and pickles, so that the errors still arrive at test time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Spectra", "concatenate"]
 
@@ -64,32 +67,36 @@ class Spectra:
     """
 
     ndim = 2
+    flux: np.ndarray
+    ivar: np.ndarray | None
+    wavelength: np.ndarray | None
+    order: np.ndarray | None
+    meta: dict[str, Any]
 
     def __init__(
         self,
-        flux,
+        flux: ArrayLike,
         *,
-        ivar=None,
-        flux_err=None,
-        mask=None,
-        wavelength=None,
-        order=None,
+        ivar: ArrayLike | None = None,
+        flux_err: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        wavelength: ArrayLike | None = None,
+        order: ArrayLike | None = None,
         meta: dict[str, Any] | None = None,
     ):
         if ivar is not None and flux_err is not None:
             raise ValueError("Give either ivar or flux_err, not both: ivar = 1 / flux_err**2.")
         if isinstance(flux, Spectra):
             raise ValueError("flux is a Spectra already; use spectra.replace(...) to change it.")
+        given: list[Any] = [flux, ivar, flux_err]
         # a mask that hides in any of the arrays (astropy tables hand out such) must not get lost
-        hidden = [np.ma.getmask(a) for a in (flux, ivar, flux_err) if np.ma.is_masked(a)]
-        flux, ivar, flux_err = (
-            a.data if isinstance(a, np.ma.MaskedArray) else a for a in (flux, ivar, flux_err)
-        )
-        flux = _float_array(flux, "flux")
-        self.flux = flux[None, :] if flux.ndim == 1 else flux
+        hidden = [np.ma.getmask(a) for a in given if np.ma.is_masked(a)]
+        given = [a.data if isinstance(a, np.ma.MaskedArray) else a for a in given]
+        values, ivar, flux_err = _float_array(given[0], "flux"), *given[1:]
+        self.flux = values[None, :] if values.ndim == 1 else values
         if self.flux.ndim != 2:
             raise ValueError(
-                f"flux has shape {flux.shape}; it must be (stars, pixels). Reshape echelle images "
+                f"flux has shape {values.shape}; it must be (stars, pixels). Reshape echelle images "
                 "to (stars, orders * pixels) and name the order of each pixel with `order=`."
             )
         if flux_err is not None:
@@ -152,7 +159,7 @@ class Spectra:
         return self.flux.shape
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """Data type of the flux."""
         return self.flux.dtype
 
@@ -167,7 +174,7 @@ class Spectra:
     def __array__(self, dtype=None, copy=None):
         return np.array(self.flux, dtype=dtype, copy=copy)
 
-    def __getitem__(self, key) -> Spectra:
+    def __getitem__(self, key: Any) -> Spectra:
         """Rows (always a `Spectra`, also for one integer), or ``[rows, pixels]``."""
         key = key if isinstance(key, tuple) else (key,)
         if len(key) > 2:
@@ -249,7 +256,7 @@ class Spectra:
             out[some] = np.nanmedian(np.where(known[some], ratio[some], np.nan), axis=1)
         return out
 
-    def replace(self, **changes) -> Spectra:
+    def replace(self, **changes: Any) -> Spectra:
         """A new `Spectra` with some of flux, ivar, flux_err, mask, wavelength, order, meta changed.
 
         A `mask` is added to what is masked already.
@@ -318,9 +325,9 @@ def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Sp
     metas, end = [], 0
     for part in spectra:
         if grid is None:
-            grid = part.shape[1:], part.wavelength, part.order
+            grid = _grid_of(part)
             flux = np.empty((n_stars, part.shape[1]), part.dtype)
-        elif not all(map(np.array_equal, grid, (part.shape[1:], part.wavelength, part.order))):
+        elif not all(np.array_equal(a, b) for a, b in zip(grid, _grid_of(part))):
             raise ValueError("The spectra lie on different grids; use Resampler first.")
         rows = slice(end, end + len(part))
         end = rows.stop
@@ -348,7 +355,11 @@ def _put(out, rows, values):
     return out
 
 
-def _float_array(values, name):
+def _grid_of(spectra: Spectra) -> tuple[Any, Any, Any]:
+    return spectra.shape[1:], spectra.wavelength, spectra.order
+
+
+def _float_array(values: Any, name: str) -> np.ndarray:
     values = np.asarray(values) if not isinstance(values, np.ndarray) else values
     if values.dtype in (np.float32, np.float64):
         return values

@@ -8,13 +8,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
+from sklearn.ensemble import BaggingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
-    GroupKFold,
-    KFold,
     RandomizedSearchCV,
     cross_val_score,
 )
@@ -28,14 +27,9 @@ from skspec.base import (
     MissingUncertaintyWarning,
     as_spectra,
     correlated_labels,
-    star_groups,
-)
-from skspec.diagnostics import star_splits
-from skspec.discriminative import (
-    CalibratedRegressor,
-    ConsensusRegressor,
-    KernelPCARegressor,
-    ResidualCovarianceRegressor,
+    last_step,
+    unwrap,
+    unwrap_once,
 )
 from skspec.metrics import (
     coverage_error_scorer,
@@ -199,12 +193,65 @@ def test_search_without_refit(data):
         predict_dist(search, data[0])
 
 
+class _Keeps(BaseEstimator):
+    """A wrapper that is no class of scikit-learn's, such as a search of optuna's."""
+
+    def __init__(self, estimator, attribute="best_estimator_", refit=True):
+        self.estimator, self.attribute, self.refit = estimator, attribute, refit
+
+    def fit(self, X, y):
+        self.n_trials_ = 1
+        if self.refit:
+            setattr(self, self.attribute, clone(self.estimator).fit(X, y))
+        return self
+
+    def predict(self, X):
+        return getattr(self, self.attribute).predict(X)
+
+
+@pytest.mark.parametrize("attribute", ["best_estimator_", "estimator_", "regressor_"])
+def test_wrappers_of_other_libraries_are_known_by_what_they_keep(attribute, data):
+    spectra, labels = data
+    wrapped = _Keeps(pipeline(), attribute)
+    with pytest.raises(NotFittedError):
+        predict_dist(wrapped, spectra)
+    dist = predict_dist(wrapped.fit(spectra, labels), spectra)
+    assert_array_equal(dist.mean(), wrapped.predict(spectra))
+    last, inner = unwrap(wrapped, spectra)
+    assert isinstance(last, RidgeRegressor)
+    assert_array_equal(last.predict_dist(inner).cov(), dist.cov())
+    with pytest.raises(ValueError, match="refit=False"):
+        predict_dist(_Keeps(model(), attribute, refit=False).fit(spectra, labels), spectra)
+
+
+def test_several_estimators_are_no_wrapper(data):
+    spectra, labels = data
+    bag = BaggingRegressor(RidgeRegressor(), 2).fit(
+        spectra.flux, labels
+    )  # has an unfitted estimator_
+    with pytest.raises(TypeError, match="BaggingRegressor predicts no distribution"):
+        predict_dist(bag, spectra)
+    assert unwrap(bag, spectra)[0] is bag
+
+
+def test_unwrap_stops_at_other_label_units(data):
+    wrapped = GridSearchCV(scaled_target(), {"regressor__alpha": [1e-3]}).fit(*data)
+    last, _ = unwrap(wrapped, data[0])
+    assert last is wrapped.best_estimator_
+    assert isinstance(last_step(wrapped), RidgeRegressor)
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_last_step_of_the_unfitted(name):
+    assert isinstance(last_step(WRAPPERS[name]()), RidgeRegressor)
+
+
 def test_others_can_register(data):
     class Wrapper(BaseEstimator):
         def __init__(self, inner):
             self.inner = inner
 
-    predict_dist.register(Wrapper, lambda model, X: predict_dist(model.inner, X))
+    unwrap_once.register(Wrapper, lambda model, X: (model.inner, X))
     fitted = model().fit(*data)
     assert_allclose(
         predict_dist(Wrapper(fitted), data[0]).mean(), fitted.predict_dist(data[0]).mean()
@@ -426,43 +473,3 @@ def test_pairs_of_correlated_labels():
     assert rho == pytest.approx(np.corrcoef(y[10:, 0], y[10:, 2])[0, 1])
     y[:45, 2] = np.nan
     assert correlated_labels(y, ["a", "b", "c"]) == []
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        lambda cv: ResidualCovarianceRegressor(cv=cv),
-        lambda cv: KernelPCARegressor(gamma=0.5, cv=cv),
-        lambda cv: CalibratedRegressor(RidgeRegressor(), cv=cv),
-        lambda cv: ConsensusRegressor([("a", RidgeRegressor()), ("b", RidgeRegressor(2))], cv=cv),
-    ],
-)
-def test_folds_that_tear_stars_apart_are_told(data, method):
-    spectra, y = data
-    visits = spectra.replace(meta={"star_id": np.arange(90) // 2})
-    torn = KFold(3, shuffle=True, random_state=0)
-    with pytest.warns(
-        UserWarning, match=r"cv=KFold\(.*spectra of \d+ stars .* both sides of a fold"
-    ):
-        method(torn).fit(visits, y)
-    for cv in (KFold(3), GroupKFold(3), 3, None):  # the pairs are neighbours
-        method(cv).fit(visits, y)
-    method(torn).fit(spectra, y)
-
-
-def test_splits_of_a_comparison_that_tear_stars_apart_are_told():
-    with pytest.warns(UserWarning, match="puts spectra of 10 stars"):
-        star_splits(20, cv=KFold(2), groups=np.tile(list("abcdefghij"), 2))
-
-
-def test_star_groups(data):
-    spectra = data[0][:4]
-    assert star_groups(spectra) is None
-    assert star_groups(spectra.flux) is None
-    spectra = spectra.replace(meta={"star_id": np.array(["b", "a", "b", "c"])})
-    assert_array_equal(star_groups(spectra), [1, 0, 1, 2])
-    assert_array_equal(star_groups(spectra, [7, 7, 5, 5]), [1, 1, 0, 0])
-    spectra.meta["group_id"] = np.array([3, 3, 3, 1])
-    assert_array_equal(star_groups(spectra), [1, 1, 1, 0])
-    with pytest.raises(ValueError, match=r"groups of shape \(3,\) for 4 spectra"):
-        star_groups(spectra, [0, 1, 2])

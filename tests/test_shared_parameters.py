@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skspec._shared_parameters import SharedParameters
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 
@@ -64,7 +64,7 @@ class Parent(LabelRegressor):
 
     def predict_dist(self, X):
         shape = (len(self._validate_predict(X)), len(self.mean_))
-        return MultivariateNormal(np.broadcast_to(self.mean_, shape), std=np.ones(shape))
+        return MultivariateNormal(np.broadcast_to(self.mean_, shape), scale=np.ones(shape))
 
 
 class Child(Parent):
@@ -100,6 +100,16 @@ class Grandchild(Child):
     Nobody 2020.
     """
 
+    def __init__(self, depth=1, **shared):
+        super().__init__(**shared)
+        self.depth = depth
+
+
+class Plain(Child):
+    """Neither constructor nor parameters of its own."""
+
+
+class Undocumented(Child):
     def __init__(self, depth=1, **shared):
         super().__init__(**shared)
         self.depth = depth
@@ -169,7 +179,7 @@ class B(A):
         super().__init__(**shared)
         self.b = b
 """
-MEMBERS = [Child, Grandchild, Both]
+MEMBERS = [Child, Grandchild, Both, Plain, Undocumented]
 
 
 def names(cls):
@@ -256,6 +266,13 @@ def test_docs_without_a_section():
     assert doc.startswith("Without a word on its parameters.\n\nParameters\n----------\ndegree : ")
     assert doc.endswith("    Errors.\n\nReferences\n----------\nNobody 2020.")
     assert "Attributes" not in doc
+
+
+def test_docs_without_a_constructor():
+    head, _, entries = getdoc(Plain).partition("\n\nParameters\n----------\n")
+    assert head == "Neither constructor nor parameters of its own."
+    assert getdoc(Child).partition("Parameters\n----------\n")[2].startswith(entries)
+    assert Undocumented.__doc__ is None
 
 
 def test_the_nearest_parent_documents():

@@ -6,9 +6,9 @@ from numbers import Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
-from skspec.solvers.line_of_sight import C_KMS, ln_shift
+from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift
 
 __all__ = ["BadPixels", "TelluricMask"]
 
@@ -29,9 +29,6 @@ class BadPixels(Augmentation):
         (among those with a good pixel).
     flux : float or None
         Flux that bad pixels get, those that were bad before not included; None leaves it.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -53,7 +50,6 @@ class BadPixels(Augmentation):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "points": [Interval(Real, 0, 1, closed="both"), tuple, list],
         "runs": [Interval(Real, 0, 1, closed="both"), tuple, list],
         "run_length": [Interval(Real, 1, None, closed="left"), tuple, list],
@@ -69,10 +65,9 @@ class BadPixels(Augmentation):
         run_length=(5, 20),
         observed=None,
         flux=1.0,
-        p=1.0,
-        random_state=None,
+        **shared,
     ):
-        super().__init__(p=p, random_state=random_state)
+        super().__init__(**shared)
         self.points = points
         self.runs = runs
         self.run_length = run_length
@@ -126,9 +121,6 @@ class TelluricMask(Augmentation):
         then lie at :math:`\lambda \exp(-\operatorname{artanh}(v / c))`. Uniform in a range.
     flux : float or None
         Flux that masked pixels get; None leaves it.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -151,14 +143,13 @@ class TelluricMask(Augmentation):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "windows": ["array-like"],
         "velocity": [Interval(Real, -C_KMS, C_KMS, closed="neither"), tuple, list],
         "flux": [Real, None],
     }
 
-    def __init__(self, windows=(), *, velocity=0.0, flux=None, p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
+    def __init__(self, windows=(), *, velocity=0.0, flux=None, **shared):
+        super().__init__(**shared)
         self.windows = windows
         self.velocity = velocity
         self.flux = flux

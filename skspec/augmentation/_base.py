@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import check_random_state
 
-from skspec._validation import Interval, fit_context
+from skspec._sklearn import Interval, fit_context
 from skspec.base import SpectraTransformer, as_spectra
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, RandomState, SpectraLike
 
 __all__ = ["Augmentation"]
 
@@ -46,17 +50,17 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
         "random_state": ["random_state"],
     }
 
-    def __init__(self, *, p=1.0, random_state=None):
+    def __init__(self, *, p: float = 1.0, random_state: RandomState | None = None):
         self.p = p
         self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Labels | None = None) -> Self:
         """Learn the grid; `y` is ignored."""
         self._validate_spectra(X, reset=True)
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: SpectraLike, y: Labels | None = None) -> Spectra | np.ndarray:
         """Augmented spectra: what the rest of a Pipeline is fitted to.
 
         Parameters
@@ -83,12 +87,14 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
                 "new labels on. Use AugmentedRegressor or SpectralCNN(augmentation=...), which can; or "
                 "label=None, where the labels shall stay as they are."
             )
-        return self.fit(X, y)._through(X, self.augment)
+        return self.fit(X, y)._apply_function(X, self.augment)
 
     def _transform(self, spectra):
         return spectra
 
-    def augment(self, X, y=None, random_state=None):
+    def augment(
+        self, X: SpectraLike, y: Labels | None = None, random_state: RandomState | None = None
+    ) -> Any:
         """Augment spectra, and their labels.
 
         Parameters
@@ -107,8 +113,8 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
         """
         self._validate_params()
         spectra = as_spectra(X)
-        if y is not None and len(y) != len(spectra):
-            raise ValueError(f"X and y have {len(spectra)} and {len(y)} stars.")
+        if y is not None and np.shape(y)[0] != len(spectra):
+            raise ValueError(f"X and y have {len(spectra)} and {np.shape(y)[0]} stars.")
         state = self.random_state if random_state is None else random_state
         everyone = np.ones(len(spectra), dtype=bool)
         out, new_y = self._augmented(spectra, y, everyone, _generator(state))

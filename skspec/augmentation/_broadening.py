@@ -6,16 +6,16 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, put, uniform
-from skspec.solvers.broadening import (
+from skspec.solvers.spectra.broadening import (
     broaden,
     gaussian_reach,
     rotation_reach,
     rotation_transform,
     sight_of,
 )
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 __all__ = ["InstrumentBroadening", "RotationalBroadening"]
 
@@ -85,9 +85,6 @@ class RotationalBroadening(Broadening):
     label : str, int or None
         Label that is changed where the labels are given: name of a column, or its number. The label
         :math:`v_0` becomes :math:`\sqrt{v_0^2 + (v\sin i)^2}`. None: rotation is a nuisance.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -127,14 +124,13 @@ class RotationalBroadening(Broadening):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "vsini": [Interval(Real, 0, None, closed="left"), tuple, list],
         "epsilon": [Interval(Real, 0, 1, closed="both"), tuple, list],
         "label": [str, Integral, None],
     }
 
-    def __init__(self, vsini=(0.0, 70.0), *, epsilon=0.6, label="vsini", p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
+    def __init__(self, vsini=(0.0, 70.0), *, epsilon=0.6, label="vsini", **shared):
+        super().__init__(**shared)
         self.vsini = vsini
         self.epsilon = epsilon
         self.label = label
@@ -170,9 +166,6 @@ class InstrumentBroadening(Broadening):
         Resolving power :math:`R` of the result; log-uniform in a range. None leaves spectra as they are.
     from_resolution : float, optional
         Resolving power :math:`R_0` of the spectra. None: infinite.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -194,13 +187,12 @@ class InstrumentBroadening(Broadening):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "resolution": [Interval(Real, 0, None, closed="neither"), tuple, list, None],
         "from_resolution": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    def __init__(self, resolution=None, *, from_resolution=None, p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
+    def __init__(self, resolution=None, *, from_resolution=None, **shared):
+        super().__init__(**shared)
         self.resolution = resolution
         self.from_resolution = from_resolution
 

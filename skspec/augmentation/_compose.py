@@ -12,10 +12,11 @@ __all__ = ["Compose", "OneOf"]
 class _Several(Augmentation):
     """Augmentations that share one stream of random numbers."""
 
-    _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
-        "augmentations": [list, tuple],
-    }
+    _parameter_constraints: dict = {"augmentations": [list, tuple]}
+
+    def __init__(self, augmentations=(), **shared):
+        super().__init__(**shared)
+        self.augmentations = augmentations
 
     def _check_parts(self):
         for part in self.augmentations:
@@ -38,8 +39,6 @@ class Compose(_Several):
     augmentations : list of augmentations
         In the order of nature: rotation, velocity, instrument, continuum, noise, bad pixels. (Broadening
         after the noise would smooth it.) Their own `p` holds, their `random_state` does not.
-    p : float
-        Probability with which a star is augmented at all.
     random_state : int, RandomState instance or None
         Of all of them.
 
@@ -54,10 +53,6 @@ class Compose(_Several):
     >>> survey.augment(spectra).has_errors
     True
     """
-
-    def __init__(self, augmentations=(), *, p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
-        self.augmentations = augmentations
 
     def _augmented(self, spectra, y, among, rng):
         self._check_parts()
@@ -78,9 +73,6 @@ class OneOf(_Several):
         Their own `p` holds, their `random_state` does not.
     probabilities : array-like, optional
         Of each, with the sum 1; by default the same for all.
-    p : float
-        Probability with which a star is augmented at all.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -97,14 +89,10 @@ class OneOf(_Several):
     (4, 100)
     """
 
-    _parameter_constraints: dict = {
-        **_Several._parameter_constraints,
-        "probabilities": ["array-like", None],
-    }
+    _parameter_constraints: dict = {"probabilities": ["array-like", None]}
 
-    def __init__(self, augmentations=(), *, probabilities=None, p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
-        self.augmentations = augmentations
+    def __init__(self, augmentations=(), *, probabilities=None, **shared):
+        super().__init__(augmentations, **shared)
         self.probabilities = probabilities
 
     def _augmented(self, spectra, y, among, rng):

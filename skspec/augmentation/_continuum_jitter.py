@@ -7,7 +7,7 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, uniform
 
 __all__ = ["ContinuumJitter"]
@@ -29,9 +29,6 @@ class ContinuumJitter(Augmentation):
         Below 1; 0.01 to 0.02 is usual. Uniform in a range.
     degree : int
         Degree `d` of the Chebyshev polynomial.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Notes
     -----
@@ -50,13 +47,12 @@ class ContinuumJitter(Augmentation):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "amplitude": [Interval(Real, 0, 1, closed="left"), tuple, list],
         "degree": [Interval(Integral, 0, None, closed="left")],
     }
 
-    def __init__(self, amplitude=0.02, *, degree=3, p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
+    def __init__(self, amplitude=0.02, *, degree=3, **shared):
+        super().__init__(**shared)
         self.amplitude = amplitude
         self.degree = degree
 

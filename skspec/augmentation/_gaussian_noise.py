@@ -6,7 +6,7 @@ from numbers import Real
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
 
 __all__ = ["GaussianNoise"]
@@ -31,9 +31,6 @@ class GaussianNoise(Augmentation):
         Observed stars, on the same pixels. Each star gets the error spectrum of one of them drawn at
         random (among those with a good pixel of known error), in units of the median \|flux\| of either,
         at the S/N drawn from `snr` if there is one; and the bad pixels that belong to it.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -58,7 +55,6 @@ class GaussianNoise(Augmentation):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "snr": [
             StrOptions({"ivar"}),
             Interval(Real, 0, None, closed="neither"),
@@ -69,8 +65,8 @@ class GaussianNoise(Augmentation):
         "observed": "no_validation",
     }
 
-    def __init__(self, snr=(20.0, 200.0), *, observed=None, p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
+    def __init__(self, snr=(20.0, 200.0), *, observed=None, **shared):
+        super().__init__(**shared)
         self.snr = snr
         self.observed = observed
 

@@ -6,10 +6,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, put, uniform
-from skspec.solvers.broadening import shift, sight_of
-from skspec.solvers.line_of_sight import C_KMS, ln_shift, velocity
+from skspec.solvers.spectra.broadening import shift, sight_of
+from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift, velocity
 
 __all__ = ["RadialVelocityShift"]
 
@@ -27,9 +27,6 @@ class RadialVelocityShift(Augmentation):
     label : str, int or None
         Label that is changed where the labels are given: name of a column, or its number. Velocities
         are added relativistically. None: velocity is a nuisance.
-    p : float
-        Probability with which a star is augmented.
-    random_state : int, RandomState instance or None
 
     Raises
     ------
@@ -61,13 +58,12 @@ class RadialVelocityShift(Augmentation):
     """
 
     _parameter_constraints: dict = {
-        **Augmentation._parameter_constraints,
         "rv": [Interval(Real, -C_KMS, C_KMS, closed="neither"), tuple, list],
         "label": [str, Integral, None],
     }
 
-    def __init__(self, rv=(-5.0, 5.0), *, label="rv", p=1.0, random_state=None):
-        super().__init__(p=p, random_state=random_state)
+    def __init__(self, rv=(-5.0, 5.0), *, label="rv", **shared):
+        super().__init__(**shared)
         self.rv = rv
         self.label = label
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from skspec._typing import PathLike
 
 __all__ = ["load_spectra", "save_spectra"]
 
@@ -30,14 +35,14 @@ RESERVED = {
 
 
 def load_spectra(
-    path,
-    labels=None,
+    path: PathLike,
+    labels: Sequence[str] | None = None,
     *,
-    flux="auto",
-    wavelength_range=None,
-    labelled_only=True,
-    return_groups=False,
-):
+    flux: str = "auto",
+    wavelength_range: tuple[float, float] | None = None,
+    labelled_only: bool = True,
+    return_groups: bool = False,
+) -> tuple[Any, ...]:
     """Read spectra, their errors and labels from an ``.npz`` file.
 
     Parameters
@@ -139,7 +144,7 @@ def load_spectra(
     return spectra, frame, spectra.meta[key]
 
 
-def save_spectra(path, spectra, labels=None):
+def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None = None) -> Path:
     """Write spectra and labels in the layout that `load_spectra` reads.
 
     Parameters
@@ -193,7 +198,7 @@ def save_spectra(path, spectra, labels=None):
         arrays[key] = value
     if labels is not None:
         arrays |= _label_arrays(labels, n)
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
     return path
 
 

@@ -132,8 +132,8 @@ def atomic_lines() -> LineList:
             name = f"{species} {air:.3f}"
             gamma = DAMPING.get(name, DEFAULT_DAMPING)
             rows.append((air, species, excitation, log_gf, *gamma, name in DAMPING))
-    air, species, excitation, log_gf, radiative, waals, strong = map(np.array, zip(*rows))
-    lines = LineList(air_to_vacuum(air), species, excitation, log_gf, radiative, waals, strong)
+    wavelength, *rest = map(np.array, zip(*rows))
+    lines = LineList(air_to_vacuum(wavelength), *rest)
     return lines.take(np.argsort(lines.wavelength))
 
 

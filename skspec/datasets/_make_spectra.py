@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,13 +28,24 @@ from skspec.datasets._observe import (
 from skspec.datasets._profiles import Absorber, line_layers, residual_depth
 from skspec.spectra import Spectra
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import RandomState
+
 __all__ = ["make_spectra", "synthesize"]
 
 BLOCK = 2**21  # lattice points worked on at once (16 MB): stays within the processor's cache
 RESOLUTION_LIMITS = (200.0, 200_000.0)
 
 
-def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
+def synthesize(
+    labels: Mapping[str, ArrayLike] | pd.DataFrame,
+    wavelength: ArrayLike,
+    *,
+    resolution: float = 5000.0,
+    medium: str = "vacuum",
+) -> np.ndarray:
     """Noise-free, continuum-normalised spectra of given labels.
 
     Parameters
@@ -115,22 +128,22 @@ def synthesize(labels, wavelength, *, resolution=5000.0, medium="vacuum"):
 
 
 def make_spectra(
-    n_samples=1000,
+    n_samples: int = 1000,
     *,
-    wavelength=(4800.0, 5400.0),
-    n_pixels=2000,
-    resolution=5000.0,
-    medium="vacuum",
-    order=None,
-    snr=100.0,
-    labels=("teff", "logg", "feh"),
-    label_ranges=None,
-    fixed_labels=None,
-    population="box",
-    bad_pixel_fraction=0.0,
-    continuum=None,
-    random_state=None,
-):
+    wavelength: tuple[float, float] | ArrayLike = (4800.0, 5400.0),
+    n_pixels: int = 2000,
+    resolution: float = 5000.0,
+    medium: str = "vacuum",
+    order: ArrayLike | None = None,
+    snr: float | tuple[float, float] | ArrayLike | None = 100.0,
+    labels: Sequence[str] = ("teff", "logg", "feh"),
+    label_ranges: Mapping[str, tuple[float, float]] | None = None,
+    fixed_labels: Mapping[str, float] | None = None,
+    population: str = "box",
+    bad_pixel_fraction: float = 0.0,
+    continuum: str | ArrayLike | None = None,
+    random_state: RandomState | None = None,
+) -> tuple[Spectra, pd.DataFrame]:
     """Random stars with known labels, observed with known noise.
 
     Parameters

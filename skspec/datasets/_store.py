@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -17,15 +17,18 @@ import pandas as pd
 from skspec.base import as_spectra
 from skspec.spectra import Spectra
 
+if TYPE_CHECKING:
+    from skspec._typing import PathLike, SpectraLike
+
 try:
     import fcntl
 except ImportError:  # Windows: there, writers are not kept apart
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["SpectraStore"]
 
 CHUNK = 2**22  # bytes of flux in a chunk
-MOST_STARS = 1024  # in a chunk, where spectra are short
+MAX_CHUNK_STARS = 1024  # in a chunk, where spectra are short
 COLUMN = 2**14  # stars in a chunk of meta or labels
 GRID = ("wavelength", "order")
 #: what stands for an entry that stars came without; nothing can for one of meta
@@ -101,7 +104,7 @@ class SpectraStore:
 
     ndim = 2
 
-    def __init__(self, path, *, create=False):
+    def __init__(self, path: PathLike, *, create: bool = False):
         self.path = Path(path).absolute()
         self._load()
         if not (create or self._n):
@@ -111,7 +114,9 @@ class SpectraStore:
             )
 
     @classmethod
-    def write(cls, path, spectra, labels=None) -> SpectraStore:
+    def write(
+        cls, path: PathLike, spectra: SpectraLike, labels: pd.DataFrame | None = None
+    ) -> SpectraStore:
         """A new store of these spectra.
 
         Parameters
@@ -180,7 +185,7 @@ class SpectraStore:
         table = dict(_Columns(self, "labels", np.arange(self._n)))
         return pd.DataFrame(table) if table else None
 
-    def __getitem__(self, key) -> Spectra:
+    def __getitem__(self, key: Any) -> Spectra:
         """Rows (always a `Spectra`, also for one integer), or ``[rows, pixels]``."""
         key = key if isinstance(key, tuple) else (key,)
         rows = np.atleast_1d(np.arange(self._n)[key[0]])
@@ -256,7 +261,7 @@ class SpectraStore:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def append(self, spectra, labels=None) -> SpectraStore:
+    def append(self, spectra: SpectraLike, labels: pd.DataFrame | None = None) -> SpectraStore:
         """Add stars at the end: all of them or, if the process is killed, none.
 
         The last chunk is written anew each time: better some hundred stars at once than one by one.
@@ -456,7 +461,7 @@ def _check_type(name, values, array):
 
 def _chunk_size(spectra):
     n_bytes = spectra.shape[1] * spectra.dtype.itemsize
-    return int(np.clip(CHUNK // max(n_bytes, 1), 1, MOST_STARS))
+    return int(np.clip(CHUNK // max(n_bytes, 1), 1, MAX_CHUNK_STARS))
 
 
 def _new_array(group, name, values, n, chunk):

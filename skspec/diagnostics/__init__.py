@@ -9,14 +9,12 @@
 """
 
 from skspec.diagnostics._attention import attention_map
-from skspec.diagnostics._audit import LabelAudit, audit_labels
-from skspec.diagnostics._audit_tests import AuditTest
 from skspec.diagnostics._calibration import (
     CalibrationReport,
     calibration_report,
     interval_coverage,
 )
-from skspec.diagnostics._compare import compare, star_splits, unwrap
+from skspec.diagnostics._compare import compare
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import (
     CramerRaoBound,
@@ -36,6 +34,7 @@ from skspec.diagnostics._methods import Method, available_methods, make_method
 from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
 from skspec.diagnostics._synthetic_gap import SyntheticGap, synthetic_gap
 from skspec.diagnostics._synthetic_gradients import SyntheticGradients
+from skspec.diagnostics.audit import AuditTest, LabelAudit, audit_labels
 
 __all__ = [
     "AuditTest",
@@ -68,7 +67,5 @@ __all__ = [
     "snr_bins",
     "snr_table",
     "snr_tables",
-    "star_splits",
     "synthetic_gap",
-    "unwrap",
 ]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from skspec.diagnostics._compare import unwrap
+from skspec.base import unwrap
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import SpectraLike
 
 __all__ = ["attention_map"]
 
 
-def attention_map(model, X) -> np.ndarray:
+def attention_map(model: BaseEstimator, X: SpectraLike) -> np.ndarray:
     """Attention that a network pays to each pixel of each spectrum.
 
     The mean of the attention gates at three resolutions, interpolated to the pixels of the spectrum,

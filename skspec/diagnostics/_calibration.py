@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import chdtr
 
 from skspec import metrics
-from skspec.base import as_spectra, predict_dist
-from skspec.diagnostics._compare import known_snr, unwrap
+from skspec._short_repr import ShortRepr
+from skspec.base import as_spectra, predict_dist, unwrap
+from skspec.diagnostics._compare import known_snr
 from skspec.diagnostics._format import DASH, TextTable, decimals_of, number
 from skspec.diagnostics._residuals import snr_bins
 from skspec.distributions import MultivariateNormal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import Labels, SpectraLike
 
 __all__ = ["CalibrationReport", "calibration_report", "interval_coverage"]
 
@@ -21,7 +30,7 @@ JOINT = "joint"
 
 
 @dataclass(frozen=True)
-class CalibrationReport:
+class CalibrationReport(ShortRepr):
     """Promised against kept.
 
     Attributes
@@ -38,7 +47,7 @@ class CalibrationReport:
         The same in bins of S/N, which is the first column; empty without S/N.
     intervals : pandas.DataFrame or None
         Coverage of the model's own ``predict_interval`` and, for ``joint``, ``contains``: that of
-        the conformal intervals of a :class:`~skspec.discriminative.CalibratedRegressor`.
+        the conformal intervals of a :class:`~skspec.calibration.CalibratedRegressor`.
     pit : ndarray of shape (n, K)
         Probability integral transform of the true labels: uniform when calibrated.
     joint_pit : ndarray of shape (n,)
@@ -47,9 +56,9 @@ class CalibrationReport:
     """
 
     levels: tuple[float, ...]
-    table: object
-    by_snr: object
-    intervals: object
+    table: pd.DataFrame
+    by_snr: pd.DataFrame
+    intervals: pd.DataFrame | None
     pit: np.ndarray
     joint_pit: np.ndarray
     label_names: list[str]
@@ -70,7 +79,15 @@ class CalibrationReport:
         return "\n\n".join(str(table) for table in self.tables())
 
 
-def calibration_report(model, X, y, *, levels=LEVELS, snr=None, snr_edges=None):
+def calibration_report(
+    model: BaseEstimator | MultivariateNormal,
+    X: SpectraLike | None,
+    y: Labels,
+    *,
+    levels: ArrayLike = LEVELS,
+    snr: ArrayLike | None = None,
+    snr_edges: ArrayLike | None = None,
+) -> CalibrationReport:
     r"""Judge the error bars of a fitted model, or of distributions, on stars with known labels.
 
     Parameters
@@ -120,11 +137,11 @@ def calibration_report(model, X, y, *, levels=LEVELS, snr=None, snr_edges=None):
       feh             25.9   37.5  59.3   67.3  80.5
       standard error   1.1    1.0   0.7    0.5   0.2
     """
-    levels = tuple(float(level) for level in levels)
+    levels = tuple(np.asarray(levels, dtype=float).tolist())
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels must lie between 0 and 1, got {levels}.")
     given = isinstance(model, MultivariateNormal)
-    dist = model if given else predict_dist(model, X)
+    dist = model if given else predict_dist(model, X)  # type: ignore[arg-type]
     names = dist.label_names or [f"label_{k}" for k in range(dist.n_labels)]
     y = np.asarray(y, dtype=float).reshape(len(dist), -1)
     pit = metrics.pit(y, dist)  # raises where nothing is finite
@@ -202,7 +219,9 @@ def _intervals(model, X, y, names, levels):
     return frame
 
 
-def interval_coverage(model, X, y, levels):
+def interval_coverage(
+    model: BaseEstimator, X: SpectraLike, y: Labels, levels: ArrayLike
+) -> np.ndarray:
     """Fraction of stars within ``model.predict_interval``, shape (L, K).
 
     Parameters
@@ -212,8 +231,10 @@ def interval_coverage(model, X, y, levels):
     y : array-like of shape (n, K) or (n,)
     levels : sequence of L floats
     """
-    y = np.asarray(y, dtype=float).reshape(len(y), -1)
-    ends = [np.reshape(model.predict_interval(X, level), (2, *y.shape)) for level in levels]
+    y = np.asarray(y, dtype=float)
+    y = y.reshape(len(y), -1)
+    each = np.asarray(levels, dtype=float)
+    ends = [np.reshape(model.predict_interval(X, level), (2, *y.shape)) for level in each]
     known = ~np.isnan(ends[0][0]).any(axis=1)
     inside = [((low <= y) & (y <= high))[known] for low, high in ends]
     return np.mean(inside, axis=1)

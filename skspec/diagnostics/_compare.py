@@ -5,22 +5,28 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.pipeline import Pipeline
 
 from skspec._progress import CallbackSupportMixin, StepCounter
-from skspec.base import as_spectra, predict_dist, splitter
+from skspec.base import as_spectra, last_step, predict_dist, unwrap
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.diagnostics._comparison import Comparison, MethodResult
 from skspec.diagnostics._cramer_rao import CramerRaoBound, cramer_rao_bound
-from skspec.discriminative import ResidualCovarianceRegressor
+from skspec.model_selection import star_splits
 
-__all__ = ["compare", "star_splits", "unwrap"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import CrossValidation, Labels, PathLike, RandomState, SpectraLike
+    from skspec.spectra import Spectra
+
+__all__ = ["compare"]
 
 MIN_STARS = 10
 _SNR_KEYS = ("snr", "snr_est")
@@ -28,21 +34,21 @@ _QUALITY = ("chi2", "reduced_chi2", "n_good", "converged", "inside_training")
 
 
 def compare(
-    methods,
-    spectra,
-    labels,
+    methods: Mapping[str, BaseEstimator],
+    spectra: SpectraLike,
+    labels: Labels,
     *,
-    test_size=0.2,
-    cv=None,
-    groups=None,
-    reference=None,
-    label_noise=None,
-    snr=None,
-    titles=None,
-    settings=None,
-    random_state=0,
-    out=None,
-    progress=None,
+    test_size: float = 0.2,
+    cv: CrossValidation | None = None,
+    groups: ArrayLike | None = None,
+    reference: str | BaseEstimator | None = None,
+    label_noise: ArrayLike | None = None,
+    snr: ArrayLike | None = None,
+    titles: Mapping[str, str] | None = None,
+    settings: dict[str, Any] | None = None,
+    random_state: RandomState = 0,
+    out: PathLike | None = None,
+    progress: Callable[..., object] | None = None,
 ) -> Comparison:
     """Compare methods on the same stars, with the same splits.
 
@@ -50,7 +56,7 @@ def compare(
     ----------
     methods : dict of str to estimator
         Each is cloned and fitted. One that predicts no distribution is wrapped in
-        :class:`~skspec.discriminative.ResidualCovarianceRegressor`.
+        :class:`~skspec.calibration.ResidualCovarianceRegressor`.
     spectra : Spectra or array-like of shape (n, P)
         Spectra.
     labels : DataFrame or array-like of shape (n, K)
@@ -203,58 +209,6 @@ class _Run:
             self.comparison.reference = name
 
 
-def star_splits(n_stars, test_size=0.2, cv=None, groups=None, random_state=0):
-    """Train and test rows, by star: ``[(train, test), ...]``.
-
-    Parameters
-    ----------
-    n_stars : int
-        Number of spectra.
-    test_size : float or int
-        Used without `cv`: one split.
-    cv : int or splitter, optional
-        Folds.
-    groups : array-like of shape (n_stars,), optional
-        Star of each spectrum.
-    random_state : int or None
-        Seed of the shuffle.
-    """
-    if cv is None:
-        kind = ShuffleSplit if groups is None else GroupShuffleSplit
-        cv = kind(n_splits=1, test_size=test_size, random_state=random_state)
-    elif isinstance(cv, (int, np.integer)):
-        kind = KFold if groups is None else GroupKFold
-        cv = kind(n_splits=int(cv), shuffle=True, random_state=random_state)
-    return [
-        (np.asarray(train), np.asarray(test))
-        for train, test in splitter(cv, n_stars, groups).split(
-            np.zeros((n_stars, 1)), groups=groups
-        )
-    ]
-
-
-def unwrap(model, X):
-    """Last estimator of a fitted Pipeline or search, and the spectra as it sees them."""
-    if isinstance(model, Pipeline):
-        X = model[:-1].transform(X) if len(model) > 1 else X
-        return unwrap(model.steps[-1][1], X)
-    if isinstance(model, BaseSearchCV):
-        return unwrap(model.best_estimator_, X)
-    if isinstance(model, FrozenEstimator):
-        return unwrap(model.estimator, X)
-    return model, X
-
-
-def last_step(estimator):
-    """Last estimator of an unfitted Pipeline, search or target transformer."""
-    if isinstance(estimator, Pipeline):
-        return last_step(estimator.steps[-1][1])
-    for attribute in ("regressor", "estimator"):
-        if not hasattr(estimator, "predict_dist") and hasattr(estimator, attribute):
-            return last_step(getattr(estimator, attribute))
-    return estimator
-
-
 def _with_distribution(estimator):
     if hasattr(last_step(estimator), "predict_dist"):
         return estimator
@@ -283,15 +237,13 @@ def _predict(model, X):
 
 def _n_removed(model):
     """Training stars that `clean_training` removed."""
-    while isinstance(model, (Pipeline, BaseSearchCV)):
-        model = model.steps[-1][1] if isinstance(model, Pipeline) else model.best_estimator_
-    return len(getattr(model, "training_outliers_", ()))
+    return len(getattr(last_step(model), "training_outliers_", ()))
 
 
 def _bound(model, truth, X):
     last, inner = unwrap(model, X)
-    # without a noise_variance its gradients may be in another unit than the spectra
-    if not (hasattr(last, "flux_jacobian") and hasattr(last, "noise_variance")):
+    # without a noise() its gradients may be in another unit than the spectra
+    if not (hasattr(last, "flux_jacobian") and hasattr(last, "noise")):
         return None
     return _bound_of(last, truth, as_spectra(inner))
 
@@ -323,7 +275,9 @@ def _add_inversion(result, inversions):
         result.quality["at_bound"] = at_bound.any(axis=1)
 
 
-def _labelled(spectra, labels, groups, snr):
+def _labelled(
+    spectra: SpectraLike, labels: Labels, groups: ArrayLike | None, snr: ArrayLike | None
+) -> tuple[Spectra, np.ndarray, list[str], np.ndarray, np.ndarray | None, np.ndarray]:
     """The stars with all labels, checked."""
     spectra = as_spectra(spectra)
     names = [str(c) for c in labels.columns] if hasattr(labels, "columns") else None

@@ -6,14 +6,22 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec._version import __version__
 from skspec.diagnostics._cramer_rao import CramerRaoBound, Efficiency, efficiency
 from skspec.diagnostics._residuals import error_table, snr_table
 from skspec.distributions import MultivariateNormal
 from skspec.metrics import n_failed, neg_log_likelihood
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import PathLike
 
 __all__ = ["Comparison", "MethodResult"]
 
@@ -21,7 +29,7 @@ _EFFICIENCY = ("eta", "eta_low", "eta_high", "kappa", "rms_z")
 
 
 @dataclass
-class MethodResult:
+class MethodResult(ShortRepr):
     """What one method predicted.
 
     Attributes
@@ -69,16 +77,20 @@ class MethodResult:
     @property
     def dist(self) -> MultivariateNormal:
         """The predictions as one batch of distributions."""
+        if self.mean is None:
+            raise ValueError(f"{self.name} has no predictions: {self.error}.")
         return MultivariateNormal(self.mean, cov=self.cov)
 
     @property
     def stars_per_second(self) -> float:
         """Throughput of the predictions."""
-        return len(self.mean) / self.predict_seconds if self.ok and self.predict_seconds else np.nan
+        if self.mean is None or not self.ok or not self.predict_seconds:
+            return np.nan
+        return len(self.mean) / self.predict_seconds
 
 
 @dataclass
-class Comparison:
+class Comparison(ShortRepr):
     """Predictions of several methods for the same stars.
 
     Attributes
@@ -138,12 +150,15 @@ class Comparison:
             return None
         try:
             return efficiency(
-                self.labels, self.results[name].mean, self.bound, label_noise=self.label_noise
+                self.labels,
+                self.results[name].dist.mean(),
+                self.bound,
+                label_noise=self.label_noise,
             )
         except ValueError:
             return None
 
-    def metrics(self):
+    def metrics(self) -> pd.DataFrame:
         """One row per label and method.
 
         Returns
@@ -190,7 +205,7 @@ class Comparison:
             "n_failed": n_failed(result.mean),
         }
 
-    def joint(self):
+    def joint(self) -> pd.DataFrame:
         """One row per method: joint NLL, ``eta_vec`` and the numbers that belong to no label."""
         import pandas as pd
 
@@ -204,7 +219,7 @@ class Comparison:
             }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
-    def by_snr(self, edges=None):
+    def by_snr(self, edges: ArrayLike | None = None) -> pd.DataFrame:
         """Metrics in bins of S/N: columns ``snr``, ``label``, ``method``, metrics, ``bound``.
 
         Empty when no S/N is known, or all stars have the same.
@@ -227,7 +242,7 @@ class Comparison:
         empty = pd.DataFrame(columns=["snr", "label", "method"])
         return pd.concat(frames, ignore_index=True) if frames else empty
 
-    def predictions_frame(self):
+    def predictions_frame(self) -> pd.DataFrame:
         """One row per star and method: true and predicted labels, errors, quality flags."""
         import pandas as pd
 
@@ -251,7 +266,10 @@ class Comparison:
         metrics, by_snr, joint = self.metrics(), self.by_snr(), self.joint()
         methods = {}
         for name, result in self.results.items():
-            entry = {"title": result.title, "status": "ok" if result.ok else "failed"}
+            entry: dict[str, Any] = {
+                "title": result.title,
+                "status": "ok" if result.ok else "failed",
+            }
             entry |= {"error": result.error, "warnings": result.warnings}
             if result.ok:
                 rows = metrics[metrics["method"] == name].drop(columns="method")
@@ -284,7 +302,7 @@ class Comparison:
             }
         )
 
-    def to_json(self, path) -> Path:
+    def to_json(self, path: PathLike) -> Path:
         """Write :meth:`to_dict` to a file, all of it or nothing."""
         path = Path(path)
         part = path.with_name(path.name + ".part")

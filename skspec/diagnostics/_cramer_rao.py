@@ -12,18 +12,26 @@ be found from the same spectrum widen it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
+from skspec.likelihood import marginal_information
 from skspec.metrics import robust_sigma
-from skspec.solvers.nuisance import marginal_information
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import Labels, RandomState, SpectraLike
 
 __all__ = ["CramerRaoBound", "Efficiency", "cramer_rao_bound", "efficiency"]
 
 
 @dataclass(frozen=True)
-class CramerRaoBound:
+class CramerRaoBound(ShortRepr):
     r"""Fisher information of the labels of `n` stars, and the errors it allows.
 
     Attributes
@@ -47,7 +55,15 @@ class CramerRaoBound:
     def __len__(self) -> int:
         return len(self.fisher)
 
-    def __getitem__(self, stars) -> CramerRaoBound:
+    def _repr_values(self):
+        std = self.std()
+        bounded = std[np.isfinite(std).all(axis=1)]
+        names = self.label_names or range(std.shape[1])
+        median = dict(zip(names, np.median(bounded, axis=0))) if len(bounded) else {}
+        values = {"n_stars": len(self), "n_bounded": len(bounded), "median_std": median}
+        return values | {"nuisance_names": self.nuisance_names}
+
+    def __getitem__(self, stars: Any) -> CramerRaoBound:
         """The bound of a selection of stars."""
         full = None if self.full_fisher is None else self.full_fisher[stars]
         return CramerRaoBound(self.fisher[stars], self.label_names, full, self.nuisance_names)
@@ -100,15 +116,15 @@ class CramerRaoBound:
 
 
 def cramer_rao_bound(
-    model,
-    labels,
-    ivar=None,
+    model: BaseEstimator,
+    labels: Labels,
+    ivar: SpectraLike | None = None,
     *,
     noise: str = "auto",
-    rv: bool = False,
-    continuum_degree=None,
-    broadening: bool = False,
-    prior_cov=None,
+    rv: bool | str = "auto",
+    continuum_degree: int | str | None = "auto",
+    broadening: bool | str = "auto",
+    prior_cov: ArrayLike | None = None,
 ) -> CramerRaoBound:
     r"""Best covariance any unbiased estimator of the labels can reach, star by star.
 
@@ -116,10 +132,13 @@ def cramer_rao_bound(
     ----------
     model : fitted forward model
         Anything with ``flux_jacobian(labels) -> (m, P, K)``. Nuisance parameters need
-        ``predict_flux(labels) -> (m, P)`` too; ``noise_variance(spectra)`` is used where the noise of
-        the model itself is asked for.
+        ``predict_flux(labels) -> (m, P)`` too; ``noise(spectra)`` (a
+        :class:`~skspec.likelihood.PixelNoise`) is used where the noise of the model itself is asked
+        for. A forward model of skspec is asked for its likelihood, shared errors and correlated noise
+        included.
     labels : array-like of shape (n, K)
-        Labels at which the gradients are taken (the true ones, where known), in label units.
+        Labels at which the gradients are taken (the true ones, where known), in label units. Or an
+        `InversionResult`, which also knows the velocity, broadening and continuum of each star.
     ivar : Spectra or array-like broadcastable to (n, P), optional
         Noise of the spectra: inverse variance per pixel, 0 at bad pixels. A `Spectra` also brings
         its wavelength and the echelle order (or chip) of each pixel.
@@ -127,13 +146,14 @@ def cramer_rao_bound(
         ``"photon"``: only the given `ivar`. ``"total"``: photon noise plus the scatter the model
         learned, the floor of a data-driven model. ``"auto"``: photon noise where it is known,
         else the total.
-    rv : bool
-        The radial velocity is unknown too: :math:`\partial f/\partial v = -(\lambda/c)\,
+    rv : bool or "auto"
+        "auto": where the model fits it. The radial velocity is unknown too:
+        :math:`\partial f/\partial v = -(\lambda/c)\,
         \partial f/\partial\lambda` [per km/s].
-    continuum_degree : int, optional
+    continuum_degree : int, None or "auto"
         So is a factor to the flux, a Chebyshev polynomial of this degree in each order (or over all
         pixels): :math:`\partial f/\partial a_q = f\, T_q(\lambda)`.
-    broadening : bool
+    broadening : bool or "auto"
         So is the width of the lines: convolution with a narrow Gaussian of variance
         :math:`\sigma^2`, :math:`\partial f/\partial\sigma^2 = \tfrac12\, \partial^2
         f/\partial(c\ln\lambda)^2` [per (km/s)^2].
@@ -178,11 +198,11 @@ def cramer_rao_bound(
     (True, (5,))
     """
     gradients = GradientSpectra(model, labels, ivar, noise, rv, continuum_degree, broadening)
-    n, n_labels = gradients.labels.shape
+    n, n_labels = gradients.n_stars, gradients.n_labels
     n_parameters = n_labels + len(gradients.nuisance_names)
     full = np.full((n, n_parameters, n_parameters), np.nan)
-    for rows, columns, weights in gradients.batches():
-        full[rows] = np.swapaxes(columns, 1, 2) @ (weights[:, :, None] * columns)
+    for batch in gradients.batches():
+        full[batch.stars] = batch.information()
     if prior_cov is not None:
         full[:, :n_labels, :n_labels] += _prior_information(prior_cov, n_labels)
     if n_parameters == n_labels:
@@ -209,7 +229,7 @@ def _prior_information(prior_cov, n_labels):
 
 
 @dataclass(frozen=True)
-class Efficiency:
+class Efficiency(ShortRepr):
     r"""How close an estimator comes to the bound; every array has one entry per label.
 
     Attributes
@@ -237,7 +257,13 @@ class Efficiency:
 
 
 def efficiency(
-    y_true, y_pred, bound, *, label_noise=None, n_bootstrap: int = 200, random_state=0
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    bound: CramerRaoBound | np.ndarray,
+    *,
+    label_noise: ArrayLike | None = None,
+    n_bootstrap: int = 200,
+    random_state: RandomState = 0,
 ) -> Efficiency:
     r"""Efficiency of an estimator against the Cramer-Rao bound.
 

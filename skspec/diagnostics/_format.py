@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from skspec._short_repr import ShortRepr
+
+if TYPE_CHECKING:
+    from skspec.diagnostics._comparison import Comparison
 
 __all__ = ["TextTable", "attenuation_tables", "label_tables", "method_table", "snr_tables"]
 
@@ -29,7 +35,7 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class TextTable:
+class TextTable(ShortRepr):
     """Cells as text, with the best of each column marked.
 
     Attributes
@@ -56,7 +62,7 @@ class TextTable:
         return "\n".join(lines)
 
 
-def label_tables(comparison) -> list[TextTable]:
+def label_tables(comparison: Comparison) -> list[TextTable]:
     """One table per label: methods in rows, metrics in columns."""
     metrics = comparison.metrics()
     tables = []
@@ -89,7 +95,7 @@ def _label_table(comparison, label, part):
     return TextTable(label, ["method", *(c[1] for c in shown)], rows, frozenset(best))
 
 
-def method_table(comparison) -> TextTable:
+def method_table(comparison: Comparison) -> TextTable:
     """What belongs to the methods as a whole: time, failures, joint scores."""
     joint = comparison.joint()
     header = ["method", "fit [s]", "stars / s", "not fitted", "joint NLL", "joint η"]
@@ -104,7 +110,7 @@ def method_table(comparison) -> TextTable:
                 result.title,
                 _significant(row["fit_seconds"]),
                 _significant(row["stars_per_second"]),
-                f"{row['n_failed']:.0f} of {len(result.mean)}",
+                f"{row['n_failed']:.0f} of {len(result.dist)}",
                 number(row["nll_joint"], 2),
                 number(row["eta_vec"], 3),
             ]
@@ -112,7 +118,7 @@ def method_table(comparison) -> TextTable:
     return TextTable("methods", header, rows)
 
 
-def snr_tables(comparison) -> list[TextTable]:
+def snr_tables(comparison: Comparison) -> list[TextTable]:
     """One table per label in the layout of the SLAM paper: S/N in rows, "STD (MAD)" in cells."""
 
     def cell(values, decimals):
@@ -122,7 +128,7 @@ def snr_tables(comparison) -> list[TextTable]:
     return _snr_layout(comparison, ["std", "mad"], cell, "low", bound=True)
 
 
-def attenuation_tables(comparison) -> list[TextTable]:
+def attenuation_tables(comparison: Comparison) -> list[TextTable]:
     """One table per label: S/N in rows, the slope of predicted against true labels in cells."""
     return _snr_layout(comparison, ["slope"], lambda values, _: number(values[0], 3), 1.0)
 

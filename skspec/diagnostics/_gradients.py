@@ -6,7 +6,14 @@ from numbers import Integral
 
 import numpy as np
 
-from skspec.solvers.nuisance import continuum_basis, nuisance_gradients
+from skspec.forward import ForwardModel
+from skspec.likelihood import (
+    FreeParameters,
+    InversionResult,
+    Linearization,
+    PixelNoise,
+)
+from skspec.solvers.spectra.nuisance import continuum_basis, nuisance_gradients
 from skspec.spectra import Spectra
 
 __all__ = ["GradientSpectra"]
@@ -17,6 +24,9 @@ _BATCH_VALUES = 16_000_000  # gradient values held at once (128 MB)
 class GradientSpectra:
     """What :func:`cramer_rao_bound` and :func:`information_map` sum over pixels.
 
+    A forward model of ours is asked for its own likelihood; of any other the gradients are those of
+    ``flux_jacobian``, and its noise that of ``noise``.
+
     Parameters
     ----------
     model, labels, ivar, noise, rv, continuum_degree, broadening
@@ -26,27 +36,56 @@ class GradientSpectra:
     ----------
     label_names : list of str or None
     nuisance_names : list of str
+    n_stars, n_labels, n_pixels : int
     wavelength, order : ndarray of shape (P,) or None
     """
 
     def __init__(self, model, labels, ivar, noise, rv, continuum_degree, broadening):
         names = getattr(model, "label_names_in_", None)
         self.model, self.label_names = model, None if names is None else list(names)
-        self.labels = _as_labels(labels, self.label_names)
-        spectra = _spectra_with_noise(ivar, len(self.labels))
-        self.weights = _inverse_noise(model, spectra, len(self.labels), noise)
-        self.wavelength = getattr(spectra, "wavelength", None)
+        if isinstance(labels, InversionResult):
+            self._at, self.n_stars = labels, len(labels)
+            self.n_labels = len(labels.dist.label_names)
+        else:
+            self._at = _as_labels(labels, self.label_names)
+            self.n_stars, self.n_labels = self._at.shape
+        self.spectra = _spectra_with_noise(ivar, self.n_stars)
+        self._photon_only = self._checked_noise(noise)
+        self.wavelength = getattr(self.spectra, "wavelength", None)
         if self.wavelength is None:
             self.wavelength = getattr(model, "wavelength_", None)
-        self.order = getattr(spectra, "order", None)
-        self._rv, self._broadening, self._continuum = rv, broadening, None
-        self._check(rv, continuum_degree, broadening)
-        self.nuisance_names = ["rv"] * bool(rv) + ["broadening"] * bool(broadening)
-        if continuum_degree is not None:
-            pixels = np.arange(self.weights.shape[1])
+        self.order = getattr(self.spectra, "order", None)
+        self._rv = _switch(rv, getattr(model, "fit_rv", False))
+        self._broadening = _switch(broadening, getattr(model, "fit_broadening", False))
+        own_degree = getattr(model, "continuum_degree", None)
+        self._degree = own_degree if _is_auto(continuum_degree) else continuum_degree
+        self._check(self._rv, self._degree, self._broadening)
+        self._continuum = None
+        self.nuisance_names = ["rv"] * self._rv + ["broadening"] * self._broadening
+        if self._degree is not None:
+            pixels = np.arange(self.n_pixels)
             where = pixels if self.wavelength is None else self.wavelength
-            self._continuum = continuum_basis(where, continuum_degree, self.order)
+            self._continuum = continuum_basis(where, self._degree, self.order)
             self.nuisance_names += [f"continuum_{q}" for q in range(len(self._continuum))]
+
+    def _checked_noise(self, noise):
+        """Whether photon noise alone counts."""
+        if noise not in ("auto", "photon", "total"):
+            raise ValueError(f"noise must be 'auto', 'photon' or 'total', got {noise!r}.")
+        spectra = self.spectra
+        known = spectra is not None and spectra.has_errors
+        if noise == "photon" and not known:
+            raise ValueError("The photon noise is not known: give `ivar`, or use noise='total'.")
+        if known and len(spectra) != self.n_stars:
+            raise ValueError(f"{self.n_stars} sets of labels for {len(spectra)} spectra.")
+        if known and noise != "total":
+            return True
+        if not hasattr(self.model, "noise"):
+            raise ValueError(
+                f"The spectra have no errors and {type(self.model).__name__} has no noise(): give "
+                "`ivar`."
+            )
+        return False
 
     def _check(self, rv, degree, broadening):
         if (rv or broadening) and self.wavelength is None:
@@ -65,37 +104,74 @@ class GradientSpectra:
             )
 
     @property
-    def n_labels(self) -> int:
-        """K."""
-        return self.labels.shape[1]
+    def n_pixels(self) -> int:
+        """P."""
+        if self.spectra is not None:
+            return self.spectra.shape[1]
+        return len(self.model.scatter_)
 
     def batches(self):
-        """``(rows, gradients (m, P, M), weights (m, P))``: labels first, then nuisances."""
-        n_pixels = self.weights.shape[1]
+        """:class:`~skspec.likelihood.Linearization` of some stars each."""
+        if isinstance(self.model, ForwardModel):
+            yield from self._of_forward_model()
+            return
         n_parameters = self.n_labels + len(self.nuisance_names)
-        step = max(1, _BATCH_VALUES // max(1, n_pixels * n_parameters))
-        for start in range(0, len(self.labels), step):
-            rows = slice(start, start + step)
-            yield rows, self._gradients(self.labels[rows]), self.weights[rows]
+        step = max(1, _BATCH_VALUES // max(1, self.n_pixels * n_parameters))
+        for start in range(0, self.n_stars, step):
+            yield self._of_gradients(slice(start, min(start + step, self.n_stars)))
 
-    def _gradients(self, labels):
-        columns = [np.asarray(self.model.flux_jacobian(labels), dtype=float)]
-        if columns[0].shape[1] != self.weights.shape[1]:
-            raise ValueError(
-                f"The noise has {self.weights.shape[1]} pixels, the model {columns[0].shape[1]}."
-            )
+    def _of_forward_model(self):
+        kernel = getattr(self.model, "fit_broadening", False)
+        kernel = (kernel if isinstance(kernel, str) else True) if self._broadening else False
+        free = FreeParameters.of(self._rv, kernel, self._degree)
+        spectra, photon_only = self.spectra, self._photon_only
+        if spectra is None or not spectra.meta.get(_KNOWS_FLUX, True):
+            # nothing was observed: as if the star were what the model says
+            flux = self.model.predict_flux(self._at)
+            given = {} if spectra is None else {"ivar": spectra.ivar}
+            spectra = Spectra(flux, wavelength=self.wavelength, order=self.order, **given)
+        yield from self.model.linearize(self._at, spectra, free=free, photon_only=photon_only)
+
+    def _of_gradients(self, rows):
+        labels = self._at[rows]
+        design = np.asarray(self.model.flux_jacobian(labels), dtype=float)
+        if design.shape[1] != self.n_pixels:
+            raise ValueError(f"The noise has {self.n_pixels} pixels, the model {design.shape[1]}.")
+        design = np.swapaxes(design, 1, 2)
+        more = np.empty((len(labels), 0, self.n_pixels))
         if self.nuisance_names:
-            flux = np.asarray(self.model.predict_flux(labels), dtype=float)
             more = nuisance_gradients(
-                flux,
+                np.asarray(self.model.predict_flux(labels), dtype=float),
                 self.wavelength,
                 self.order,
                 rv=self._rv,
                 broadening=self._broadening,
                 polynomials=self._continuum,
             )
-            columns.append(np.swapaxes(more, 1, 2))
-        return np.concatenate(columns, axis=2) if len(columns) > 1 else columns[0]
+        n_own = self._rv + self._broadening
+        design = np.concatenate([design, more[:, :n_own]], axis=1)
+        return Linearization(rows, design, more[:, n_own:], self._noise(rows), None)
+
+    def _noise(self, rows):
+        if self._photon_only:
+            ivar = self.spectra.ivar[rows]
+            return PixelNoise(np.where(np.isfinite(ivar), ivar, 0.0))
+        spectra = self.spectra
+        if spectra is None:
+            spectra = Spectra(np.ones((self.n_stars, self.n_pixels)))
+        return self.model.noise(spectra[rows])
+
+
+_KNOWS_FLUX = "knows_flux"  # in the meta of spectra made of a bare inverse variance
+
+
+def _is_auto(value):
+    return isinstance(value, str) and value == "auto"
+
+
+def _switch(value, of_model):
+    """A switch, or that of the model."""
+    return bool(np.any(of_model)) if _is_auto(value) else bool(value)
 
 
 def _as_labels(labels, names):
@@ -110,28 +186,4 @@ def _spectra_with_noise(ivar, n_stars):
         return ivar
     ivar = np.atleast_2d(np.asarray(ivar, dtype=float))
     ivar = np.broadcast_to(ivar, (n_stars, ivar.shape[1]))
-    return Spectra(np.ones(ivar.shape), ivar=ivar)
-
-
-def _inverse_noise(model, spectra, n_stars, noise):
-    """1 / noise variance (n, P), 0 at bad pixels."""
-    if noise not in ("auto", "photon", "total"):
-        raise ValueError(f"noise must be 'auto', 'photon' or 'total', got {noise!r}.")
-    known = spectra is not None and spectra.has_errors
-    if noise == "photon" and not known:
-        raise ValueError("The photon noise is not known: give `ivar`, or use noise='total'.")
-    if known and len(spectra) != n_stars:
-        raise ValueError(f"{n_stars} sets of labels for {len(spectra)} spectra.")
-    if known and noise != "total":
-        return np.where(np.isfinite(spectra.ivar), spectra.ivar, 0)
-    if spectra is None:
-        scatter = np.asarray(model.scatter_, dtype=float)
-        spectra = Spectra(np.ones((n_stars, len(scatter))))
-    if not hasattr(model, "noise_variance"):
-        raise ValueError(
-            f"The spectra have no errors and {type(model).__name__} has no noise_variance(): "
-            "give `ivar`."
-        )
-    with np.errstate(divide="ignore"):
-        weights = 1 / np.asarray(model.noise_variance(spectra), dtype=float)
-    return np.where(np.isfinite(weights), weights, 0)
+    return Spectra(np.ones(ivar.shape), ivar=ivar, meta={_KNOWS_FLUX: False})

@@ -20,17 +20,25 @@ another one that would be confused with it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
-from skspec.solvers.nuisance import inverse_information, marginal_information
+from skspec.likelihood import marginal_information
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import Labels, SpectraLike
 
 __all__ = ["InformationMap", "information_map"]
 
 
 @dataclass(frozen=True)
-class InformationMap:
+class InformationMap(ShortRepr):
     r"""Information of every pixel on every label, averaged over the stars that were given.
 
     Attributes
@@ -62,7 +70,9 @@ class InformationMap:
         """Error (K,) that the average information allows."""
         return 1 / np.sqrt((self.conditional if conditional else self.marginal).sum(axis=0))
 
-    def top(self, label: str, n: int = 10, *, n_pixels: int = 5, conditional: bool = False):
+    def top(
+        self, label: str, n: int = 10, *, n_pixels: int = 5, conditional: bool = False
+    ) -> pd.DataFrame:
         """The windows that know most about a label.
 
         Parameters
@@ -107,14 +117,14 @@ class InformationMap:
 
 
 def information_map(
-    model,
-    labels,
-    ivar=None,
+    model: BaseEstimator,
+    labels: Labels,
+    ivar: SpectraLike | None = None,
     *,
     noise: str = "auto",
-    rv: bool = False,
-    continuum_degree=None,
-    broadening: bool = False,
+    rv: bool | str = "auto",
+    continuum_degree: int | str | None = "auto",
+    broadening: bool | str = "auto",
 ) -> InformationMap:
     """Where in the spectrum each label is measured.
 
@@ -147,17 +157,16 @@ def information_map(
     """
     gradients = GradientSpectra(model, labels, ivar, noise, rv, continuum_degree, broadening)
     n_labels = gradients.n_labels
-    shape = (gradients.weights.shape[1], n_labels)
+    shape = (gradients.n_pixels, n_labels)
     marginal, conditional, n_stars = np.zeros(shape), np.zeros(shape), 0
-    for _, columns, weights in gradients.batches():
-        fisher = np.swapaxes(columns, 1, 2) @ (weights[:, :, None] * columns)
-        star = _bounded(fisher, n_labels)
-        columns, weights = columns[star], weights[star]
-        inverse = inverse_information(fisher[star])[:, :, :n_labels]
-        variance = np.diagonal(inverse, axis1=1, axis2=2)
-        left = columns @ (inverse / variance[:, None, :])
-        marginal += np.einsum("np,npk,npk->pk", weights, left, left)
-        conditional += np.einsum("np,npk,npk->pk", weights, *(columns[:, :, :n_labels],) * 2)
+    for batch in gradients.batches():
+        star = _bounded(batch.information(), n_labels)
+        noise = batch.noise[star]
+        residual = None if batch.residual is None else batch.residual[star]
+        shares = noise.pixel_shares(batch.columns[star], residual)
+        for total, share in zip((marginal, conditional), shares):
+            share = share[:, :n_labels]
+            total += np.einsum("nkp,nk->pk", share, share.sum(axis=2) ** -2.0)
         n_stars += len(star)
     if n_stars == 0:
         raise ValueError("No star has a bound: too few good pixels, or labels that look the same.")

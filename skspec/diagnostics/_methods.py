@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from skspec._short_repr import ShortRepr
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 __all__ = ["Method", "available_methods", "make_method"]
 
@@ -22,7 +28,7 @@ _CHANGED = {"cannon_coherent": {"coherence": 0.2}}
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ShortRepr):
     """A named method.
 
     Attributes
@@ -44,7 +50,7 @@ class Method:
 
 def available_methods() -> dict[str, Method]:
     """Methods that can be built here, by name."""
-    import skspec.forward as forward
+    from skspec import discriminative, forward
     from skspec.networks import can_train
 
     methods = {
@@ -58,7 +64,7 @@ def available_methods() -> dict[str, Method]:
         for name, (cls, title, reference) in _FORWARD.items()
         if name != "the_payne" or can_train()
     }
-    baselines = (
+    baselines: tuple[Method, ...] = (
         Method("ridge", "Ridge", "RidgeCV on pixels", "discriminative", _ridge),
         Method("pca_svr", "PCA + SVR", "60 components, one SVR per label", "discriminative", _svr),
         Method("kernel_pca", "Kernel PCA", "Xiang et al. 2017", "discriminative", _kernel_pca),
@@ -67,7 +73,7 @@ def available_methods() -> dict[str, Method]:
             "Template matching",
             "Xiang et al. 2015",
             "discriminative",
-            _forward_builder(forward.TemplateMatch),
+            _forward_builder(discriminative.TemplateMatch),
         ),
         Method("consensus", "Consensus", "Lee et al. 2008", "discriminative", _consensus),
     )
@@ -82,7 +88,7 @@ def available_methods() -> dict[str, Method]:
     return methods | {method.name: method for method in baselines}
 
 
-def make_method(name: str, n_train: int, **settings):
+def make_method(name: str, n_train: int, **settings: Any) -> BaseEstimator:
     """Estimator of the method `name`.
 
     Parameters
@@ -120,7 +126,7 @@ def _ridge(n_train, **_):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from skspec.discriminative import ResidualCovarianceRegressor
+    from skspec.calibration import ResidualCovarianceRegressor
 
     ridge = RidgeCV(alphas=np.logspace(0, 6, 13), gcv_mode="eigen")
     # its linear algebra uses every core already
@@ -148,7 +154,7 @@ def _beta_vae(n_train, *, random_state=None, **_):
 
 
 def _consensus(n_train, *, n_jobs=None, random_state=0, **_):
-    from skspec.discriminative import ConsensusRegressor
+    from skspec.ensemble import ConsensusRegressor
 
     names = ("the_cannon", "spectral_gp", "kernel_pca", "template_match")  # those that fit fast
     given = {"clean_training": 4.0, "random_state": random_state}
@@ -163,7 +169,7 @@ def _svr(n_train, *, n_jobs=None, random_state=0, **_):
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
 
-    from skspec.discriminative import ResidualCovarianceRegressor
+    from skspec.calibration import ResidualCovarianceRegressor
 
     n_components = max(1, min(60, n_train // 2))  # also fits into the inner folds
     svr = MultiOutputRegressor(SVR(C=10.0, epsilon=0.02))

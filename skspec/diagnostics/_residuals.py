@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from skspec import metrics
 from skspec.distributions import MultivariateNormal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+    from skspec.diagnostics._cramer_rao import CramerRaoBound
 
 __all__ = ["attenuation_slope", "error_table", "snr_bins", "snr_table"]
 
@@ -13,7 +22,14 @@ SLAM_EDGES = (20.0, 60.0, 100.0, 200.0, 300.0)  # S/N bins of Zhang, Liu & Deng 
 _MIN_BIN = 5  # stars below which a bin says nothing
 
 
-def error_table(y_true, y_pred, *, label_names=None, formal_cov=None, slope: bool = True):
+def error_table(
+    y_true: ArrayLike,
+    y_pred: MultivariateNormal | ArrayLike,
+    *,
+    label_names: Sequence[str] | None = None,
+    formal_cov: np.ndarray | None = None,
+    slope: bool = True,
+) -> pd.DataFrame:
     """Errors and calibration of each label.
 
     Parameters
@@ -77,7 +93,7 @@ def _formal_coverage(y_true, mean, formal_cov):
     return metrics.coverage(y_true, MultivariateNormal(mean, cov=formal_cov), 1)
 
 
-def attenuation_slope(y_true, y_pred):
+def attenuation_slope(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     """Least-squares slope of predicted against true labels, per label.
 
     Below 1, the range of the labels is compressed towards the training mean: such an estimator is
@@ -91,7 +107,9 @@ def attenuation_slope(y_true, y_pred):
         return np.sum(x * y, axis=0) / np.sum(x * x, axis=0)
 
 
-def snr_bins(snr, edges=None, *, n_quantiles: int = 4) -> list[tuple[str, np.ndarray]]:
+def snr_bins(
+    snr: ArrayLike, edges: ArrayLike | None = None, *, n_quantiles: int = 4
+) -> list[tuple[str, np.ndarray]]:
     """Stars by S/N: ``[(name, boolean mask), ...]``, highest S/N first.
 
     Parameters
@@ -118,16 +136,16 @@ def snr_bins(snr, edges=None, *, n_quantiles: int = 4) -> list[tuple[str, np.nda
         filled = np.histogram(known, np.concatenate([[-np.inf], edges, [np.inf]]))[0]
         if np.sum(filled >= _MIN_BIN) < 2:
             edges = np.unique(np.quantile(known, np.linspace(0, 1, n_quantiles + 1)))
-    edges = _open_ended(np.asarray(edges, dtype=float), known)
-    last = edges[-1]
+    ends = _open_ended(np.asarray(edges, dtype=float), known)
+    last = ends[-1]
     bins = [
         (_bin_name(low, high), (snr >= low) & ((snr < high) | ((high == last) & (snr == high))))
-        for low, high in zip(edges[:-1], edges[1:])
+        for low, high in zip(ends[:-1], ends[1:])
     ]
     return [(name, mask) for name, mask in reversed(bins) if mask.any()]
 
 
-def _open_ended(edges, known):
+def _open_ended(edges: np.ndarray, known: np.ndarray) -> np.ndarray:
     low = [-np.inf] if known.min() < edges[0] else []
     high = [np.inf] if known.max() > edges[-1] else []
     return np.concatenate([low, edges, high])
@@ -139,7 +157,15 @@ def _bin_name(low, high):
     return f"> {low:.0f}" if np.isposinf(high) else f"{low:.0f}-{high:.0f}"
 
 
-def snr_table(y_true, y_pred, snr, *, edges=None, label_names=None, bound=None):
+def snr_table(
+    y_true: ArrayLike,
+    y_pred: MultivariateNormal | ArrayLike,
+    snr: ArrayLike,
+    *,
+    edges: ArrayLike | None = None,
+    label_names: Sequence[str] | None = None,
+    bound: CramerRaoBound | None = None,
+) -> pd.DataFrame:
     """Errors of each label in bins of S/N.
 
     Parameters
@@ -164,13 +190,14 @@ def snr_table(y_true, y_pred, snr, *, edges=None, label_names=None, bound=None):
     import pandas as pd
 
     y_true = np.asarray(y_true, dtype=float)
-    mean = y_pred.mean() if isinstance(y_pred, MultivariateNormal) else np.asarray(y_pred, float)
+    predicted = y_pred if isinstance(y_pred, MultivariateNormal) else np.asarray(y_pred, float)
+    mean = predicted.mean() if isinstance(predicted, MultivariateNormal) else predicted
     sigma = None if bound is None else bound.std()
     rows = []
     for name, inside in snr_bins(snr, edges):
         if metrics.n_failed(mean[inside]) == inside.sum():
             continue
-        part = error_table(y_true[inside], y_pred[inside], label_names=label_names)
+        part = error_table(y_true[inside], predicted[inside], label_names=label_names)
         part = part.drop(columns="formal_coverage_1")
         part["bound"] = np.nan if sigma is None else _median(sigma[inside])
         rows.append(part.reset_index().assign(snr=name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,11 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
-from skspec.base import as_spectra, label_names
-from skspec.diagnostics._compare import last_step
+from skspec._short_repr import ShortRepr
+from skspec.base import as_spectra, label_names, last_step
 from skspec.metrics import GAUSSIAN_MAD
-from skspec.solvers.gappy_pca import fit_gappy_pca
-from skspec.solvers.two_sample import (
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
+from skspec.solvers.statistics.two_sample import (
     auc_error,
     frechet_distance,
     maximum_mean_discrepancy,
@@ -25,14 +26,19 @@ from skspec.solvers.two_sample import (
 )
 from skspec.spectra import Spectra
 
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import CrossValidation, Labels, RandomState, SpectraLike
+
 __all__ = ["SyntheticGap", "synthetic_gap"]
 
-_FEWEST = 10  # stars of each set
+_MIN_STARS = 10  # stars of each set
 _N_NULL = 20  # permutations of the Frechet distance
 
 
 @dataclass(frozen=True)
-class SyntheticGap:
+class SyntheticGap(ShortRepr):
     """The gap between synthetic and observed spectra.
 
     Attributes
@@ -91,7 +97,8 @@ class SyntheticGap:
             Rows of `pixels`, the worst first.
         """
         size = self.pixels["gap"].abs().to_numpy()
-        free, chosen = np.isfinite(size), []
+        free = np.isfinite(size)
+        chosen: list[int] = []
         for j in np.argsort(-np.where(free, size, -1.0), kind="stable"):
             if len(chosen) == n or not np.isfinite(size[j]):
                 break
@@ -120,19 +127,19 @@ class SyntheticGap:
 
 
 def synthetic_gap(
-    synthetic,
-    observed,
+    synthetic: SpectraLike,
+    observed: SpectraLike,
     *,
-    synthetic_labels=None,
-    observed_labels=None,
-    model=None,
-    match_noise=True,
-    n_components=50,
-    classifier=None,
-    cv=5,
-    n_permutations=199,
-    max_stars=1000,
-    random_state=0,
+    synthetic_labels: Labels | None = None,
+    observed_labels: Labels | None = None,
+    model: BaseEstimator | None = None,
+    match_noise: bool = True,
+    n_components: int = 50,
+    classifier: BaseEstimator | None = None,
+    cv: CrossValidation = 5,
+    n_permutations: int = 199,
+    max_stars: int = 1000,
+    random_state: RandomState = 0,
 ) -> SyntheticGap:
     r"""Measure the gap between synthetic and observed spectra.
 
@@ -252,7 +259,7 @@ def synthetic_gap(
     )
 
 
-def _validated(synthetic, observed, synthetic_labels, observed_labels):
+def _validated(synthetic, observed, synthetic_labels, observed_labels) -> tuple[Spectra, Spectra]:
     synthetic, observed = as_spectra(synthetic), as_spectra(observed)
     if synthetic.shape[1] != observed.shape[1]:
         raise ValueError(
@@ -268,14 +275,14 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels):
         ("synthetic", synthetic, synthetic_labels),
         ("observed", observed, observed_labels),
     ):
-        if len(spectra) < _FEWEST:
-            raise ValueError(f"{len(spectra)} {name} spectra; at least {_FEWEST} are needed.")
+        if len(spectra) < _MIN_STARS:
+            raise ValueError(f"{len(spectra)} {name} spectra; at least {_MIN_STARS} are needed.")
         n_stars = len(
-            np.unique(np.asarray(spectra.meta.get("star_id", range(_FEWEST))).astype(str))
+            np.unique(np.asarray(spectra.meta.get("star_id", range(_MIN_STARS))).astype(str))
         )
-        if n_stars < _FEWEST:
+        if n_stars < _MIN_STARS:
             raise ValueError(
-                f"The {name} spectra are of {n_stars} stars (star_id); at least {_FEWEST} are needed."
+                f"The {name} spectra are of {n_stars} stars (star_id); at least {_MIN_STARS} are needed."
             )
         if labels is not None and len(labels) != len(spectra):
             raise ValueError(
@@ -304,7 +311,7 @@ def _as_labels(labels):
 # -- in the whole ----------------------------------------------------------------------------------
 
 
-def some_stars(spectra, most, rng):
+def some_stars(spectra: Spectra, most: int, rng: np.random.Generator) -> Spectra:
     if len(spectra) <= most:
         return spectra
     return spectra[np.sort(rng.choice(len(spectra), most, replace=False))]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels
 
 __all__ = ["SyntheticGradients"]
 
@@ -33,17 +39,24 @@ class SyntheticGradients:
         ``resolution`` and ``medium``, as given to ``make_spectra``.
     """
 
-    def __init__(self, label_names, wavelength, *, fixed_labels=None, **kwargs):
+    def __init__(
+        self,
+        label_names: Sequence[str],
+        wavelength: np.ndarray,
+        *,
+        fixed_labels: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ):
         self.label_names_in_ = list(label_names)
         self.wavelength = self.wavelength_ = wavelength
         self.fixed_labels = dict(fixed_labels or {})
         self.kwargs = kwargs
 
-    def predict_flux(self, labels) -> np.ndarray:
+    def predict_flux(self, labels: Labels) -> np.ndarray:
         """Spectra of ``synthesize``, shape (m, P)."""
         return self._flux(np.atleast_2d(np.asarray(labels, dtype=float)))
 
-    def flux_jacobian(self, labels) -> np.ndarray:
+    def flux_jacobian(self, labels: Labels) -> np.ndarray:
         """Central differences of ``synthesize``, shape (m, P, K)."""
         labels = np.asarray(labels, dtype=float)
         out = np.empty((len(labels), len(self.wavelength), labels.shape[1]))

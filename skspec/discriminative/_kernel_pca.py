@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from sklearn.decomposition import KernelPCA
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
-from sklearn.model_selection import GridSearchCV, check_cv
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, inner_fits, splitter, star_groups
-from skspec.discriminative._domain import SpectrumDomainMixin
-from skspec.discriminative._residual_covariance import ResidualCovarianceRegressor
+from skspec._out_of_fold import OutOfFoldMixin
+from skspec._sklearn import Interval, StrOptions, fit_context
+from skspec._spectrum_domain import SpectrumDomainMixin
+from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.model_selection import check_cv, star_groups
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
+
+if TYPE_CHECKING:
+    from skspec._typing import CrossValidation, Labels, SpectraLike
 
 __all__ = ["KernelPCARegressor"]
 
 ALPHAS = np.logspace(-4, 1, 11)  # strengths of the ridge, in units of the kernel
-MOST_COMPONENTS = 200
+MAX_COMPONENTS = 200
 BATCH = 2**23  # numbers of the gradients of a batch of stars, 64 MB
 
 
-class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
+class KernelPCARegressor(OutOfFoldMixin, SpectrumDomainMixin, LabelRegressor):
     r"""Ridge regression of the labels on kernel principal components (KPCA, Xiang et al. 2017).
 
     Spectra are compared by :math:`k(y, y') = \exp(-\gamma' |y - y'|^2)` with
@@ -34,9 +40,10 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
     principal components of this kernel. `gamma` and the scaling of the pixels are chosen by
     cross-validation, the strength of the ridge by generalised leave-one-out.
 
-    Covariance: that of out-of-fold errors, as of :class:`ResidualCovarianceRegressor`. A star noisier
-    than the training stars gets :math:`J\,\mathrm{diag}(\sigma_j^2 - \bar\sigma_j^2)_+ J^T` on top,
-    where `J` is the gradient of its labels with respect to its flux.
+    Covariance: that of out-of-fold errors, as of
+    :class:`~skspec.calibration.ResidualCovarianceRegressor`. A star noisier than the training stars
+    gets :math:`J\,\mathrm{diag}(\sigma_j^2 - \bar\sigma_j^2)_+ J^T` on top, where `J` is the gradient of
+    its labels with respect to its flux.
 
     Parameters
     ----------
@@ -61,10 +68,14 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
 
     Attributes
     ----------
-    regressor_ : ResidualCovarianceRegressor
-        Standardisation, kernel principal components and ridge, with their out-of-fold errors.
+    pipeline_ : Pipeline
+        Standardisation, kernel principal components and ridge, from flux to standardised labels.
+    residuals_ : ndarray of shape (n, K)
+        Out-of-fold errors, true minus predicted, in label units.
     label_covariance_ : ndarray of shape (K, K)
-        Covariance of those errors, in label units.
+        Their covariance.
+    label_scale_ : ndarray of shape (K,)
+        Standard deviation of each training label.
     best_params_ : dict
         The `gamma` and `scale_pixels` chosen.
     filler_ : GappyPCA
@@ -88,6 +99,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
     (50, 3, 3)
     """
 
+    _capabilities = {"follows_noise": True, "speed": "seconds"}
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "gamma": [Interval(Real, 0, None, closed="neither"), "array-like"],
@@ -100,14 +112,14 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
 
     def __init__(
         self,
-        n_components=None,
+        n_components: int | None = None,
         *,
-        gamma=(0.25, 0.5, 1.0),
-        scale_pixels="auto",
-        cv=5,
-        robust=True,
-        n_jobs=None,
-        ivar="auto",
+        gamma: float | Sequence[float] = (0.25, 0.5, 1.0),
+        scale_pixels: bool | str = "auto",
+        cv: CrossValidation = 5,
+        robust: bool = True,
+        n_jobs: int | None = None,
+        ivar: str = "auto",
     ):
         self.n_components = n_components
         self.gamma = gamma
@@ -118,7 +130,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.ivar = ivar
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: SpectraLike, y: Labels) -> Self:
         """Choose the kernel, fit, and measure the covariance of the out-of-fold errors.
 
         Parameters
@@ -146,18 +158,12 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.filler_ = fit_gappy_pca(spectra.flux, spectra.good)
         flux = self.filler_.fill(spectra.flux, spectra.good)
         self.training_variance_ = spectra.mean_variance
-        targets = (y - y.mean(axis=0)) / np.where(y.std(axis=0) > 0, y.std(axis=0), 1)
         groups = star_groups(spectra)
-        cv = splitter(self.cv, len(y) // 2, groups)
+        cv = check_cv(self.cv, len(y) // 2, groups)
         if groups is not None:  # what follows sees the flux alone
-            cv = check_cv(list(cv.split(flux, groups=groups)))
-        pipeline = self._chosen(flux, targets, cv)
-        self.regressor_ = ResidualCovarianceRegressor(
-            pipeline, cv=cv, robust=self.robust, n_jobs=self.n_jobs
-        )
-        with inner_fits():
-            self.regressor_.fit(flux, y)
-        self.label_covariance_ = self.regressor_.label_covariance_
+            cv = check_cv(list(cv.split(flux, groups=groups)), len(y))
+        pipeline = self._chosen(flux, self._standardised(y), cv)
+        self.pipeline_ = self._fit_out_of_fold(pipeline, flux, y, cv)
         self._fit_domain(spectra)
         return self
 
@@ -167,7 +173,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         if gammas.ndim != 1 or not np.all(gammas > 0):
             raise ValueError(f"gamma must be positive, or several such numbers, not {self.gamma}.")
         smallest = min(len(fit) for fit, _ in cv.split(flux))
-        n_components = self.n_components or MOST_COMPONENTS
+        n_components = self.n_components or MAX_COMPONENTS
         pipeline = make_pipeline(
             StandardScaler(),
             KernelPCA(max(1, min(n_components, smallest // 2)), kernel="rbf", eigen_solver="dense"),
@@ -200,7 +206,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         self.best_params_ = {"gamma": float(gamma), "scale_pixels": scalings[at]}
         return pipeline.set_params(**best)
 
-    def predict_dist(self, X) -> MultivariateNormal:
+    def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
         """Labels with the covariance of out-of-fold errors, wider where noise exceeds the training's.
 
         Parameters
@@ -215,8 +221,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         """
         spectra = self._validate_predict(X)
         flux = self.filler_.fill(spectra.flux, spectra.good)
-        dist = self.regressor_.predict_dist(flux)
-        mean, cov = dist.mean().copy(), dist.cov().copy()
+        mean, cov = self._out_of_fold_moments(self.pipeline_, flux)
         if self.uses_ivar_:
             cov += self._excess_noise(flux, spectra)
         return self._distribution(mean, cov, ~spectra.good.any(axis=1))
@@ -235,7 +240,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
             out[part] = (J * excess[part, None, :]) @ np.swapaxes(J, 1, 2)
         return out
 
-    def label_gradient(self, flux):
+    def label_gradient(self, flux: np.ndarray) -> np.ndarray:
         """Derivative of the labels with respect to the flux of each pixel.
 
         Parameters
@@ -246,7 +251,7 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         -------
         ndarray of shape (n, K, P)
         """
-        scaler, kpca, ridge = (step for _, step in self.regressor_.estimator_.steps)
+        scaler, kpca, ridge = (step for _, step in self.pipeline_.steps)
         x, train = scaler.transform(flux), kpca.X_fit_
         value = np.where(kpca.eigenvalues_ > 0, kpca.eigenvalues_, np.inf)
         dual = (kpca.eigenvectors_ / np.sqrt(value)) @ np.atleast_2d(ridge.coef_).T
@@ -255,4 +260,4 @@ class KernelPCARegressor(SpectrumDomainMixin, LabelRegressor):
         weighted = kernel[:, None, :] * dual.T
         slope = -2 * kpca.gamma * (weighted.sum(axis=2)[:, :, None] * x[:, None] - weighted @ train)
         unit = 1.0 if scaler.scale_ is None else scaler.scale_
-        return slope / unit * self.regressor_.label_scale_[:, None]
+        return slope / unit * self.label_scale_[:, None]

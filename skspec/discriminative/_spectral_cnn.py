@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from copy import copy
 from numbers import Integral, Real
-from os import PathLike
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec._progress import CallbackSupportMixin, fit_steps
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec._spectrum_domain import SpectrumDomainMixin
 from skspec.base import LabelRegressor
-from skspec.discriminative._domain import SpectrumDomainMixin
 from skspec.distributions import MultivariateNormal
-from skspec.networks import FluxScaler
-from skspec.solvers.mahalanobis import fit_distance, held_out_quantile
+from skspec.networks import FluxScaler, NetworkOptions
+from skspec.solvers.statistics.mahalanobis import fit_distance, held_out_quantile
 
 __all__ = ["SpectralCNN"]
 
 BATCH = 256  # stars predicted at once
-THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 LEVEL = 0.6827  # of the intervals that are scaled to hold what they should
-FEW = 10  # stars, of which the scale counts half
+PRIOR_STARS = 10  # stars, of which the scale counts half
 
 
-class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
+class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     r"""A network from spectra to labels with a Gaussian output, trained by its likelihood.
 
     .. math:: \ell \sim N(\mu(x), \Sigma(x, \nu)), \quad
@@ -73,33 +71,14 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         0 predicts without dropout; more average so many predictions with it, whose spread is added to
         the covariance (Gal & Ghahramani 2016). The architecture must have dropout.
     learning_rate_init : float
-        Of AdamW.
+        Of AdamW; see `schedule`.
     schedule : {"one_cycle", "cosine", "plateau", None}
         Of the learning rate; see :func:`skspec.networks.fit_network`.
-    weight_decay : float
-    max_iter : int
-        Epochs at most.
-    batch_size : int
-        Stars per step.
-    n_iter_no_change : int
-        Stop after so many epochs without a better validation loss.
     validation_fraction : float
         Of the stars, at least 20 of them or a quarter: held out to stop in time, to choose the best
         state, to scale the errors and for the unit of :meth:`domain_score`.
-    clip_norm : float or None
-        Largest norm of a gradient.
-    amp : bool
-        Products in bfloat16 when training.
-    compile : bool or str
-        Compile the network for training (True or the name of a backend of ``torch.compile``).
     warm_start : bool
         Go on from the weights and the standardisation of the last ``fit``.
-    checkpoint : path-like or None
-        File in which ``fit`` keeps the training: interrupted and called again with the same parameters
-        and stars, it goes on from there and ends as it would have. One file for one fit. It needs a
-        `random_state`.
-    device : str
-        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None
         Of the held-out stars, initial weights, batches, noise and dropout.
     ivar : {"auto", "require", "ignore"}
@@ -145,6 +124,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"follows_noise": True, "speed": "minutes"}
     _parameter_constraints: dict = {
         "architecture": [StrOptions({"starnet", "residual", "attention", "strided"}), callable],
         "covariance": [StrOptions({"diagonal", "full"})],
@@ -163,20 +143,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         "augmentation": [HasMethods(["augment"]), None],
         "flux_errors": [StrOptions({"head", "jacobian", "ignore"})],
         "n_dropout_passes": [Interval(Integral, 0, None, closed="left")],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "schedule": [StrOptions({"one_cycle", "cosine", "plateau"}), None],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "amp": ["boolean"],
-        "compile": ["boolean", str],
         "warm_start": ["boolean"],
-        "checkpoint": [str, PathLike, None],
-        "device": [str],
-        "random_state": ["random_state"],
         "ivar": [StrOptions({"auto", "require", "ignore"})],
     }
 
@@ -194,22 +162,13 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         augmentation=None,
         flux_errors="head",
         n_dropout_passes=0,
-        learning_rate_init=1e-3,
         schedule="one_cycle",
-        weight_decay=0.01,
-        max_iter=100,
-        batch_size=64,
         n_iter_no_change=50,
-        validation_fraction=0.1,
-        clip_norm=1.0,
-        amp=False,
-        compile=False,
         warm_start=False,
-        checkpoint=None,
-        device="auto",
-        random_state=None,
         ivar="auto",
+        **shared,
     ):
+        super().__init__(n_iter_no_change=n_iter_no_change, **shared)
         self.architecture = architecture
         self.covariance = covariance
         self.architecture_params = architecture_params
@@ -221,20 +180,8 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         self.augmentation = augmentation
         self.flux_errors = flux_errors
         self.n_dropout_passes = n_dropout_passes
-        self.learning_rate_init = learning_rate_init
         self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.n_iter_no_change = n_iter_no_change
-        self.validation_fraction = validation_fraction
-        self.clip_norm = clip_norm
-        self.amp = amp
-        self.compile = compile
         self.warm_start = warm_start
-        self.checkpoint = checkpoint
-        self.device = device
-        self.random_state = random_state
         self.ivar = ivar
 
     # -- training ----------------------------------------------------------------------------------
@@ -257,19 +204,15 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         """
         goes_on = self.warm_start and hasattr(self, "net_")
         spectra, y = self._validate_more(X, y) if goes_on else self._validate_fit(X, y)
-        with fit_task(self, X, y, 1) as context:
-            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
+        with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
             self._learn(
                 spectra,
                 y,
                 goes_on,
-                n_epochs=self.max_iter,
                 schedule=self.schedule,
                 checkpoint=self.checkpoint,
-                on_epoch=lambda: next(epochs, None),
+                on_epoch=on_epoch,
             )
-            for _ in epochs:
-                """Those that early stopping saved."""
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -290,7 +233,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         """
         goes_on = hasattr(self, "net_")
         spectra, y = self._validate_more(X, y) if goes_on else self._validate_fit(X, y)
-        self._learn(spectra, y, goes_on, n_epochs=1, schedule=None)
+        self._learn(spectra, y, goes_on, n_epochs=1, schedule=None, checkpoint=None)
         return self
 
     def _validate_more(self, X, y):
@@ -396,40 +339,21 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         return inputs, self._target(y)
 
     def _train(self, train, valid, **options):
-        from torch.optim import AdamW
+        from skspec.networks import FreshNoise, GaussianLoss, SpectralNetwork
 
-        from skspec.networks import (
-            FreshNoise,
-            GaussianLoss,
-            SpectralNetwork,
-            fit_network,
-            training_history,
-        )
-
-        self.net_ = fit_network(
+        self._fit_network(
             SpectralNetwork,
             GaussianLoss,
             train,
             valid,
             **options,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate_init,
-            patience=self.n_iter_no_change,
-            device=self.device_,
             seed=self._seed,
-            optimizer=AdamW,
-            n_threads=1 if valid[0]["x"][0].size * self.batch_size < THREADS_FROM else None,
-            clip_norm=self.clip_norm,
-            amp=self.amp,
-            compile=self.compile,
+            n_threads=self._n_threads(valid[0]["x"][0].size),
             augment=None if self.augment_snr is None else FreshNoise(self.augment_snr),
             criterion__beta=self.beta_nll,
             criterion__rescale=True,
-            optimizer__weight_decay=self.weight_decay,
             **{f"module__{key}": value for key, value in self._module(self._varies.sum()).items()},
         )
-        self.history_ = training_history(self.net_, self.learning_rate_init)
-        self.n_iter_ = len(self.history_["dur"])
 
     def _module(self, n_labels):
         """Arguments of the SpectralNetwork."""
@@ -456,7 +380,7 @@ class SpectralCNN(CallbackSupportMixin, SpectrumDomainMixin, LabelRegressor):
         with np.errstate(divide="ignore", invalid="ignore"):
             z = np.abs((y[valid] - dist.mean()) / dist.std())
         scale = np.quantile(z, LEVEL, axis=0)
-        trust = len(valid) / (len(valid) + FEW)
+        trust = len(valid) / (len(valid) + PRIOR_STARS)
         usable = self._varies & np.isfinite(scale) & (scale > 0)
         self.error_scale_[usable] = scale[usable] ** trust
         self._fit_domain(spectra[train])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
+
 __all__ = ["Column", "columns_of", "star_names"]
 
 MAX_CLASSES = 9  # colours that can be told apart; rarer classes share one more
@@ -13,7 +15,7 @@ NAME_KEYS = ("star_name", "star_id", "name", "object", "target", "source_id", "g
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(ShortRepr):
     """A label or another property of n stars.
 
     Attributes

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from skspec.base import as_spectra
+from skspec._short_repr import ShortRepr
+from skspec.base import as_spectra, last_step
 from skspec.explore._columns import columns_of, star_names
 from skspec.latent import informative_nodes
 from skspec.metrics import robust_sigma
 from skspec.plotting._line_names import strong_lines
-from skspec.solvers.slopes import pixel_slopes
+from skspec.solvers.linear.slopes import pixel_slopes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import SpectraLike
 
 __all__ = ["LatentSpace", "Star"]
 
@@ -23,7 +33,7 @@ NO_RESPONSE = 0.02  # of the largest: a node that moves the spectrum less is lef
 
 
 @dataclass(frozen=True)
-class Star:
+class Star(ShortRepr):
     """One star as the model sees it.
 
     Attributes
@@ -49,7 +59,7 @@ class Star:
     rms: float
 
 
-class LatentSpace:
+class LatentSpace(ShortRepr):
     """A fitted latent model and, if there are any, the stars in its latent space.
 
     Parameters
@@ -106,24 +116,37 @@ class LatentSpace:
     """
 
     def __init__(
-        self, model, spectra=None, labels=None, *, latents=None, threshold=0.02, progress=None
+        self,
+        model: BaseEstimator,
+        spectra: SpectraLike | None = None,
+        labels: pd.DataFrame | None = None,
+        *,
+        latents: ArrayLike | None = None,
+        threshold: float = 0.02,
+        progress: Callable[[int], object] | None = None,
     ):
         self._before, self.model = _split(model)
-        self.spectra = spectra
-        n = 0 if spectra is None else len(spectra)
+        self.spectra: Any = spectra
+        n = 0 if spectra is None else len(self.spectra)  # type: ignore[arg-type]
         if labels is not None and len(labels) != n:
             raise ValueError(f"{len(labels)} rows of labels for {n} spectra: give one per star.")
         if n:
             self._set_stars(labels, latents, progress)
             self._set_nodes(threshold)
         else:
-            self.labels, self.columns, self.names = None, [], np.empty(0, dtype=str)
+            self.labels, self.names = None, np.empty(0, dtype=str)
+            self.columns: list[Any] = []
             self._set_nodes_by_response()
         self._set_wavelength()
-        self._gradients = {}
+        self._gradients: dict[Any, Any] = {}
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def _repr_values(self):
+        columns = [column.name for column in self.columns]
+        values = {"model": self.model, "n_stars": len(self), "columns": columns}
+        return values | {"nodes": self.nodes, "wavelength": self.wavelength}
 
     # -- what is fixed -----------------------------------------------------------------------------
 
@@ -155,7 +178,7 @@ class LatentSpace:
 
     def _set_nodes_by_response(self):
         """Without stars: the nodes that move the spectrum, in the unit of the prior."""
-        last = self.model.steps[-1][1] if isinstance(self.model, Pipeline) else self.model
+        last = last_step(self.model)
         n_nodes = _n_latent(last)
         self.latents = np.empty((0, n_nodes))
         self.centre = np.zeros(n_nodes)
@@ -197,7 +220,7 @@ class LatentSpace:
             part = rows[start : start + size]
             yield part, self._prepared(self.spectra[part])
 
-    def encode(self, progress=None) -> np.ndarray:
+    def encode(self, progress: Callable[[int], object] | None = None) -> np.ndarray:
         """Latent numbers (n, D) of all stars."""
         found, done = [], 0
         for rows, spectra in self._batches(np.arange(len(self.spectra))):
@@ -207,7 +230,7 @@ class LatentSpace:
                 progress(done)
         return np.concatenate(found)
 
-    def check_latents(self):
+    def check_latents(self) -> None:
         """Hold latent numbers that were given against those of three stars, found again.
 
         Raises
@@ -224,17 +247,17 @@ class LatentSpace:
                 "The latent numbers are not those of this model and these spectra; delete their file."
             )
 
-    def decode(self, latents) -> np.ndarray:
+    def decode(self, latents: ArrayLike) -> np.ndarray:
         """Flux (n, P) of latent numbers (n, D), or (P,) of one set of them."""
         latents = np.asarray(latents, dtype=float)
         flux = np.asarray(self.model.inverse_transform(np.atleast_2d(latents)), dtype=float)
         return flux[0] if latents.ndim == 1 else flux
 
-    def ascending(self, *curves):
+    def ascending(self, *curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Wavelength (P,) and curves (k, P), in the order in which they are drawn."""
         return self.wavelength[self._ascending], np.array(curves)[:, self._ascending]
 
-    def star(self, row) -> Star:
+    def star(self, row: int) -> Star:
         """One star, its reconstruction and how well that fits."""
         spectra = self._prepared(self.spectra[[row]])
         good = spectra.good[0]
@@ -258,7 +281,7 @@ class LatentSpace:
 
     # -- stars -------------------------------------------------------------------------------------
 
-    def neighbours(self, row, k=8):
+    def neighbours(self, row: int, k: int = 8) -> tuple[np.ndarray, np.ndarray]:
         """The `k` stars nearest to one, in informative nodes divided by their spread.
 
         Returns
@@ -277,7 +300,7 @@ class LatentSpace:
         rows = rows[np.argsort(square[rows], kind="stable")]
         return rows, np.sqrt(square[rows])
 
-    def sample(self, n, seed=0):
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """At most `n` rows with latent numbers, drawn at random, ascending."""
         rows = np.flatnonzero(self.seen)
         if len(rows) <= n:
@@ -286,14 +309,14 @@ class LatentSpace:
 
     # -- changes of the spectrum -------------------------------------------------------------------
 
-    def response(self, latents, node) -> np.ndarray:
+    def response(self, latents: np.ndarray, node: int) -> np.ndarray:
         """Change of the decoded flux (P,) along a node, per spread of the node."""
         step = np.zeros(len(self.centre))
         step[node] = 0.25 * self.spread[node]
         up, down = self.decode([latents + step, latents - step])
         return 2 * (up - down)
 
-    def gradient(self, label, near=None):
+    def gradient(self, label: str, near: int | None = None) -> tuple[np.ndarray, int]:
         """Change of the observed flux with a label, the other labels held fixed.
 
         The least-squares slope of the flux of each pixel with the standardised labels.

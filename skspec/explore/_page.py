@@ -32,7 +32,7 @@ from bokeh.models import (
     WheelZoomTool,
 )
 
-from skspec.explore._look import (
+from skspec.explore._style import (
     ACCENT,
     LEFT_BORDER,
     MARK,

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import socket
 import webbrowser
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from bokeh.application import Application
 from bokeh.application.handlers.function import FunctionHandler
@@ -13,6 +15,9 @@ from bokeh.server.server import Server
 from bokeh.settings import settings
 
 from skspec.explore._session import Session
+
+if TYPE_CHECKING:
+    from skspec.explore._latent_space import LatentSpace
 
 __all__ = ["LOOPBACK", "make_server", "serve"]
 
@@ -22,15 +27,15 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 def serve(
-    space,
+    space: LatentSpace,
     *,
-    port=None,
-    host="127.0.0.1",
-    title="Latent space",
-    n_points=20_000,
-    show=False,
-    announce=print,
-):
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    title: str = "Latent space",
+    n_points: int = 20_000,
+    show: bool = False,
+    announce: Callable[[str], object] = print,
+) -> None:
     """Serve the page until interrupted.
 
     Parameters

@@ -9,16 +9,16 @@ import numpy as np
 from bokeh.events import Tap
 
 from skspec.explore._latent_space import comparable
-from skspec.explore._look import TEMPLATE
 from skspec.explore._page import CURVES, Page, about_star
-from skspec.solvers.min_max import min_max_bins
+from skspec.explore._style import TEMPLATE
+from skspec.solvers.statistics.min_max import min_max_bins
 
 __all__ = ["Session", "steady_limit"]
 
 N_BINS = 1200  # of the spectra, until the page has said how wide it is
 WAIT = 0.03  # seconds at least between two drawings
 N_NEIGHBOURS = 8
-LEAST_CHANGE = 0.005  # of the flux, that the axis of differences shows
+MIN_CHANGE = 0.005  # of the flux, that the axis of differences shows
 REACH = 0.04  # of the width of the scatter: a click further from any star chooses none
 
 
@@ -108,9 +108,7 @@ class Session:
             *self._compared(nothing),
         ]
         self._full = space.ascending(*curves)
-        limit = steady_limit(
-            self._full[1][2], LEAST_CHANGE * np.nanmedian(np.abs(self._start_flux))
-        )
+        limit = steady_limit(self._full[1][2], MIN_CHANGE * np.nanmedian(np.abs(self._start_flux)))
         self.page.difference.y_range.update(start=-limit, end=limit)
         self._send()
 

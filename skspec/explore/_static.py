@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from bokeh.embed import file_html
@@ -11,10 +12,14 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, CustomJS
 from bokeh.resources import INLINE
 
-from skspec.explore._look import ACCENT, TEMPLATE, colours_of
 from skspec.explore._page import CURVES, Page, about_start, fit_of_star, legend_of
-from skspec.explore._session import LEAST_CHANGE, N_NEIGHBOURS, REACH, steady_limit
+from skspec.explore._session import MIN_CHANGE, N_NEIGHBOURS, REACH, steady_limit
 from skspec.explore._static_code import AXES, CHOOSE, COLOUR, FIND, MOVE, NEIGHBOUR, TAP
+from skspec.explore._style import ACCENT, TEMPLATE, colours_of
+
+if TYPE_CHECKING:
+    from skspec._typing import PathLike
+    from skspec.explore._latent_space import LatentSpace
 
 __all__ = ["write_static"]
 
@@ -25,7 +30,9 @@ STAR_VALUES = 2 * 10**6  # pixels of observed and decoded spectra of stars
 MAX_NODES, MAX_COLUMNS = 24, 12  # offered as axes and as colours of the scatter
 
 
-def write_static(space, path, *, title="Latent space", n_points=MAX_POINTS) -> Path:
+def write_static(
+    space: LatentSpace, path: PathLike, *, title: str = "Latent space", n_points: int = MAX_POINTS
+) -> Path:
     """Write the page as one HTML file that needs no server and no network.
 
     Sliders move one node at a time about the median star, between spectra decoded beforehand. A
@@ -108,7 +115,7 @@ def _shared(page, start):
         "near": page.near,
         "table": page.table,
         "difference": page.difference.y_range,
-        "least": float(steady_limit(np.zeros(1), LEAST_CHANGE * np.nanmedian(np.abs(start)))),
+        "least": float(steady_limit(np.zeros(1), MIN_CHANGE * np.nanmedian(np.abs(start)))),
     }
 
 

@@ -3,11 +3,9 @@
 from skspec.forward._base import ForwardModel
 from skspec.forward._corrected import CorrectedModel
 from skspec.forward._full_spectrum_fit import FullSpectrumFit
-from skspec.forward._inversion_result import InversionResult
 from skspec.forward._posterior import PosteriorSamples, sample_posterior
 from skspec.forward._slam import SLAM
 from skspec.forward._spectral_gp import SpectralGP
-from skspec.forward._template_match import TemplateMatch, TemplateMatchResult
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 from skspec.forward._the_payne import ThePayne
 
@@ -16,12 +14,9 @@ __all__ = [
     "FewStarsWarning",
     "ForwardModel",
     "FullSpectrumFit",
-    "InversionResult",
     "PosteriorSamples",
     "SLAM",
     "SpectralGP",
-    "TemplateMatch",
-    "TemplateMatchResult",
     "TheCannon",
     "ThePayne",
     "censoring_mask",

@@ -12,18 +12,19 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import HasMethods, Interval, fit_context
-from skspec.base import LabelRegressor, MissingUncertaintyWarning, as_spectra, inner_fits
+from skspec._sklearn import HasMethods, Interval, fit_context
+from skspec.base import MissingUncertaintyWarning, as_spectra, inner_fits
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
-from skspec.forward._inversion_result import InversionResult
 from skspec.forward._spectral_gp import SpectralGP
+from skspec.forward._wrapped import WrappedForwardModel
+from skspec.likelihood import marginal_information
 from skspec.spectra import concatenate
 
 __all__ = ["CorrectedModel"]
 
 
-class CorrectedModel(LabelRegressor):
+class CorrectedModel(WrappedForwardModel):
     r"""Any forward model, trained on synthetic spectra that a correction makes look observed.
 
     .. math:: f(\ell, s) = T\big(f_\mathrm{syn}(\ell), s\big)
@@ -126,9 +127,9 @@ class CorrectedModel(LabelRegressor):
             labels[[f"split_{k}" for k in range(self.n_split_)]] = split
         elif self.correction_ is not None:
             copies = self.correction_.transform(copies)
-        self.model_ = clone(SpectralGP() if self.model is None else self.model)
+        model = clone(SpectralGP() if self.model is None else self.model)
         with inner_fits():
-            self.model_.fit(copies, labels)
+            self._adopt(model.fit(copies, labels))
         self.uses_ivar_ = self._expects_errors(observed)
         return self
 
@@ -174,49 +175,43 @@ class CorrectedModel(LabelRegressor):
     def _split_from(self, numbers):
         return self._centre + numbers @ self._way
 
-    def invert(self, X) -> InversionResult:
-        """Labels and split latent numbers of each star; see `ForwardModel.invert`.
+    # -- split latent numbers are labels that nobody gave ------------------------------------------
 
-        Parameters
-        ----------
-        X : Spectra or array-like of shape (n, P)
-            Observed spectra.
-
-        Returns
-        -------
-        InversionResult
-            Of all labels of `model_`.
-        """
-        spectra = self._validate_predict(X)
+    def _validate_predict(self, X):
         with warnings.catch_warnings():
             # synthetic spectra seldom have errors, observed ones do
-            warnings.simplefilter("ignore", MissingUncertaintyWarning)
-            return self.model_.invert(spectra)
+            if self.uses_ivar_ != self.model_.uses_ivar_:
+                warnings.simplefilter("ignore", MissingUncertaintyWarning)
+            return super()._validate_predict(X)
+
+    def _to_scaled(self, labels):
+        return self.model_._to_scaled(self._with_split(labels))
+
+    def _with_split(self, labels):
+        """Labels (m, K) with the split latent numbers at their mean; all labels as they are."""
+        n_missing = len(self.label_pivot_) - labels.shape[1]
+        return np.hstack([labels, np.zeros((len(labels), n_missing))])
 
     def predict_dist(self, X) -> MultivariateNormal:
         """Labels of each star with their total covariance, whatever the split latent numbers are."""
         return self.invert(X).dist.marginal(self.label_names_in_)
 
-    def domain_score(self, X) -> np.ndarray:
-        """How badly the best model spectrum fits (n,); see :meth:`ForwardModel.domain_score`."""
-        return self.invert(X).domain_score
-
-    def predict_flux(self, labels) -> np.ndarray:
-        """Corrected spectra (m, P) of labels (m, K), at the mean of the split latent numbers."""
-        return self.model_.predict_flux(self._all_labels(labels))
-
     def flux_jacobian(self, labels) -> np.ndarray:
-        """Gradient spectra (m, P, K) of the same."""
-        jacobian = self.model_.flux_jacobian(self._all_labels(labels))
-        return jacobian[..., : len(self.label_names_in_)]
+        """Gradient spectra (m, P, K) of labels (m, K), at the mean of the split latent numbers."""
+        return super().flux_jacobian(labels)[..., : len(self.label_names_in_)]
 
-    def _all_labels(self, labels):
-        check_is_fitted(self)
-        if hasattr(labels, "columns"):
-            labels = labels[self.label_names_in_]
-        labels = np.atleast_2d(np.asarray(labels, dtype=float))
-        return np.hstack([labels, np.zeros((len(labels), self.n_split_))])
+    def fisher_information(self, labels, X) -> np.ndarray:
+        """Fisher matrix (n, K, K) of the labels, whatever the split latent numbers are.
 
-    def best_fit(self, result) -> np.ndarray:
-        """Fitted spectra (n, P) as observed, of an :meth:`invert` result."""
-        return self.model_.best_fit(result)
+        Parameters
+        ----------
+        labels : array-like of shape (n, K), or InversionResult
+        X : Spectra of shape (n, P)
+
+        Returns
+        -------
+        ndarray of shape (n, K, K)
+        """
+        return marginal_information(
+            super().fisher_information(labels, X), np.arange(len(self.label_names_in_))
+        )

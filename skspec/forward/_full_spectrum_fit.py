@@ -10,13 +10,13 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import Tags
 
-from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, inner_fits
-from skspec.distributions import MultivariateNormal
+from skspec._sklearn import Interval, StrOptions, fit_context
+from skspec.base import inner_fits
 from skspec.forward._base import ForwardModel
-from skspec.forward._inversion_result import InversionResult
 from skspec.forward._the_cannon import TheCannon
-from skspec.solvers.nuisance import Continuum
+from skspec.forward._wrapped import WrappedForwardModel
+from skspec.likelihood import PixelNoise, Polynomials
+from skspec.solvers.spectra.nuisance import continuum_basis
 
 __all__ = ["FullSpectrumFit"]
 
@@ -25,13 +25,14 @@ COHERENCE = 0.2  # without it gravities of real stars are a tenth worse
 PIXELS_PER_DEGREE = 20  # a polynomial of higher degree would follow the lines
 
 
-class FullSpectrumFit(LabelRegressor):
+class FullSpectrumFit(WrappedForwardModel):
     r"""Full-spectrum fitting: any forward model times a polynomial, shifted and broadened.
 
     .. math:: f(\lambda) = P_n(\lambda)\,\big[\mathrm{TGM}(\ell, \lambda) \otimes G(v, \sigma)\big]
 
     The spectra need no continuum normalisation: the polynomial :math:`P_n` of each star is found
-    together with its labels, and those of the training spectra by turns with the model (TGM).
+    together with its labels, and those of the training spectra by turns with the model (TGM). Parameters
+    that are None are those of `model`.
 
     Parameters
     ----------
@@ -41,25 +42,22 @@ class FullSpectrumFit(LabelRegressor):
         per term.
     continuum_degree : int, default=10
         Degree n of the polynomial of each order; at most one per 20 pixels.
-    fit_rv : {"auto"} or bool, default="auto"
-        Fit the radial velocity; "auto": where the training spectra have a wavelength.
-    rv_range : tuple of float, default=(-500, 500)
-        [km/s]
-    fit_broadening : bool or {"gaussian", "rotation"}, default=False
-        Fit a broadening beyond that of the training spectra; True is "gaussian".
-    rounds : int, default=3
+    fit_rv : "auto", bool or (float, float), default="auto"
+        Fit the radial velocity; "auto": from -500 to 500 km/s where the training spectra have a
+        wavelength.
+    n_rounds : int, default=3
         Turns of model and training continua.
-    clean_training : float or None, default=None
-        Of the model, where it is not None: remove training stars whose labels do not suit their
-        spectra; see :class:`~skspec.forward.ForwardModel`.
-    coherence : float or None, default=None
-        Of the model, where it is not None: fraction of its error that pixels have in common; see
-        :class:`~skspec.forward.ForwardModel`.
-    guesses : array-like of shape (g, K), optional
+    init : array-like of shape (g, K), optional
         Labels to start from, in label units; each leads to a minimum and the lowest one counts. By
         default the best of the training labels.
-    ivar : {"auto", "require", "ignore"}, default="auto"
-        See :class:`~skspec.forward.ForwardModel`.
+    label_covariance : bool, optional
+        Add the model's own label-space error to the formal one.
+    clean_training : float, optional
+        Remove training stars whose labels do not suit their spectra, beyond this many robust sigma.
+    coherence : float, optional
+        Low-rank covariance of the model's error between pixels: fraction of it that pixels share.
+    label_prior : {"flat", "training"}, optional
+        What is known of the labels before the spectrum is seen.
 
     Attributes
     ----------
@@ -90,14 +88,13 @@ class FullSpectrumFit(LabelRegressor):
     _parameter_constraints: dict = {
         "model": [ForwardModel, None],
         "continuum_degree": [Interval(Integral, 0, None, closed="left")],
-        "fit_rv": ["boolean", StrOptions({"auto"})],
-        "rv_range": ["array-like"],
-        "fit_broadening": ["boolean", StrOptions({"gaussian", "rotation"})],
-        "rounds": [Interval(Integral, 1, None, closed="left")],
+        "fit_rv": ["boolean", StrOptions({"auto"}), "array-like"],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "init": ["array-like", None],
+        "label_covariance": ["boolean", None],
         "clean_training": [Interval(Real, 0, None, closed="neither"), None],
         "coherence": [Interval(Real, 0, 1, closed="left"), None],
-        "guesses": ["array-like", None],
-        "ivar": [StrOptions({"auto", "require", "ignore"})],
+        "label_prior": [StrOptions({"flat", "training"}), None],
     }
 
     def __init__(
@@ -106,24 +103,26 @@ class FullSpectrumFit(LabelRegressor):
         *,
         continuum_degree=10,
         fit_rv="auto",
-        rv_range=(-500.0, 500.0),
-        fit_broadening=False,
-        rounds=3,
+        n_rounds=3,
+        init=None,
+        label_covariance=None,
         clean_training=None,
         coherence=None,
-        guesses=None,
-        ivar="auto",
+        label_prior=None,
+        **shared,
     ):
+        super().__init__(
+            continuum_degree=continuum_degree,
+            fit_rv=fit_rv,
+            label_covariance=label_covariance,
+            clean_training=clean_training,
+            coherence=coherence,
+            label_prior=label_prior,
+            **shared,
+        )
         self.model = model
-        self.continuum_degree = continuum_degree
-        self.fit_rv = fit_rv
-        self.rv_range = rv_range
-        self.fit_broadening = fit_broadening
-        self.rounds = rounds
-        self.clean_training = clean_training
-        self.coherence = coherence
-        self.guesses = guesses
-        self.ivar = ivar
+        self.n_rounds = n_rounds
+        self.init = init
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -154,17 +153,17 @@ class FullSpectrumFit(LabelRegressor):
         spectra, y = self._validate_fit(X, y)
         n_pixels = spectra.shape[1]
         degree = min(self.continuum_degree, n_pixels // PIXELS_PER_DEGREE)
-        fit_rv = self.wavelength_ is not None if self.fit_rv == "auto" else self.fit_rv
+        is_auto = isinstance(self.fit_rv, str)
+        fit_rv = self.wavelength_ is not None if is_auto else self.fit_rv
         final = self._new_model(len(y)).set_params(
             continuum_degree=degree,
             fit_rv=fit_rv,
-            rv_range=self.rv_range,
             fit_broadening=self.fit_broadening,
             ivar=self.ivar,
         )
-        for name in ("clean_training", "coherence"):
-            if getattr(self, name) is not None:
-                final.set_params(**{name: getattr(self, name)})
+        names = ("label_covariance", "clean_training", "coherence", "label_prior", "inversion")
+        own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        final.set_params(**own)
         turn = clone(final).set_params(
             continuum_degree=None,
             fit_rv=False,
@@ -175,15 +174,16 @@ class FullSpectrumFit(LabelRegressor):
             label_prior="flat",
         )
         position = np.arange(n_pixels) if spectra.wavelength is None else spectra.wavelength
-        self._continuum = Continuum(position, degree, spectra.order)
+        self._polynomials = Polynomials(continuum_basis(position, degree, spectra.order))
         labels = pd.DataFrame(y, columns=self.label_names_in_)
-        made = np.ones(n_pixels)
+        flux = np.ones(spectra.shape)
         with inner_fits():
-            for _ in range(self.rounds - 1):
-                made = turn.fit(self._divided(spectra, made), labels).predict_flux(y)
-            self.model_ = final.fit(self._divided(spectra, made), labels)
-        if self.guesses is not None:
-            self.model_.start_from(self.guesses)
+            for _ in range(self.n_rounds - 1):
+                flux = turn.fit(self._divided(spectra, flux), labels).predict_flux(y)
+            final.fit(self._divided(spectra, flux), labels)
+        self._adopt(final)
+        if self.init is not None:
+            self.start_from(self.init)
         return self
 
     def _new_model(self, n_stars):
@@ -194,15 +194,15 @@ class FullSpectrumFit(LabelRegressor):
         affordable = [d for d in (3, 2) if STARS_PER_TERM * comb(n_labels + d, d) <= n_stars]
         return TheCannon([*affordable, 1][0], log_labels=log_labels, coherence=COHERENCE)
 
-    def _divided(self, spectra, made):
-        """Training spectra divided by the polynomials that bring `made` (n, P) to them."""
+    def _divided(self, spectra, model_flux):
+        """Training spectra divided by the polynomials that bring `model_flux` (n, P) to them."""
         weight = spectra.good.astype(float)
         if spectra.has_errors:
             known = np.isfinite(spectra.ivar)
             weight = np.where(known, spectra.ivar, weight)
         flux = np.asarray(spectra.flux, dtype=float)
-        self.training_continuum_, _ = self._continuum.solve(made, flux, weight)
-        curve = self.training_continuum_ @ self._continuum.polynomials
+        fit = PixelNoise(weight).fit_linear(self._polynomials.times(model_flux), flux)
+        self.training_continuum_, curve = fit.coef, fit.curve
         # next to a zero of the polynomial a pixel could get any flux
         usable = np.abs(curve) > 1e-2 * np.median(np.abs(curve), axis=1, keepdims=True)
         curve = np.where(usable, curve, 1.0)
@@ -210,37 +210,3 @@ class FullSpectrumFit(LabelRegressor):
         if ivar is None:
             return spectra.replace(flux=flux / curve, mask=None if usable.all() else ~usable)
         return spectra.replace(flux=flux / curve, ivar=np.where(usable, ivar * curve**2, 0.0))
-
-    def invert(self, X) -> InversionResult:
-        """Labels, radial velocity, broadening and continuum of each star; see `ForwardModel.invert`.
-
-        Parameters
-        ----------
-        X : Spectra or array-like of shape (n, P)
-
-        Returns
-        -------
-        InversionResult
-        """
-        spectra = self._validate_predict(X)
-        return self.model_.invert(spectra)
-
-    def predict_dist(self, X) -> MultivariateNormal:
-        """Labels of each star with their total covariance: ``invert(X).dist``."""
-        return self.invert(X).dist
-
-    def domain_score(self, X) -> np.ndarray:
-        """How badly the best model spectrum fits (n,); see :meth:`ForwardModel.domain_score`."""
-        return self.model_.domain_score(self._validate_predict(X))
-
-    def predict_flux(self, labels) -> np.ndarray:
-        """Model spectra (m, P) of labels (m, K), without polynomial, at rest."""
-        return self.model_.predict_flux(labels)
-
-    def flux_jacobian(self, labels) -> np.ndarray:
-        """Gradient spectra (m, P, K) of the same."""
-        return self.model_.flux_jacobian(labels)
-
-    def best_fit(self, result) -> np.ndarray:
-        """Fitted spectra (n, P) as observed, of an :meth:`invert` result."""
-        return self.model_.best_fit(result)

@@ -11,10 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
-from skspec.forward._inversion import _Objective
+from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT
+from skspec.likelihood._normal_equations import with_least_information
 
 __all__ = ["PosteriorSamples", "sample_posterior"]
 
+TINY_COVARIANCE = 1e-12  # of scaled labels: the error of a model that has none
 LONG_ENOUGH = 50  # autocorrelation times that a chain should last (Foreman-Mackey et al. 2013)
 
 
@@ -34,6 +36,8 @@ class PosteriorSamples:
     n_steps : int
         Kept steps of each walker.
     label_names : list of str
+    rv, broadening : ndarray of shape (n, S) or None
+        Samples of the radial velocity and of the broadening [km/s]; None where they are not fitted.
     """
 
     samples: np.ndarray
@@ -41,6 +45,13 @@ class PosteriorSamples:
     autocorrelation_time: np.ndarray
     n_steps: int
     label_names: list[str]
+    rv: np.ndarray | None = None
+    broadening: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        n, size, _ = self.samples.shape
+        told = f"{np.sum(self.converged)} converged"
+        return f"<PosteriorSamples of {', '.join(self.label_names)}: {n} stars, {size} samples, {told}>"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -88,14 +99,16 @@ def sample_posterior(
 ) -> PosteriorSamples:
     r"""Sample the labels of each star by Markov chain Monte Carlo, with emcee.
 
-    The posterior is :math:`\exp(-\chi^2(\ell) / 2)` of :meth:`ForwardModel.invert` with a flat prior
-    inside its box: the range of the training labels widened by 10 %. It is wider than Gaussian, bent
-    or cut off where the spectrum says little or the labels lie at the edge of the box.
+    The posterior is :math:`p(\ell)\,\exp(-\chi^2(\ell) / 2)` of :meth:`ForwardModel.invert`, inside its
+    box: the range of the training labels widened by 10 %. It is wider than Gaussian, bent or cut off
+    where the spectrum says little or the labels lie at the edge of the box. Velocity and broadening,
+    where the model fits them, are sampled too; the continuum is at its best for each sample.
 
     Parameters
     ----------
     model : fitted ForwardModel
-        Without radial velocity, broadening or continuum to fit, and with the linear loss.
+        With all its options: shared errors, velocity, broadening, continuum, prior, correlated noise,
+        robust loss.
     X : Spectra or array-like of shape (n, P)
     result : InversionResult, optional
         ``model.invert(X)``, where it is known already: the walkers start from its Gaussian.
@@ -123,13 +136,20 @@ def sample_posterior(
     TypeError
         When `model` is no forward model.
     ValueError
-        When it fits more than labels, or there are too few walkers or steps.
+        When there are too few walkers or steps.
 
     Notes
     -----
-    chi2 is that of the reduced spectra of the inversion, so a step touches no pixel. Nevertheless this
-    takes hundreds of times longer than the inversion: it is for the few stars that need it. The
-    walkers move by differential evolution (ter Braak 2006).
+    Of stars at rest chi2 is that of the reduced spectra of the inversion, so a step touches no pixel;
+    with velocity, broadening or continuum free each step makes the spectra anew. This takes hundreds of
+    times longer than the inversion: it is for the few stars that need it. The walkers move by
+    differential evolution (ter Braak 2006).
+
+    Correlated noise (``inversion__correlation_length``) has no likelihood of its own: that of
+    independent pixels is stretched about its maximum until its curvature is the information of the
+    sandwich (Ribatet, Cooley & Davison 2012, Statistica Sinica 22, 813). A robust loss has the weights
+    of the solution. With a prior and `label_covariance` the labels are sampled together with the error
+    of the model.
 
     References
     ----------
@@ -145,32 +165,64 @@ def sample_posterior(
     >>> found.samples.shape
     (2, 9600, 3)
     """
-    _check(model)
-    n_labels = len(model.label_names_in_)
-    n_walkers = _walkers(n_walkers, n_labels)
+    if not isinstance(model, ForwardModel):
+        raise TypeError(
+            f"{type(model).__name__} is no forward model. Of a Pipeline, give the last step, and the "
+            "spectra as the steps before it leave them."
+        )
+    check_is_fitted(model)
+    known = model._likelihood
+    n_labels, free = len(known.scale.unit), known.columns.free
+    with_error = label_covariance and known.population is not None and known.local_cov is not None
+    n_states = free.n_nonlinear + n_labels * (1 + with_error)
+    n_walkers = _walkers(n_walkers, n_states)
     if n_steps < 1 or n_burn < 0:
         raise ValueError(f"n_steps must be 1 or more and n_burn 0 or more: {n_steps}, {n_burn}.")
     _emcee()
     result = model.invert(X) if result is None else result
     spectra = model._validate_predict(X)
-    if len(result.labels) != len(spectra):
-        raise ValueError(f"The result is of {len(result.labels)} stars, X of {len(spectra)}.")
+    if len(result) != len(spectra):
+        raise ValueError(f"The result is of {len(result)} stars, X of {len(spectra)}.")
     random = check_random_state(random_state)
     seeds = random.randint(np.iinfo(np.int32).max, size=len(spectra))
-    weight = 1.0 / model._variance(spectra)
-    target = model._flux_model()
-    box = (model._lower, model._upper)
+    chains = [_Chain(n_walkers, n_burn, n_steps, seed) for seed in seeds]
+    unit = np.outer(known.scale.unit, known.scale.unit)
+    view, at, errors = known.spectrum_model(), known.solution_at(result), result.model_cov / unit
+    budget = known.budget(spectra, model._options.correlation_length)
     jobs = Parallel(n_jobs=n_jobs)(
-        delayed(_sample_star)(target, spectra.flux[i], weight[i], start, box, n_burn, n_steps, seed)
-        for i, (start, seed) in enumerate(zip(_starts(model, result, n_walkers, seeds), seeds))
+        delayed(_sample_star)(
+            chain,
+            _Star(
+                view.batch(spectra.flux[[i]], budget[i : i + 1]),
+                at[i : i + 1],
+                model._options.loss,
+                _limits(known),
+                known.population,
+                errors[i] if with_error else None,
+            ),
+        )
+        for i, chain in enumerate(chains)
     )
     x, acceptance, time = (np.array(part) for part in zip(*jobs))
-    samples = model.label_pivot_ + x * model.label_scale_
-    if label_covariance and result.model_cov.any():
+    blind = result.n_good == 0
+    x[blind] = np.nan
+    samples = known.scale.labels(x[..., :n_labels])
+    if label_covariance and not with_error and result.model_cov.any():
         error = MultivariateNormal(np.zeros_like(result.labels), cov=result.model_cov)
         seed = random.randint(np.iinfo(np.int32).max)
         samples += np.swapaxes(error.sample(samples.shape[1], random_state=seed), 0, 1)
-    return PosteriorSamples(samples, acceptance, time, n_steps, list(model.label_names_in_))
+    names = list(result.dist.label_names)
+    return PosteriorSamples(
+        samples,
+        np.where(blind, np.nan, acceptance),
+        np.where(blind[:, None], np.nan, time[:, :n_labels]),
+        n_steps,
+        names,
+        None if free.rv_range is None else x[..., n_labels],
+        None
+        if free.kernel is None
+        else np.sqrt(WIDTH2_UNIT * x[..., n_labels + len(free.units) - 1]),
+    )
 
 
 def _emcee():
@@ -183,77 +235,112 @@ def _emcee():
     return emcee
 
 
-def _check(model):
-    if not isinstance(model, ForwardModel):
-        raise TypeError(
-            f"{type(model).__name__} is no forward model. Of a Pipeline, give the last step, and the "
-            "spectra as the steps before it leave them."
-        )
-    check_is_fitted(model)
-    switches = [name for name in ("fit_rv", "fit_broadening") if getattr(model, name, False)]
-    switches += ["continuum_degree"] * (getattr(model, "continuum_degree", None) is not None)
-    if switches:
-        raise ValueError(
-            f"Only labels are sampled, and this model also fits {', '.join(switches)}. Bring the "
-            "spectra to rest and take off the continuum, and fit a model without."
-        )
-    if model._population is not None:
-        raise ValueError(
-            "label_prior='training' is not sampled, a flat prior is: fit a model with "
-            "label_prior='flat'."
-        )
-    if model.loss != "linear":
-        raise ValueError(f"loss={model.loss!r} belongs to no likelihood: use loss='linear'.")
-
-
-def _walkers(n_walkers, n_labels):
+def _walkers(n_walkers, n_states):
     if n_walkers is None:
-        return max(32, 6 * n_labels)
-    if n_walkers < max(6, 2 * n_labels) or n_walkers % 2:
+        return max(32, 6 * n_states)
+    if n_walkers < max(6, 2 * n_states) or n_walkers % 2:
         raise ValueError(
-            f"n_walkers must be even, 6 or more, and at least twice the {n_labels} labels, got "
+            f"n_walkers must be even, 6 or more, and at least twice the {n_states} parameters, got "
             f"{n_walkers}."
         )
     return n_walkers
 
 
-def _starts(model, result, n_walkers, seeds):
-    """First scaled labels (n_walkers, K) of each star, from its Gaussian reflected into the box."""
-    lower, width = model._lower, model._upper - model._lower
-    centre = (result.likelihood.mean() - model.label_pivot_) / model.label_scale_
-    scaled = result.formal_cov / np.outer(model.label_scale_, model.label_scale_)
-    for mean, cov, seed in zip(centre, scaled, seeds):
-        if not np.isfinite(mean).all():
-            yield np.full((n_walkers, len(mean)), np.nan)
-            continue
-        root = np.linalg.cholesky(cov)
-        draws = np.random.default_rng(seed).normal(size=(n_walkers, len(mean))) @ root.T
-        place = np.abs((mean + draws - lower) / width) % 2
-        yield lower + width * np.minimum(place, 2 - place)
+def _limits(known):
+    """Lowest and highest scaled labels, velocity [km/s] and squared width [`WIDTH2_UNIT`]."""
+    box, free = known.training, known.columns.free
+    lower, upper = [box.lower], [box.upper]
+    if free.rv_range is not None:
+        lower.append(free.rv_range[:1]), upper.append(free.rv_range[1:])
+    if free.kernel is not None:
+        lower.append([0.0]), upper.append([MAX_WIDTH**2 / WIDTH2_UNIT])
+    return np.concatenate(lower), np.concatenate(upper)
 
 
-def _sample_star(model, flux, weight, start, box, n_burn, n_steps, seed):
-    """Scaled samples (S, K), acceptance and autocorrelation time (K,) of one star."""
-    n_walkers, n_labels = start.shape
-    if np.isnan(start).any():
-        nothing = np.full((n_walkers * n_steps, n_labels), np.nan)
-        return nothing, np.nan, np.full(n_labels, np.nan)
-    objective, (lower, upper) = _Objective(model, flux[None], weight[None]), box
-    projection, gram = objective.projection[0], objective.gram[0] * objective.gram_scale[0]
+@dataclass(frozen=True)
+class _Chain:
+    """How one star is sampled."""
 
-    def log_posterior(x):
-        inside = np.all((x >= lower) & (x <= upper), axis=1)
-        psi = objective.basis.reduce(model.features(np.clip(x, lower, upper)))
-        return np.where(inside, psi @ projection - 0.5 * np.sum(psi @ gram * psi, axis=1), -np.inf)
+    n_walkers: int
+    n_burn: int
+    n_steps: int
+    seed: int
 
+
+@dataclass
+class _Star:
+    """One star, and the posterior of its state.
+
+    The state holds the parameters that the spectrum sees; where the error of the model is sampled with
+    them, the labels come first, and behind them the labels as the model errs on them.
+    """
+
+    batch: object
+    solution: object
+    loss: str
+    limits: tuple
+    population: object
+    error_cov: np.ndarray | None
+
+    def __post_init__(self):
+        batch, solution, loss = self.batch, self.solution, self.loss
+        self.n_labels = solution.x.shape[1]
+        information = with_least_information(batch.information(solution, loss), self.n_labels)[0]
+        self._target = batch.target(solution, loss)
+        self._centre, self._stretch = batch.model.theta_of(solution)[0], None
+        self._root = np.linalg.cholesky(np.linalg.inv(information))
+        if batch.is_correlated:
+            independent = batch.independent().information(solution, loss)
+            independent = with_least_information(independent, self.n_labels)[0]
+            roots = np.linalg.cholesky(independent), np.linalg.cholesky(information)
+            self._stretch = np.linalg.solve(roots[0].T, roots[1].T)
+        if self.error_cov is not None:
+            size = TINY_COVARIANCE * np.eye(self.n_labels)
+            self._error_root = np.linalg.cholesky(self.error_cov + size)
+
+    def start(self, chain):
+        """First states (n_walkers, M) of the Gaussian, reflected into the box."""
+        lower, upper = self.limits
+        rng = np.random.default_rng(chain.seed)
+        draws = rng.normal(size=(chain.n_walkers, len(lower))) @ self._root.T
+        place = np.abs((self._centre + draws - lower) / (upper - lower)) % 2
+        theta = lower + (upper - lower) * np.minimum(place, 2 - place)
+        if self.error_cov is None:
+            return theta
+        labels = theta[:, : self.n_labels]
+        error = rng.normal(size=labels.shape) @ self._error_root.T
+        return np.hstack([labels + error, theta[:, self.n_labels :], labels])
+
+    def log_posterior(self, state):
+        """Of states (m, M)."""
+        lower, upper = self.limits
+        theta, labels = state, state[:, : self.n_labels]
+        value = np.zeros(len(state))
+        if self.error_cov is not None:
+            seen = state[:, -self.n_labels :]
+            theta = np.hstack([seen, state[:, self.n_labels : -self.n_labels]])
+            white = np.linalg.solve(self._error_root, (labels - seen).T)
+            value -= 0.5 * np.sum(white**2, axis=0)
+        if self.population is not None:
+            value += self.population.log_density(labels)
+        inside = np.all((theta >= lower) & (theta <= upper), axis=1)
+        if self._stretch is not None:
+            theta = self._centre + (theta - self._centre) @ self._stretch.T
+        value += self._target(np.clip(theta, lower, upper))
+        return np.where(inside, value, -np.inf)
+
+
+def _sample_star(chain: _Chain, star: _Star):
+    """States (S, M), acceptance and autocorrelation time (M,) of one star."""
     emcee = _emcee()
+    start = star.start(chain)
     # differential evolution forgets three times faster than emcee's stretch move on such targets
     sampler = emcee.EnsembleSampler(
-        n_walkers, n_labels, log_posterior, vectorize=True, moves=emcee.moves.DEMove()
+        *start.shape, star.log_posterior, vectorize=True, moves=emcee.moves.DEMove()
     )
-    sampler.random_state = np.random.RandomState(seed).get_state()
-    sampler.run_mcmc(start, n_burn + n_steps)
-    chain = sampler.get_chain(discard=n_burn)
+    sampler.random_state = np.random.RandomState(chain.seed).get_state()
+    sampler.run_mcmc(start, chain.n_burn + chain.n_steps)
+    states = sampler.get_chain(discard=chain.n_burn)
     with np.errstate(invalid="ignore", divide="ignore"):
-        time = emcee.autocorr.integrated_time(chain, tol=0, quiet=True)
-    return chain.reshape(-1, n_labels), sampler.acceptance_fraction.mean(), time
+        time = emcee.autocorr.integrated_time(states, tol=0, quiet=True)
+    return states.reshape(-1, start.shape[1]), sampler.acceptance_fraction.mean(), time

@@ -11,19 +11,19 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._progress import track
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
-from skspec.forward._coherence import HeldOut
 from skspec.forward._slam_pixels import (
     SOLVERS,
-    ChunkColumns,
     SLAMJob,
     fit_pixels,
     rbf_curvature,
     rbf_kernel,
+    rbf_slopes,
 )
-from skspec.solvers.pixel_blocks import one_blas_thread, pixel_slices
-from skspec.solvers.svr import admm_operator
+from skspec.likelihood import HeldOut, OutOfSample
+from skspec.solvers.kernels.svr import admm_operator
+from skspec.solvers.linear.pixel_blocks import single_threaded_blas
 
 __all__ = ["SLAM"]
 
@@ -61,11 +61,6 @@ class SLAM(ForwardModel):
         Largest violation of the optimality conditions, in standardised flux.
     n_jobs : int, optional
         Workers over chunks of pixels; any joblib backend (`joblib.parallel_config`).
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, label_prior, ivar
-        See :class:`~skspec.forward.ForwardModel`.
-    fit_rv, rv_range, fit_broadening, continuum_degree
-        See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
     ----------
@@ -104,8 +99,8 @@ class SLAM(ForwardModel):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
-        **ForwardModel._parameter_constraints,
         "C": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "epsilon": [Interval(Real, 0, None, closed="left"), "array-like"],
         "gamma": [Interval(Real, 0, None, closed="neither"), "array-like", None],
@@ -127,22 +122,9 @@ class SLAM(ForwardModel):
         solver="batched",
         svr_tol=1e-6,
         n_jobs=None,
-        label_covariance=True,
-        clean_training=None,
-        clean_rounds=3,
-        fit_rv=False,
-        rv_range=(-500.0, 500.0),
-        fit_broadening=False,
-        continuum_degree=None,
-        loss="linear",
-        n_starts=4,
-        max_steps=50,
-        tol=1e-8,
-        correlation_length=0,
-        coherence=0.0,
-        label_prior="flat",
-        ivar="auto",
+        **shared,
     ):
+        super().__init__(**shared)
         self.C = C
         self.epsilon = epsilon
         self.gamma = gamma
@@ -151,21 +133,6 @@ class SLAM(ForwardModel):
         self.solver = solver
         self.svr_tol = svr_tol
         self.n_jobs = n_jobs
-        self.label_covariance = label_covariance
-        self.clean_training = clean_training
-        self.clean_rounds = clean_rounds
-        self.fit_rv = fit_rv
-        self.rv_range = rv_range
-        self.fit_broadening = fit_broadening
-        self.continuum_degree = continuum_degree
-        self.loss = loss
-        self.n_starts = n_starts
-        self.max_steps = max_steps
-        self.tol = tol
-        self.correlation_length = correlation_length
-        self.coherence = coherence
-        self.label_prior = label_prior
-        self.ivar = ivar
 
     def _fit_flux(self, x, spectra, context):
         self.labels_fit_ = x
@@ -184,22 +151,14 @@ class SLAM(ForwardModel):
                 (spectra.flux[:, pixels] - self.flux_mean_[pixels]) / self.flux_std_[pixels],
                 good[:, pixels],
                 photon[:, pixels] / self.flux_std_[pixels] ** 2,
-                self._flux_floor[pixels] / self.flux_std_[pixels] ** 2,
-                self._chunk_columns(pixels),
             )
             for pixels in chunks
         )
         # one thread per worker: threaded BLAS on such small blocks only fights itself
-        with one_blas_thread():
+        with single_threaded_blas():
             parallel = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
         self._assemble(done, job, x)
-
-    def _chunk_columns(self, pixels):
-        if self._columns is None:
-            return None
-        mean, std = self.flux_mean_[pixels], self.flux_std_[pixels]
-        return ChunkColumns(self._columns, pixels, mean, std)
 
     def _job(self, x):
         """All that the chunks share."""
@@ -231,7 +190,6 @@ class SLAM(ForwardModel):
             self.solver,
             self.svr_tol,
             self._needs_held_out,
-            keep=self.coherence > 0,
         )
 
     def _assemble(self, done, job, x):
@@ -244,36 +202,39 @@ class SLAM(ForwardModel):
         self.scatter_ = np.concatenate([chunk.scatter for chunk in done]) * self.flux_std_
         self._gammas = np.unique(self.gamma_)
         self._held_out = None
-        if job.keep:
-            std = self.flux_std_.astype(np.float32)
-            self._held_out = (
-                job.folds,
-                *(
-                    np.concatenate([getattr(chunk, key) for chunk in done], axis=-1) * std
-                    for key in ("residual", "jacobian", "duals")
-                ),
-            )
-        total = self._error_sum(len(x))
-        for chunk in done:
-            total += chunk.errors
-        self._label_error_sum = total
+        if job.keep_held_out:
+            self._held_out = job.folds, [(chunk.residual, chunk.duals) for chunk in done]
 
-    def _cross_validate(self, x, spectra):
-        total, self._label_error_sum = self._label_error_sum, None
-        if not self.coherence:
-            return total, self.cv_mse_
-        (folds, residual, jacobian, duals), self._held_out = self._held_out, None
+    def _out_of_sample(self, x, spectra):
+        (folds, chunks), self._held_out = self._held_out, None
+        groups = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
+        blocks, n = list(gen_batches(spectra.shape[1], CHUNK)), len(x)
+        by_start = dict(zip((block.start for block in blocks), chunks))
 
         def held_out(pixels):
-            def project(pull, rows):
-                mine, out = folds[rows], np.zeros((len(pull), 1 + len(self._gammas) * len(x)))
-                for fold, dual in enumerate(duals[..., pixels]):
-                    out[mine == fold, 1:] = pull[mine == fold] @ self._by_gamma(dual, pixels).T
+            chosen, std = self.gamma_[pixels], self.flux_std_[pixels]
+            residual, duals = by_start[pixels.start]
+            block = duals * std
+            columns = [np.flatnonzero(chosen == gamma) for gamma in self._gammas]
+            jacobian = np.empty((*x.shape, len(chosen)))
+            for rows, dual in zip(groups, block):
+                for gamma, mine in zip(self._gammas, columns):
+                    if mine.size:
+                        slopes = rbf_slopes(x[rows], x, gamma)
+                        jacobian[np.ix_(rows, range(x.shape[1]), mine)] = slopes @ dual[:, mine]
+
+            def project(weighted, rows):
+                mine, out = folds[rows], np.zeros((len(weighted), 1 + len(self._gammas) * n))
+                for fold, dual in enumerate(block):
+                    stars = np.flatnonzero(mine == fold)
+                    for g, used in enumerate(columns):
+                        at = slice(1 + g * n, 1 + (g + 1) * n)
+                        out[stars, at] = weighted[np.ix_(stars, used)] @ dual[:, used].T
                 return out
 
-            return HeldOut(residual[:, pixels], jacobian[..., pixels], project)
+            return HeldOut(residual * std, jacobian, project)
 
-        return self._find_coherence(x, spectra, held_out, pixel_slices(spectra.shape[1], CHUNK))
+        return OutOfSample(held_out, blocks)
 
     def _features(self, x, derivative=False):
         kernels = [rbf_kernel(x, self.labels_fit_, gamma) for gamma in self._gammas]
@@ -281,11 +242,10 @@ class SLAM(ForwardModel):
         if not derivative:
             return phi
         slope = np.zeros((len(x), x.shape[1], phi.shape[1]))
-        difference = np.moveaxis(self.labels_fit_[None] - x[:, None], 2, 1)
         n = len(self.labels_fit_)
         for g, (gamma, kernel) in enumerate(zip(self._gammas, kernels)):
             columns = slice(1 + g * n, 1 + (g + 1) * n)
-            slope[:, :, columns] = 2 * gamma * difference * kernel[:, None]
+            slope[:, :, columns] = rbf_slopes(x, self.labels_fit_, gamma, kernel)
         return phi, slope
 
     def _curvature(self, x, weight):

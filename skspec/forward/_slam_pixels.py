@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skspec.forward._label_covariance import LabelErrorSum
-from skspec.forward._nuisance import NuisanceColumns
-from skspec.solvers.svr import fit_svr, fit_svr_libsvm
-from skspec.solvers.svr_active_set import leave_one_out
+from skspec.solvers.kernels.svr import fit_svr, fit_svr_libsvm
+from skspec.solvers.kernels.svr_active_set import leave_one_out
 
-__all__ = ["SOLVERS", "SLAMJob", "SLAMPixels", "fit_pixels", "rbf_kernel"]
+__all__ = [
+    "SOLVERS",
+    "SLAMJob",
+    "SLAMPixels",
+    "fit_pixels",
+    "rbf_curvature",
+    "rbf_kernel",
+    "rbf_slopes",
+]
 
 SOLVERS = {"batched": fit_svr, "libsvm": fit_svr_libsvm}
 SCORING_TOL = 1e-3  # libsvm's own default: scores of hyperparameters need no more
@@ -21,6 +27,12 @@ def rbf_kernel(first, second, gamma):
     """``exp(-gamma |a - b|^2)`` of all pairs of rows."""
     distance2 = np.sum(first**2, axis=1)[:, None] - 2 * first @ second.T + np.sum(second**2, axis=1)
     return np.exp(-gamma * np.maximum(distance2, 0.0))
+
+
+def rbf_slopes(x, centres, gamma, kernel=None):
+    """Derivatives (m, K, n) of ``exp(-gamma |x - c|^2)`` with respect to `x`."""
+    kernel = rbf_kernel(x, centres, gamma) if kernel is None else kernel
+    return 2 * gamma * np.moveaxis(centres[None] - x[:, None], 2, 1) * kernel[:, None]
 
 
 def rbf_curvature(x, centres, kernel, gamma, weight):
@@ -53,8 +65,8 @@ class SLAMJob:
     selection : {"loo", "folds"}
     solver : str
     tol : float
-    label_errors : bool
-        Whether the label errors are wanted.
+    keep_held_out : bool
+        Whether the models of the folds are wanted.
     """
 
     labels: np.ndarray
@@ -65,8 +77,7 @@ class SLAMJob:
     selection: str
     solver: str
     tol: float
-    label_errors: bool
-    keep: bool = False
+    keep_held_out: bool
 
     def solve(self, Y, point, weight, tol):
         """Support vector regression of all columns of `Y` with one (C, epsilon, gamma)."""
@@ -75,28 +86,6 @@ class SLAMJob:
         return SOLVERS[self.solver](
             self.kernels[gamma], Y, C=C, epsilon=epsilon, sample_weight=weight, tol=tol, **extra
         )
-
-    def slopes(self, gamma):
-        """Derivative of ``k(x_i, x_j)`` with respect to `x_i`, shape (n, n, K)."""
-        difference = self.labels[None] - self.labels[:, None]
-        return 2 * gamma * difference * self.kernels[gamma][:, :, None]
-
-
-@dataclass
-class HeldOut:
-    """Stars seen by models that were trained without them, for some pixels.
-
-    Attributes
-    ----------
-    residual : ndarray of shape (n, B)
-    jacobian : ndarray of shape (n, K, B)
-    duals : list of (rows, dual (n, B))
-        The model of each group of stars.
-    """
-
-    residual: np.ndarray
-    jacobian: np.ndarray | None
-    duals: list
 
 
 @dataclass
@@ -110,10 +99,8 @@ class SLAMPixels:
         `mse` is cross-validated; `scatter` is what it exceeds the photon variance by.
     choice : ndarray of int of shape (B,)
         Number of the grid point of each pixel.
-    errors : LabelErrorSum
-        Contribution of these pixels to the label errors of the training stars.
-    residual, jacobian : ndarray of shape (n, B), (n, K, B)
-        Of stars held out, where they are kept.
+    residual : ndarray of shape (n, B)
+        Of stars held out, 0 at bad pixels; where they are kept.
     duals : ndarray of shape (F, n, B)
         Of the models that did not see each fold, where they are kept.
     """
@@ -123,34 +110,11 @@ class SLAMPixels:
     choice: np.ndarray
     mse: np.ndarray
     scatter: np.ndarray
-    errors: LabelErrorSum
     residual: np.ndarray | None = None
-    jacobian: np.ndarray | None = None
     duals: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class ChunkColumns:
-    """Derivatives of standardised flux with respect to velocity, broadening and continuum.
-
-    Attributes
-    ----------
-    columns : NuisanceColumns
-    pixels : slice
-    mean, std : ndarray of shape (B,)
-        Standardisation of those pixels.
-    """
-
-    columns: NuisanceColumns
-    pixels: slice
-    mean: np.ndarray
-    std: np.ndarray
-
-    def __call__(self, Y):
-        return self.columns(Y * self.std + self.mean, self.pixels) / self.std
-
-
-def fit_pixels(job: SLAMJob, Y, good, photon, floor, more=None) -> SLAMPixels:
+def fit_pixels(job: SLAMJob, Y, good, photon) -> SLAMPixels:
     """Fit a chunk of pixels.
 
     Parameters
@@ -161,70 +125,36 @@ def fit_pixels(job: SLAMJob, Y, good, photon, floor, more=None) -> SLAMPixels:
     good : ndarray of bool of shape (n, B)
     photon : ndarray of shape (n, B)
         Photon variance in the unit of `Y`; ``inf`` at bad pixels.
-    floor : ndarray of shape (B,)
-        Least variance that is believed.
-    more : ChunkColumns, optional
-        Of what is fitted to each star besides the labels.
     """
     weight = None
     if not good.all():
         weight, Y = good.astype(float), np.where(good, Y, 0.0)
     n_pixels = Y.shape[1]
     choice = _choose(job, Y, weight, good)
-    out = SLAMPixels(
-        np.zeros_like(Y),
-        np.zeros(n_pixels),
-        choice,
-        np.zeros(n_pixels),
-        np.zeros(n_pixels),
-        LabelErrorSum(*job.labels.shape, 0 if more is None else len(more.columns)),
-    )
+    out = SLAMPixels(np.zeros_like(Y), np.zeros(n_pixels), choice, *np.zeros((2, n_pixels)))
     residual = np.empty_like(Y)
-    if job.keep:
-        out.duals = np.zeros((job.folds.max() + 1, *Y.shape), np.float32)
-    jacobian = np.empty((len(Y), job.labels.shape[1], n_pixels)) if job.label_errors else None
+    if job.keep_held_out:
+        out.duals = np.zeros((job.folds.max() + 1, *Y.shape))
     for number in np.unique(choice):
         mine, point = choice == number, job.grid[number]
         y, w = Y[:, mine], None if weight is None else weight[:, mine]
         solution = job.solve(y, point, w, job.tol)
         out.dual_coef[:, mine], out.intercept[mine] = solution.dual_coef, solution.intercept
-        held = _hold_out(job, y, solution, point, w)
-        _measure(out, mine, held, good[:, mine], photon[:, mine])
-        residual[:, mine] = held.residual
-        if job.label_errors:
-            jacobian[:, :, mine] = held.jacobian
-        if job.keep:
-            for fold, (_, dual) in enumerate(held.duals):
-                out.duals[fold][:, mine] = dual
-        elif job.label_errors:
-            inverse = 1.0 / (photon[:, mine] + out.scatter[mine] ** 2 + floor[mine])
-            out.errors.curvature += _curvature(job, held, point[2], inverse * held.residual)
-    if job.keep:  # the sums need all pixels at once
-        out.residual = np.where(good, residual, 0.0).astype(np.float32)
-        out.jacobian = jacobian.astype(np.float32)
-    elif job.label_errors:
-        if more is not None:
-            jacobian = np.concatenate([jacobian, more(Y - residual)], axis=1)
-        inverse = 1.0 / (photon + out.scatter**2 + floor)
-        out.errors.add(slice(None), inverse, residual, jacobian, lambda pull: 0.0)
+        residual[:, mine], duals = _hold_out(job, y, solution, point, w)
+        if job.keep_held_out:
+            out.duals[:, :, mine] = duals
+    _measure(out, residual, good, photon)
+    if job.keep_held_out:
+        out.residual = np.where(good, residual, 0.0)
     return out
 
 
-def _measure(out, mine, held, good, photon):
+def _measure(out, residual, good, photon):
     """Pixel errors from the stars held out."""
     n_good = np.maximum(good.sum(axis=0), 1)
-    out.mse[mine] = np.sum(held.residual**2, axis=0, where=good) / n_good
+    out.mse[:] = np.sum(residual**2, axis=0, where=good) / n_good
     known = np.sum(photon, axis=0, where=np.isfinite(photon)) / n_good
-    out.scatter[mine] = np.sqrt(np.maximum(out.mse[mine] - known, 0.0))
-
-
-def _curvature(job, held, gamma, pull):
-    """Sum over pixels of weighted residuals `pull` (n, B) times second derivatives of the flux."""
-    total = np.zeros((len(pull), *2 * job.labels.shape[1:]))
-    for rows, dual in held.duals:
-        kernel, weight = job.kernels[gamma][rows], pull[rows] @ dual.T
-        total[rows] = rbf_curvature(job.labels[rows], job.labels, kernel, gamma, weight)
-    return total
+    out.scatter[:] = np.sqrt(np.maximum(out.mse - known, 0.0))
 
 
 def _choose(job, Y, weight, good):
@@ -237,7 +167,7 @@ def _choose(job, Y, weight, good):
             solution = job.solve(Y, point, weight, SCORING_TOL)
             residual = _leave_one_out(job, Y, solution, point, weight)
         else:
-            residual = _leave_folds_out(job, Y, point, weight, with_slopes=False).residual
+            residual, _ = _leave_folds_out(job, Y, point, weight)
         score = np.sum(residual**2, axis=0, where=good)
         better = score < best
         best[better], choice[better] = score[better], number
@@ -245,9 +175,10 @@ def _choose(job, Y, weight, good):
 
 
 def _hold_out(job, Y, solution, point, weight):
-    if job.label_errors or job.selection != "loo":
-        return _leave_folds_out(job, Y, point, weight, job.label_errors)
-    return HeldOut(_leave_one_out(job, Y, solution, point, weight), None, [])
+    """Residuals (n, B) of stars held out, and the coefficients (F, n, B) of the models of folds."""
+    if job.keep_held_out or job.selection != "loo":
+        return _leave_folds_out(job, Y, point, weight)
+    return _leave_one_out(job, Y, solution, point, weight), None
 
 
 def _leave_one_out(job, Y, solution, point, weight):
@@ -257,21 +188,15 @@ def _leave_one_out(job, Y, solution, point, weight):
     )
 
 
-def _leave_folds_out(job, Y, point, weight, with_slopes):
+def _leave_folds_out(job, Y, point, weight):
     """Stars held out are masked, so that all folds share one kernel matrix."""
-    kernel = job.kernels[point[2]]
-    slopes = job.slopes(point[2]) if with_slopes else None
-    held = HeldOut(np.empty_like(Y), None, [])
-    if with_slopes:
-        held.jacobian = np.empty((len(Y), job.labels.shape[1], Y.shape[1]))
-    for fold in range(job.folds.max() + 1):
+    kernel, n_folds = job.kernels[point[2]], job.folds.max() + 1
+    residual, duals = np.empty_like(Y), np.empty((n_folds, *Y.shape))
+    for fold in range(n_folds):
         rows = np.flatnonzero(job.folds == fold)
         w = np.ones_like(Y) if weight is None else weight.copy()
         w[rows] = 0.0
         solution = job.solve(Y, point, w, SCORING_TOL)
-        held.residual[rows] = Y[rows] - kernel[rows] @ solution.dual_coef - solution.intercept
-        if with_slopes:
-            by_label = np.moveaxis(slopes[rows], 2, 1)
-            held.jacobian[rows] = by_label @ solution.dual_coef
-            held.duals.append((rows, solution.dual_coef))
-    return held
+        residual[rows] = Y[rows] - kernel[rows] @ solution.dual_coef - solution.intercept
+        duals[fold] = solution.dual_coef
+    return residual, duals

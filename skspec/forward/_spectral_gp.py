@@ -8,13 +8,11 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skspec._validation import Interval
+from skspec._sklearn import Interval
 from skspec.forward._base import ForwardModel
-from skspec.forward._coherence import HeldOut
-from skspec.forward._inversion import FluxModel
-from skspec.forward._polynomial import Monomials
 from skspec.forward._slam_pixels import rbf_curvature
-from skspec.solvers.gaussian_process import (
+from skspec.likelihood import HeldOut, OutOfSample
+from skspec.solvers.kernels.gaussian_process import (
     kernel_basis,
     leave_one_out,
     noise_to_signal,
@@ -23,8 +21,9 @@ from skspec.solvers.gaussian_process import (
     search_length_scales,
     squared_exponential,
 )
-from skspec.solvers.least_squares import fit_least_squares_with_scatter
-from skspec.solvers.pixel_blocks import in_threads, pixel_slices
+from skspec.solvers.linear.least_squares import fit_least_squares_with_scatter
+from skspec.solvers.linear.monomials import Monomials
+from skspec.solvers.linear.pixel_blocks import parallel_map, pixel_slices
 
 __all__ = ["SpectralGP"]
 
@@ -58,11 +57,6 @@ class SpectralGP(ForwardModel):
         Largest number of basis functions. A smooth kernel needs far fewer.
     random_state : int, RandomState instance or None, default=0
         Chooses the stars of the search.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, label_prior, ivar
-        See :class:`~skspec.forward.ForwardModel`.
-    fit_rv, rv_range, fit_broadening, continuum_degree
-        See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
     ----------
@@ -100,8 +94,8 @@ class SpectralGP(ForwardModel):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"speed": "seconds"}
     _parameter_constraints: dict = {
-        **ForwardModel._parameter_constraints,
         "mean_degree": [Interval(Integral, 0, 2, closed="both")],
         "length_bounds": ["array-like"],
         "max_search": [Interval(Integral, 2, None, closed="left")],
@@ -117,42 +111,14 @@ class SpectralGP(ForwardModel):
         max_search=500,
         max_rank=2000,
         random_state=0,
-        label_covariance=True,
-        clean_training=None,
-        clean_rounds=3,
-        fit_rv=False,
-        rv_range=(-500.0, 500.0),
-        fit_broadening=False,
-        continuum_degree=None,
-        loss="linear",
-        n_starts=4,
-        max_steps=50,
-        tol=1e-8,
-        correlation_length=0,
-        coherence=0.0,
-        label_prior="flat",
-        ivar="auto",
+        **shared,
     ):
+        super().__init__(**shared)
         self.mean_degree = mean_degree
         self.length_bounds = length_bounds
         self.max_search = max_search
         self.max_rank = max_rank
         self.random_state = random_state
-        self.label_covariance = label_covariance
-        self.clean_training = clean_training
-        self.clean_rounds = clean_rounds
-        self.fit_rv = fit_rv
-        self.rv_range = rv_range
-        self.fit_broadening = fit_broadening
-        self.continuum_degree = continuum_degree
-        self.loss = loss
-        self.n_starts = n_starts
-        self.max_steps = max_steps
-        self.tol = tol
-        self.correlation_length = correlation_length
-        self.coherence = coherence
-        self.label_prior = label_prior
-        self.ivar = ivar
 
     # -- learning ----------------------------------------------------------------------------------
 
@@ -175,7 +141,7 @@ class SpectralGP(ForwardModel):
         self.coef_ = np.empty((len(self._kernel_basis.square), n_pixels))
         self.nu_, self.amplitude_, self.scatter_, self._excess = np.empty((4, n_pixels))
         Phi = self._features(x) / np.sqrt(self._star_noise)[:, None]
-        in_threads(
+        parallel_map(
             lambda pixels: self._fit_pixels(
                 Phi, flux[:, pixels], photon[:, pixels], scatter2[pixels], pixels
             ),
@@ -262,7 +228,7 @@ class SpectralGP(ForwardModel):
             residual = np.where(good, residual / level, 0.0)
             return HeldOut(residual, jacobian / level[:, None], project)
 
-        return held_out, pixel_slices(spectra.shape[1], BLOCK)
+        return OutOfSample(held_out, pixel_slices(spectra.shape[1], BLOCK))
 
     # -- the model of the flux ---------------------------------------------------------------------
 
@@ -283,18 +249,14 @@ class SpectralGP(ForwardModel):
         slope = (basis.centres.T - u[:, :, None]) * (kernel[:, None] / self._length[:, None])
         return np.hstack([mean, kernel]), np.concatenate([mean_slope, slope], axis=2)
 
-    def _prepare_inversion(self, x):
-        super()._prepare_inversion(x)
-        self._direct_basis = None
-        if self._basis.mix is not None:  # one product of matrices instead of two
-            origin = self._functions(np.zeros((1, x.shape[1])))[0]
-            mix = self._kernel_basis.transform @ self._basis.mix
-            self._direct_basis = replace(self._basis, origin=origin, mix=mix)
-
-    def _flux_model(self):
-        if self._direct_basis is None:
-            return super()._flux_model()
-        return FluxModel(self._functions, self._direct_basis, self._components)
+    def _compressed(self, points, noise):
+        basis = super()._compressed(points, noise)
+        if basis.mix is None:
+            return basis
+        # one product of matrices instead of two
+        origin = self._functions(np.zeros((1, points.shape[1])))[0]
+        mix = self._kernel_basis.transform @ basis.mix
+        return replace(basis, features=self._functions, origin=origin, mix=mix)
 
     def _curvature(self, x, weight):
         basis, u, p = self._kernel_basis, x / self._length, len(self._mean)

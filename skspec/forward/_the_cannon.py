@@ -7,15 +7,15 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
-from skspec.forward._coherence import HeldOut
-from skspec.forward._polynomial import LogMonomials, Monomials, label_index
+from skspec.likelihood import HeldOut, OutOfSample
 from skspec.preprocessing import LabelScaler
-from skspec.solvers.lasso import fit_lasso, fit_lasso_with_scatter
-from skspec.solvers.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
-from skspec.solvers.leave_one_out import leave_one_out_plan
-from skspec.solvers.pixel_blocks import side_by_side
+from skspec.solvers.linear.lasso import fit_lasso, fit_lasso_with_scatter
+from skspec.solvers.linear.least_squares import LeastSquaresFit, fit_least_squares_with_scatter
+from skspec.solvers.linear.leave_one_out import leave_one_out_plan
+from skspec.solvers.linear.monomials import LogMonomials, Monomials, label_index
+from skspec.solvers.linear.pixel_blocks import parallel_blocks
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 
@@ -62,11 +62,6 @@ class TheCannon(ForwardModel):
     warm_start : bool, default=False
         Start a regularised fit from the coefficients of the last one: set `regularization` to ever
         smaller values and fit again to follow the path.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, label_prior, ivar
-        See :class:`~skspec.forward.ForwardModel`.
-    fit_rv, rv_range, fit_broadening, continuum_degree
-        See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
     ----------
@@ -93,8 +88,8 @@ class TheCannon(ForwardModel):
     >>> labels_found = model.predict(spectra[150:])
     """
 
+    _capabilities = {"speed": "seconds"}
     _parameter_constraints: dict = {
-        **ForwardModel._parameter_constraints,
         "degree": [Interval(Integral, 1, None, closed="left")],
         "terms": [list, tuple, None],
         "log_labels": [list, tuple, None],
@@ -118,22 +113,9 @@ class TheCannon(ForwardModel):
         censoring=None,
         label_scale=0.25,
         warm_start=False,
-        label_covariance=True,
-        clean_training=None,
-        clean_rounds=3,
-        fit_rv=False,
-        rv_range=(-500.0, 500.0),
-        fit_broadening=False,
-        continuum_degree=None,
-        loss="linear",
-        n_starts=4,
-        max_steps=50,
-        tol=1e-8,
-        correlation_length=0,
-        coherence=0.0,
-        label_prior="flat",
-        ivar="auto",
+        **shared,
     ):
+        super().__init__(**shared)
         self.degree = degree
         self.terms = terms
         self.log_labels = log_labels
@@ -143,21 +125,6 @@ class TheCannon(ForwardModel):
         self.censoring = censoring
         self.label_scale = label_scale
         self.warm_start = warm_start
-        self.label_covariance = label_covariance
-        self.clean_training = clean_training
-        self.clean_rounds = clean_rounds
-        self.fit_rv = fit_rv
-        self.rv_range = rv_range
-        self.fit_broadening = fit_broadening
-        self.continuum_degree = continuum_degree
-        self.loss = loss
-        self.n_starts = n_starts
-        self.max_steps = max_steps
-        self.tol = tol
-        self.correlation_length = correlation_length
-        self.coherence = coherence
-        self.label_prior = label_prior
-        self.ivar = ivar
 
     def _label_scaler(self):
         return LabelScaler(method="percentile", factor=self.label_scale)
@@ -183,7 +150,7 @@ class TheCannon(ForwardModel):
     def _fit_kept(self, *args):
         if self.coherence:  # whose large products use all threads
             return super()._fit_kept(*args)
-        with side_by_side():
+        with parallel_blocks():
             return super()._fit_kept(*args)
 
     def _solve(self, design, flux, variance, allowed):
@@ -290,7 +257,7 @@ class TheCannon(ForwardModel):
 
             return HeldOut(block.residuals, block.jacobian, project)
 
-        return held_out, blocks
+        return OutOfSample(held_out, blocks)
 
 
 def censoring_mask(wavelength, windows):

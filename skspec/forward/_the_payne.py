@@ -8,13 +8,12 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skspec._progress import track
-from skspec._validation import Interval, StrOptions
+from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
-from skspec.forward._coherence import HeldOut
-from skspec.forward._inversion import batch_rows
+from skspec.likelihood import HeldOut, OutOfSample
 from skspec.networks import ACTIVATIONS, Perceptron
-from skspec.solvers.output_layer import refit_output_layer
-from skspec.solvers.pixel_blocks import pixel_slices
+from skspec.solvers.linear.output_layer import refit_output_layer
+from skspec.solvers.linear.pixel_blocks import pixel_slices
 
 __all__ = ["ThePayne"]
 
@@ -66,11 +65,6 @@ class ThePayne(ForwardModel):
         Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None, default=None
         Of the held-out stars, the initial weights and the batches.
-    label_covariance, clean_training, clean_rounds, loss, n_starts, max_steps, tol,
-    correlation_length, coherence, label_prior, ivar
-        See :class:`~skspec.forward.ForwardModel`.
-    fit_rv, rv_range, fit_broadening, continuum_degree
-        See :class:`~skspec.forward.ForwardModel`.
 
     Attributes
     ----------
@@ -84,7 +78,7 @@ class ThePayne(ForwardModel):
     history_ : list of dict
         ``train_loss``, ``valid_loss`` and ``dur`` [s] of every epoch, of each network.
     penalty_ : list of float
-        Penalty of each refit, see :func:`~skspec.solvers.output_layer.refit_output_layer`.
+        Penalty of each refit, see :func:`~skspec.solvers.linear.output_layer.refit_output_layer`.
     n_iter_ : int
         Epochs of the network that took the most.
     device_ : str
@@ -111,8 +105,8 @@ class ThePayne(ForwardModel):
     <MultivariateNormal of teff, logg, feh: 50 stars>
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
-        **ForwardModel._parameter_constraints,
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "criterion": [StrOptions({"l1", "l2"})],
@@ -142,22 +136,9 @@ class ThePayne(ForwardModel):
         refit_output=True,
         device="auto",
         random_state=None,
-        label_covariance=True,
-        clean_training=None,
-        clean_rounds=3,
-        fit_rv=False,
-        rv_range=(-500.0, 500.0),
-        fit_broadening=False,
-        continuum_degree=None,
-        loss="linear",
-        n_starts=4,
-        max_steps=50,
-        tol=1e-8,
-        correlation_length=0,
-        coherence=0.0,
-        label_prior="flat",
-        ivar="auto",
+        **shared,
     ):
+        super().__init__(**shared)
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.criterion = criterion
@@ -170,21 +151,6 @@ class ThePayne(ForwardModel):
         self.refit_output = refit_output
         self.device = device
         self.random_state = random_state
-        self.label_covariance = label_covariance
-        self.clean_training = clean_training
-        self.clean_rounds = clean_rounds
-        self.fit_rv = fit_rv
-        self.rv_range = rv_range
-        self.fit_broadening = fit_broadening
-        self.continuum_degree = continuum_degree
-        self.loss = loss
-        self.n_starts = n_starts
-        self.max_steps = max_steps
-        self.tol = tol
-        self.correlation_length = correlation_length
-        self.coherence = coherence
-        self.label_prior = label_prior
-        self.ivar = ivar
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -315,29 +281,7 @@ class ThePayne(ForwardModel):
         excess = np.sqrt(np.maximum((total - noise) / n_good, 0.0))
         self.scatter_ = np.where(measured, excess, np.inf)
 
-    def _cross_validate(self, x, spectra):
-        if self.coherence:
-            return self._cross_validate_coherent(x, spectra)
-        sums = self._error_sum(len(x))
-        step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
-        for network, (held_out, coef) in zip(self.networks_, self._held_out):
-            for start in range(0, len(held_out), step):
-                rows = held_out[start : start + step]
-                phi, slope = network(x[rows], derivative=True)
-                flux, part = phi @ coef, spectra[rows]
-                sums.add(
-                    rows,
-                    1.0 / self._variance(part),
-                    part.flux - flux,
-                    self._with_columns(slope @ coef, flux, slice(None)),
-                    lambda pull, network=network, coef=coef, rows=rows: network.curvature(
-                        x[rows], pull @ coef.T
-                    ),
-                )
-        self._held_out = []
-        return sums, self.cv_mse_
-
-    def _cross_validate_coherent(self, x, spectra):
+    def _out_of_sample(self, x, spectra):
         parts, self._held_out = self._held_out, []
         made = [
             (*network(x[rows], derivative=True), coef)
@@ -345,29 +289,28 @@ class ThePayne(ForwardModel):
         ]
         rows = np.concatenate([rows for rows, _ in parts])
         number = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
-        end = 1 + np.cumsum([coef.shape[0] - 1 for _, _, coef in made])
         some = spectra[rows]
 
         def held_out(pixels):
             flux = np.concatenate([phi @ coef[:, pixels] for phi, _, coef in made])
             jacobian = np.concatenate([slope @ coef[:, pixels] for _, slope, coef in made])
 
-            def project(pull, rows):
-                out, mine = np.zeros((len(pull), end[-1])), number[rows]
+            def project(weighted, stars):
+                out, mine = np.zeros((len(weighted), 1 + self._widths()[-1])), number[stars]
                 for k, (_, _, coef) in enumerate(made):
-                    seen = pull[mine == k] @ coef[1:, pixels].T
-                    out[mine == k, end[k] - seen.shape[1] : end[k]] = seen
+                    out[mine == k] = weighted[mine == k] @ coef[:, pixels].T
                 return out
 
             part = some[:, pixels]
             return HeldOut(np.where(part.good, part.flux - flux, 0.0), jacobian, project)
 
-        sums = self._error_sum(len(x))
-        found, _ = self._find_coherence(
-            x[rows], some, held_out, pixel_slices(spectra.shape[1], BLOCK)
-        )
-        sums.put(rows, found)
-        return sums, self.cv_mse_
+        def curvature(stars, weight):
+            mine, found = number[stars], np.zeros((len(weight), *2 * x.shape[1:]))
+            for k, network in enumerate(self.networks_):
+                found[mine == k] = network.curvature(x[rows][stars][mine == k], weight[mine == k])
+            return found
+
+        return OutOfSample(held_out, pixel_slices(spectra.shape[1], BLOCK), rows, curvature)
 
     # -- the model of the flux ---------------------------------------------------------------------
 

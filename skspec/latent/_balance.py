@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 __all__ = ["balancing_weights", "codes"]
 
 
-def balancing_weights(target=None, group=None, *, cap=10.0) -> np.ndarray:
+def balancing_weights(
+    target: ArrayLike | None = None, group: ArrayLike | None = None, *, cap: float | None = 10.0
+) -> np.ndarray:
     r"""Weights of spectra that balance targets and classes.
 
     Archives hold thousands of spectra of a few stars, and few spectra of rare kinds. With :math:`n_{tc}`

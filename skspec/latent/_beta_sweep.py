@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
@@ -15,8 +17,14 @@ from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 
+from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra
 from skspec.latent._nodes import node_dispersion
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import PathLike, SpectraLike
 
 __all__ = ["BetaSweep", "beta_sweep"]
 
@@ -24,7 +32,7 @@ BLOCK = 2**24  # pixels decoded at once
 
 
 @dataclass(frozen=True)
-class BetaSweep:
+class BetaSweep(ShortRepr):
     """What fits of one model with different `beta` and numbers of latent numbers found.
 
     Attributes
@@ -92,7 +100,15 @@ class BetaSweep:
 
 
 def beta_sweep(
-    model, X, betas, n_latents=(8, 32), *, threshold=0.02, tolerance=1, n_jobs=None, out=None
+    model: BaseEstimator,
+    X: SpectraLike,
+    betas: Sequence[float],
+    n_latents: Sequence[int] = (8, 32),
+    *,
+    threshold: float = 0.02,
+    tolerance: int = 1,
+    n_jobs: int | None = None,
+    out: PathLike | None = None,
 ) -> BetaSweep:
     r"""Fit a model with every `beta` and latent size, and count the informative nodes of each.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from os import PathLike
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -11,26 +10,30 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, label_names, star_groups, warn_of_correlated_labels
+from skspec._progress import CallbackSupportMixin, fit_steps
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
+from skspec.base import LabelRegressor, label_names, warn_of_correlated_labels
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
-from skspec.networks import FluxScaler
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.model_selection import star_groups
+from skspec.networks import FluxScaler, NetworkOptions
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 from skspec.spectra import Spectra
 
 __all__ = ["BetaVAE"]
 
 N_DRAWS = 8  # of the posterior, to take its mean
 BLOCK = 2**22  # numbers of the spectra that are judged at once
-MOST_STARS, FEWEST_STARS = 1000, 50  # that are standardised by, of those that are streamed
-THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
+MAX_STARS, MIN_STARS = 1000, 50  # that are standardised by, of those that are streamed
 
 
 class BetaVAE(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, LabelRegressor
+    NetworkOptions,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    LabelRegressor,
 ):
     r"""A few independent numbers that tell spectra apart, learned from spectra alone.
 
@@ -68,30 +71,6 @@ class BetaVAE(
         the numbers, their squares and products.
     threshold : float
         Nodes of a larger median absolute deviation are informative.
-    learning_rate_init : float
-        Of AdamW; falls to zero along a cosine.
-    weight_decay : float
-        Of AdamW; more of it for a few hundred stars.
-    max_iter : int
-        Epochs at most.
-    batch_size : int
-        Stars per step.
-    n_iter_no_change : int
-        Stop after so many epochs without a better validation loss.
-    validation_fraction : float
-        Of the stars, held out to stop in time and to choose the best state.
-    clip_norm : float or None
-        Largest norm of a gradient.
-    amp : bool
-        Products in bfloat16.
-    compile : bool
-        Compile the network.
-    checkpoint : path-like or None
-        File that keeps the state of the training. A fit that was interrupted goes on from there.
-    device : str
-        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
-    random_state : int, RandomState instance or None
-        Of the held-out stars, initial weights, batches and noise.
 
     Attributes
     ----------
@@ -159,6 +138,7 @@ class BetaVAE(
     True
     """
 
+    _capabilities = {"out_of_core": True, "speed": "minutes"}
     _parameter_constraints: dict = {
         "n_latent": [Interval(Integral, 1, None, closed="left")],
         "beta": [Interval(Real, 0, None, closed="left")],
@@ -167,18 +147,6 @@ class BetaVAE(
         "architecture_params": [dict, None],
         "head": [HasMethods(["fit", "predict"]), None],
         "threshold": [Interval(Real, 0, None, closed="left")],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "amp": ["boolean"],
-        "compile": ["boolean", str],
-        "checkpoint": [str, PathLike, None],
-        "device": [str],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -191,19 +159,9 @@ class BetaVAE(
         architecture_params=None,
         head=None,
         threshold=0.02,
-        learning_rate_init=0.001,
-        weight_decay=0.01,
-        max_iter=100,
-        batch_size=64,
-        n_iter_no_change=30,
-        validation_fraction=0.1,
-        clip_norm=1.0,
-        amp=False,
-        compile=False,
-        checkpoint=None,
-        device="auto",
-        random_state=None,
+        **shared,
     ):
+        super().__init__(**shared)
         self.n_latent = n_latent
         self.beta = beta
         self.reduction = reduction
@@ -211,18 +169,6 @@ class BetaVAE(
         self.architecture_params = architecture_params
         self.head = head
         self.threshold = threshold
-        self.learning_rate_init = learning_rate_init
-        self.weight_decay = weight_decay
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.n_iter_no_change = n_iter_no_change
-        self.validation_fraction = validation_fraction
-        self.clip_norm = clip_norm
-        self.amp = amp
-        self.compile = compile
-        self.checkpoint = checkpoint
-        self.device = device
-        self.random_state = random_state
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -267,11 +213,8 @@ class BetaVAE(
         self._weight_unit = _mean_weight(spectra, train)
         self.scaler_ = FluxScaler(_some(spectra, train, rng), rng)
         seed = int(rng.randint(2**31 - 1))
-        with fit_task(self, X, y, 1) as context:
-            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
-            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, epochs)
-            for _ in epochs:
-                """Those that early stopping saved."""
+        with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
+            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, on_epoch)
         self._interpret(spectra, y)
         unit = np.nanquantile(self._by_block(self._reduced_chi2, _some(spectra, valid, rng)), 0.99)
         self._domain_unit = float(unit) or 1.0
@@ -340,36 +283,18 @@ class BetaVAE(
             return StarStream(spectra, rows, self._arrays, self.device_)
         return self._arrays(spectra[rows])
 
-    def _train(self, train, valid, seed, epochs):
-        from torch.optim import AdamW
-
-        from skspec.networks import (
-            EvidenceLoss,
-            VariationalAutoencoder,
-            fit_network,
-            training_history,
-        )
+    def _train(self, train, valid, seed, on_epoch):
+        from skspec.networks import EvidenceLoss, VariationalAutoencoder
 
         shape = self.scaler_.shape
-        self.net_ = fit_network(
+        self._fit_network(
             VariationalAutoencoder,
             EvidenceLoss,
             train,
             valid,
-            n_epochs=self.max_iter,
-            batch_size=self.batch_size,
             seed=seed,
-            device=self.device_,
-            learning_rate=self.learning_rate_init,
-            patience=self.n_iter_no_change,
-            n_threads=1 if np.prod(shape) * self.batch_size < THREADS_FROM else None,
-            optimizer=AdamW,
-            optimizer__weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-            amp=self.amp,
-            compile=self.compile,
-            checkpoint=self.checkpoint,
-            on_epoch=lambda: next(epochs, None),
+            n_threads=self._n_threads(np.prod(shape)),
+            on_epoch=on_epoch,
             module__shape=shape,
             module__n_latent=self.n_latent,
             module__architecture=self.architecture,
@@ -379,8 +304,6 @@ class BetaVAE(
             criterion__beta=self.beta,
             criterion__reduction=self.reduction,
         )
-        self.history_ = training_history(self.net_, self.learning_rate_init)
-        self.n_iter_ = len(self.history_["dur"])
 
     def _interpret(self, spectra, y):
         """Which nodes are informative, and what they say of the labels."""
@@ -620,7 +543,7 @@ def _order(spectra):
 def _some(spectra, rows, rng):
     """These rows, but of spectra that are streamed not more than fit well into memory."""
     if is_streamed(spectra):
-        n = min(MOST_STARS, max(FEWEST_STARS, 4 * BLOCK // spectra.shape[1]))
+        n = min(MAX_STARS, max(MIN_STARS, 4 * BLOCK // spectra.shape[1]))
         rows = np.sort(rng.permutation(rows)[:n])
     return spectra[rows]
 

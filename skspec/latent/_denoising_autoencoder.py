@@ -8,15 +8,15 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import HasMethods, Interval, StrOptions, fit_context
+from skspec._progress import CallbackSupportMixin, fit_steps
+from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
-from skspec.networks import FluxScaler
+from skspec.networks import FluxScaler, NetworkOptions
 
 __all__ = ["DenoisingAutoencoder"]
 
 
-class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
+class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransformer):
     r"""Takes the noise out of spectra like those it was trained on.
 
     A convolutional autoencoder :math:`g` is fitted to give back spectra :math:`x` to which fresh noise
@@ -39,23 +39,6 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         before the noise; those held out are augmented once.
     width : int
         Filters of the first convolution.
-    learning_rate_init : float
-        Of AdamW; falls to zero along a cosine.
-    weight_decay : float
-    max_iter : int
-        Epochs at most.
-    batch_size : int
-        Stars per step.
-    n_iter_no_change : int
-        Stop after so many epochs without a better validation loss.
-    validation_fraction : float
-        Of the stars, held out to stop in time and to choose the best state.
-    clip_norm : float or None
-        Largest norm of a gradient.
-    device : str
-        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
-    random_state : int, RandomState instance or None
-        Of the held-out stars, initial weights, batches and noise.
 
     Attributes
     ----------
@@ -104,20 +87,12 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
     True
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
         "n_latent": [Interval(Integral, 1, None, closed="left")],
         "snr": [Interval(Real, 0, None, closed="neither"), tuple, list, StrOptions({"ivar"})],
         "augmentation": [HasMethods(["augment"]), None],
         "width": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "device": [str],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -127,29 +102,13 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         snr=(20.0, 100.0),
         augmentation=None,
         width=32,
-        learning_rate_init=0.001,
-        weight_decay=0.01,
-        max_iter=100,
-        batch_size=64,
-        n_iter_no_change=30,
-        validation_fraction=0.1,
-        clip_norm=1.0,
-        device="auto",
-        random_state=None,
+        **shared,
     ):
+        super().__init__(**shared)
         self.n_latent = n_latent
         self.snr = snr
         self.augmentation = augmentation
         self.width = width
-        self.learning_rate_init = learning_rate_init
-        self.weight_decay = weight_decay
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.n_iter_no_change = n_iter_no_change
-        self.validation_fraction = validation_fraction
-        self.clip_norm = clip_norm
-        self.device = device
-        self.random_state = random_state
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -165,8 +124,9 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         -------
         self
         """
-        from skspec.networks import FreshNoise, resolve_device, split_stars
+        from skspec.networks import FreshNoise, check_resumable, resolve_device, split_stars
 
+        check_resumable(self.checkpoint, self.random_state)
         spectra, _ = self._validate_spectra(X, reset=True)
         if not spectra.good.any():
             raise ValueError("Every pixel of every training spectrum is bad (ivar is 0).")
@@ -181,11 +141,8 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
         seed = int(rng.randint(2**31 - 1))
         parts = [self._rows(spectra[train], fresh), self._arrays(seen[valid], fresh)]
         parts[1] = (fresh.once(parts[1][0], seed), *parts[1][1:])  # one draw for all epochs
-        with fit_task(self, X, y, 1) as context:
-            epochs = track(context, self, "epochs", range(self.max_iter), self.max_iter)
-            self._train(*parts, fresh, seed, epochs)
-            for _ in epochs:
-                """Those that early stopping saved."""
+        with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
+            self._train(*parts, fresh, seed, on_epoch)
         return self
 
     def _arrays(self, spectra, fresh):
@@ -206,38 +163,21 @@ class DenoisingAutoencoder(CallbackSupportMixin, SpectraTransformer):
 
         return AugmentedStars(spectra, None, self.augmentation, arrays, self.device_)
 
-    def _train(self, train, valid, fresh, seed, epochs):
-        from torch.optim import AdamW
+    def _train(self, train, valid, fresh, seed, on_epoch):
+        from skspec.networks import ConvolutionalAutoencoder, WeightedLoss
 
-        from skspec.networks import (
-            ConvolutionalAutoencoder,
-            WeightedLoss,
-            fit_network,
-            training_history,
-        )
-
-        self.net_ = fit_network(
+        self._fit_network(
             ConvolutionalAutoencoder,
             WeightedLoss,
             train,
             valid,
-            n_epochs=self.max_iter,
-            batch_size=self.batch_size,
             seed=seed,
-            device=self.device_,
-            learning_rate=self.learning_rate_init,
-            patience=self.n_iter_no_change,
-            optimizer=AdamW,
-            clip_norm=self.clip_norm,
             augment=fresh,
-            on_epoch=lambda: next(epochs, None),
-            optimizer__weight_decay=self.weight_decay,
+            on_epoch=on_epoch,
             module__shape=self.scaler_.shape,
             module__n_latent=self.n_latent,
             module__width=self.width,
         )
-        self.history_ = training_history(self.net_, self.learning_rate_init)
-        self.n_iter_ = len(self.history_["dur"])
 
     def _transform(self, spectra):
         used = self.scaler_.pixels

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from skspec.solvers.conformal import conformal_quantile
-from skspec.solvers.mutual_information import (
+from skspec.solvers.statistics.conformal import conformal_quantile
+from skspec.solvers.statistics.mutual_information import (
     bin_numbers,
     class_information,
     histogram_information,

@@ -9,10 +9,10 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from skspec.base import splitter
+from skspec.model_selection import check_cv
 
 CV = 5
-FEWEST = 2 * CV  # labelled stars
+MIN_STARS = 2 * CV  # labelled stars
 
 
 def default_head():
@@ -34,9 +34,9 @@ def check_labelled(y):
         When fewer than 10 rows are complete.
     """
     n = int(np.isfinite(y).all(axis=1).sum())
-    if n < FEWEST:
+    if n < MIN_STARS:
         raise ValueError(
-            f"Only {n} of {len(y)} stars have all {y.shape[1]} labels; {FEWEST} are needed to learn "
+            f"Only {n} of {len(y)} stars have all {y.shape[1]} labels; {MIN_STARS} are needed to learn "
             "what the latent numbers mean. Without labels call fit(X)."
         )
 
@@ -73,7 +73,7 @@ class LabelHead:
         target = (y - self.mean) / self.scale
         target = target[:, 0] if y.shape[1] == 1 else target
         groups = None if groups is None else groups[known]
-        folds = splitter(CV, len(y), groups, shuffle=groups is None)
+        folds = check_cv(CV, len(y), groups, shuffle=groups is None)
         predicted = cross_val_predict(clone(estimator), z, target, groups=groups, cv=folds)
         errors = (target - predicted).reshape(y.shape) * self.scale
         self.covariance = errors.T @ errors / len(errors)

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 from sklearn.utils import check_array, check_random_state
 
+from skspec._short_repr import ShortRepr
 from skspec.latent._balance import codes
 from skspec.latent._information_estimators import Histogram, Neighbours, Sample, measure
-from skspec.solvers.mutual_information import partial_correlation
+from skspec.solvers.statistics.mutual_information import partial_correlation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels, RandomState
 
 __all__ = ["MutualInformation", "latent_mutual_information", "partial_rank_correlation"]
 
-_FEWEST = 20  # stars that know a label
+_MIN_STARS = 20  # stars that know a label
 _PER_CELL = 2  # stars per cell, on average, of the histogram that is reported
 _ROUNDS = 100  # of sigma clipping at most
 
 
 @dataclass(frozen=True)
-class MutualInformation:
+class MutualInformation(ShortRepr):
     """Mutual information of latent nodes with labels.
 
     Attributes
@@ -68,18 +76,18 @@ class MutualInformation:
 
 
 def latent_mutual_information(
-    latents,
-    labels,
+    latents: ArrayLike,
+    labels: Labels,
     *,
-    method="ksg",
-    n_neighbors=3,
-    bins=(5, 10, 20, 40, 80, 160),
-    correction="grassberger",
-    sigma_clip=5.0,
-    groups=None,
-    n_permutations=99,
-    n_splits=None,
-    random_state=None,
+    method: str = "ksg",
+    n_neighbors: int = 3,
+    bins: int | Sequence[int] = (5, 10, 20, 40, 80, 160),
+    correction: str = "grassberger",
+    sigma_clip: float | None = 5.0,
+    groups: ArrayLike | None = None,
+    n_permutations: int = 99,
+    n_splits: int | None = None,
+    random_state: RandomState | None = None,
 ) -> MutualInformation:
     r"""What each node tells about each label,
 
@@ -108,7 +116,7 @@ def latent_mutual_information(
         on average, is reported, and all are in `by_bins`.
     correction : {"grassberger", "miller_madow", "none"}
         For the bias of "histogram", which is about the number of cells over `2n`; see
-        :mod:`skspec.solvers.mutual_information`.
+        :mod:`skspec.solvers.statistics.mutual_information`.
     sigma_clip : float or None
         Of "histogram": labels so many standard deviations from the mean, found again without them, are
         left out.
@@ -206,7 +214,7 @@ class _Draw:
     def __init__(self, latents, groups, sigma_clip, fewest, rng):
         self.usable = np.isfinite(latents).all(axis=1)
         self.groups = None if groups is None else _as_groups(groups, len(latents))
-        self.sigma_clip, self.fewest, self.rng = sigma_clip, max(_FEWEST, fewest), rng
+        self.sigma_clip, self.fewest, self.rng = sigma_clip, max(_MIN_STARS, fewest), rng
 
     def __call__(self, label):
         """Rows, and the label there."""
@@ -331,7 +339,7 @@ def _as_groups(groups, n):
     return np.where(groups < 0, n + np.arange(n), groups)
 
 
-def partial_rank_correlation(latents, labels) -> pd.DataFrame:
+def partial_rank_correlation(latents: ArrayLike, labels: Labels) -> pd.DataFrame:
     r"""Rank correlation of each node with each label while all other labels are held fixed.
 
     Labels go together in every sample: a node that knows the temperature also shares information with
@@ -380,9 +388,9 @@ def partial_rank_correlation(latents, labels) -> pd.DataFrame:
             raise ValueError(f"The label {name!r} is a class, which has no rank; leave it out.")
     values = table.to_numpy(dtype=float, na_value=np.nan)
     known = np.isfinite(values).all(axis=1) & np.isfinite(latents).all(axis=1)
-    if known.sum() < _FEWEST:
+    if known.sum() < _MIN_STARS:
         raise ValueError(
-            f"{known.sum()} stars have all labels, at least {_FEWEST} are needed; leave out labels "
+            f"{known.sum()} stars have all labels, at least {_MIN_STARS} are needed; leave out labels "
             "that few stars have."
         )
     ranks = rankdata(latents[known], axis=0), rankdata(values[known], axis=0)

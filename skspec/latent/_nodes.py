@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["informative_nodes", "node_dispersion"]
 
 
-def informative_nodes(latents, threshold=0.02, *, deviation="median", weight=None) -> np.ndarray:
+def informative_nodes(
+    latents: ArrayLike,
+    threshold: float = 0.02,
+    *,
+    deviation: str = "median",
+    weight: ArrayLike | None = None,
+) -> np.ndarray:
     r"""Nodes that differ from star to star.
 
     A node `d` is informative when the deviation of its latent means :math:`\mu_d` is large,
@@ -63,7 +74,9 @@ def informative_nodes(latents, threshold=0.02, *, deviation="median", weight=Non
     return spread(latents, weight) > threshold
 
 
-def node_dispersion(latents, std=None, *, weight=None) -> pd.DataFrame:
+def node_dispersion(
+    latents: ArrayLike, std: ArrayLike | None = None, *, weight: ArrayLike | None = None
+) -> pd.DataFrame:
     r"""How far each node moves from star to star, and what it costs.
 
     Parameters

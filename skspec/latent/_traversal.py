@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._short_repr import ShortRepr
+from skspec.base import unwrap
 from skspec.latent._nodes import node_dispersion
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import SpectraLike
 
 __all__ = ["LatentTraversal", "latent_traversal", "latent_traversals"]
 
@@ -17,7 +25,7 @@ RANGE = (1, 99)  # percentiles of the latent numbers that are run through
 
 
 @dataclass(frozen=True)
-class LatentTraversal:
+class LatentTraversal(ShortRepr):
     """Spectra of one star while one of its latent numbers is varied.
 
     Attributes
@@ -55,7 +63,15 @@ class LatentTraversal:
         return self.flux - self.reference
 
 
-def latent_traversal(model, X, node, values=None, n_values=9, *, star=None) -> LatentTraversal:
+def latent_traversal(
+    model: BaseEstimator,
+    X: SpectraLike,
+    node: int,
+    values: ArrayLike | None = None,
+    n_values: int = 9,
+    *,
+    star: int | None = None,
+) -> LatentTraversal:
     r"""Vary one latent number of a star, hold the others, and decode.
 
     .. math:: f(v) = g(z_1, \dots, z_{d-1}, v, z_{d+1}, \dots, z_D)
@@ -115,7 +131,13 @@ def latent_traversal(model, X, node, values=None, n_values=9, *, star=None) -> L
 
 
 def latent_traversals(
-    model, X, nodes=None, n_values=9, *, star=None, threshold=0.02
+    model: BaseEstimator,
+    X: SpectraLike,
+    nodes: ArrayLike | None = None,
+    n_values: int = 9,
+    *,
+    star: int | None = None,
+    threshold: float = 0.02,
 ) -> dict[int, LatentTraversal]:
     """:func:`latent_traversal` along several nodes, encoding only once.
 
@@ -155,10 +177,7 @@ class _Stars:
     """Latents of stars, and the one of them that is varied."""
 
     def __init__(self, model, X, star):
-        if isinstance(model, Pipeline):
-            check_is_fitted(model)
-            X = model[:-1].transform(X) if len(model) > 1 else X
-            model = model.steps[-1][1]
+        model, X = unwrap(model, X)
         check_is_fitted(model)
         if not hasattr(model, "inverse_transform"):
             raise TypeError(

@@ -4,6 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from skspec.networks._flux_scaler import FluxScaler
+from skspec.networks._options import NetworkOptions, TrainingOptions
 from skspec.networks._perceptron import ACTIVATIONS, Perceptron
 from skspec.networks._split import split_stars
 
@@ -46,12 +47,14 @@ __all__ = [
     "FreshNoise",
     "GaussianHead",
     "GaussianLoss",
+    "NetworkOptions",
     "Perceptron",
     "ResidualNetwork",
     "SpectralNetwork",
     "StarNet",
     "StarStream",
     "StridedNetwork",
+    "TrainingOptions",
     "VariationalAutoencoder",
     "WeightedLoss",
     "can_train",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from skspec._short_repr import ShortRepr
 from skspec.networks._checkpoint import StateFile, random_states, set_random_states
 from skspec.networks._training import limited_threads
 from skspec.networks._translation import Critic, Translator
+
+if TYPE_CHECKING:
+    from skspec._typing import PathLike
 
 __all__ = ["LOSSES", "Domain", "distance", "fit_translator"]
 
@@ -29,11 +34,11 @@ LOSSES = (
 BLOCK = 100  # steps whose mean losses are kept
 DIVERGED = 10.0  # times the smallest distance of a block so far
 BETAS = (0.5, 0.999)
-LARGEST_GRADIENT = 10.0
+MAX_GRADIENT_NORM = 10.0
 
 
 @dataclass
-class Domain:
+class Domain(ShortRepr):
     """Spectra of one domain, as tensors on the device.
 
     Attributes
@@ -51,7 +56,7 @@ class Domain:
     noise: torch.Tensor | None = None
 
     @classmethod
-    def on(cls, device, *arrays):
+    def on(cls, device: str, *arrays: np.ndarray | None) -> Domain:
         return cls(*(a if a is None else torch.as_tensor(a).to(device) for a in arrays))
 
 
@@ -71,21 +76,21 @@ def fit_translator(
     synthetic: Domain,
     observed: Domain,
     *,
-    n_shared,
-    n_split,
-    architecture,
-    parameters,
-    weights,
-    n_steps,
-    batch_size,
-    learning_rate,
-    device,
-    seed,
-    n_threads=None,
-    checkpoint=None,
-    checkpoint_every=60.0,
+    n_shared: int,
+    n_split: int,
+    architecture: str,
+    parameters: Mapping[str, Any],
+    weights: tuple[float, float, float],
+    n_steps: int,
+    batch_size: int,
+    learning_rate: float,
+    device: str,
+    seed: int,
+    n_threads: int | None = None,
+    checkpoint: PathLike | None = None,
+    checkpoint_every: float = 60.0,
     on_block: Callable = lambda: None,
-):
+) -> tuple[Any, dict[str, np.ndarray], bool]:
     r"""Train a translator and its critics by turns, with Adam.
 
     With :math:`d` the :func:`distance`, :math:`S \to O` a synthetic star translated with the split
@@ -290,7 +295,7 @@ class _Duel(nn.Module):
         optimizer, part = self.optimizers[which], (self.translator, self.critics)[which]
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(part.parameters(), LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(part.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         self.schedules[which].step()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ class Dropout(nn.Dropout):
 
     sampling = False
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training or not self.sampling or self.p == 0:
             return super().forward(x)
         kept = torch.rand(x.shape[1:], device=x.device) >= self.p
@@ -62,14 +64,14 @@ class StridedNetwork(nn.Module):
 
     def __init__(
         self,
-        n_channels,
-        n_pixels,
+        n_channels: int,
+        n_pixels: int,
         *,
-        n_filters=(8, 16),
-        kernel_sizes=(16, 8),
-        strides=(4, 4),
-        hidden=(256, 128),
-        dropout=0.0,
+        n_filters: Sequence[int] = (8, 16),
+        kernel_sizes: Sequence[int] = (16, 8),
+        strides: Sequence[int] = (4, 4),
+        hidden: Sequence[int] = (256, 128),
+        dropout: float = 0.0,
     ):
         super().__init__()
         layers, before = [], n_channels
@@ -81,7 +83,7 @@ class StridedNetwork(nn.Module):
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
         self.dense = _dense(before * n_pixels, hidden, dropout, layer=nn.SiLU)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.dense(self.convolutions(x))
 
 
@@ -102,14 +104,14 @@ class StarNet(nn.Module):
 
     def __init__(
         self,
-        n_channels,
-        n_pixels,
+        n_channels: int,
+        n_pixels: int,
         *,
-        n_filters=(4, 16),
-        kernel_size=8,
-        pool=4,
-        hidden=(256, 128),
-        dropout=0.0,
+        n_filters: Sequence[int] = (4, 16),
+        kernel_size: int = 8,
+        pool: int = 4,
+        hidden: Sequence[int] = (256, 128),
+        dropout: float = 0.0,
     ):
         super().__init__()
         convolutions, before = [], n_channels
@@ -123,7 +125,7 @@ class StarNet(nn.Module):
         self.dense = _dense(n_flat, hidden, dropout)
         _initialise(self)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.dense(self.convolutions(x))
 
 
@@ -162,7 +164,14 @@ class ResidualNetwork(nn.Module):
     """
 
     def __init__(
-        self, n_channels, n_pixels, *, width=128, n_blocks=4, hidden=(1024, 1024, 512), dropout=0.0
+        self,
+        n_channels: int,
+        n_pixels: int,
+        *,
+        width: int = 128,
+        n_blocks: int = 4,
+        hidden: Sequence[int] = (1024, 1024, 512),
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.first = nn.Sequential(
@@ -175,7 +184,7 @@ class ResidualNetwork(nn.Module):
         self.blocks = nn.Sequential(*blocks, nn.Flatten())
         self.dense = _dense(width * n_pixels, hidden, dropout, last=0.0)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.dense(self.blocks(self.first(x)))
 
 
@@ -245,7 +254,15 @@ class AttentionNetwork(nn.Module):
         See :class:`AttentionGate`.
     """
 
-    def __init__(self, n_channels, n_pixels, *, n_orders=1, width=64, gate="sigmoid"):
+    def __init__(
+        self,
+        n_channels: int,
+        n_pixels: int,
+        *,
+        n_orders: int = 1,
+        width: int = 64,
+        gate: str = "sigmoid",
+    ):
         super().__init__()
         self.image = (n_channels // n_orders, n_orders, n_pixels)
         wide = 2 * width
@@ -266,11 +283,11 @@ class AttentionNetwork(nn.Module):
         coarse = self.coarse(middle)
         return (fine, middle, coarse), self.last(coarse)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         maps, g = self._maps(x)
         return torch.cat([gate(x, g) for gate, x in zip(self.gates, maps)], dim=1)
 
-    def attention(self, x):
+    def attention(self, x: torch.Tensor) -> torch.Tensor:
         """Mean of the three attention maps, each relative to its mean: (n, orders, pixels)."""
         maps, g = self._maps(x)
         total = 0.0

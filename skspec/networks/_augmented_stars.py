@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from torch.utils.data import Dataset
 
 from skspec.networks._stream import _ahead
 from skspec.networks._training import _Rows
+
+if TYPE_CHECKING:
+    from skspec.augmentation._base import Augmentation
+    from skspec.spectra import Spectra
 
 __all__ = ["AugmentedStars"]
 
@@ -46,15 +53,27 @@ class AugmentedStars(Dataset):
     [(50, 3), (50, 3)]
     """
 
-    def __init__(self, spectra, y, augmentation, arrays, device="cpu", *, n_ahead=4, n_threads=2):
+    def __init__(
+        self,
+        spectra: Spectra,
+        y: Any,
+        augmentation: Augmentation,
+        arrays: Callable[..., Any],
+        device: str = "cpu",
+        *,
+        n_ahead: int = 4,
+        n_threads: int = 2,
+    ):
         self.spectra, self.y, self.augmentation = spectra, y, augmentation
         self.arrays, self.device = arrays, device
         self.n_ahead, self.n_threads = n_ahead, n_threads
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.spectra)
 
-    def batches(self, n_batches, generator=None, skip=0):
+    def batches(
+        self, n_batches: int, generator: np.random.Generator | None = None, skip: int = 0
+    ) -> Iterator[tuple[Any, Any]]:
         """All but the first `skip` of so many batches; shuffled and augmented if a generator is given.
 
         Parameters

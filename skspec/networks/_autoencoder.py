@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ConvolutionalAutoencoder"]
 
@@ -22,7 +27,7 @@ class ConvolutionalAutoencoder(nn.Module):
         Filters of the first convolution; the deepest has eight times as many.
     """
 
-    def __init__(self, shape, n_latent, width=32):
+    def __init__(self, shape: tuple[int, int, int], n_latent: int, width: int = 32):
         super().__init__()
         maps, orders, length = shape
         n_halvings = min(3, max(0, length.bit_length() - 3))
@@ -44,14 +49,14 @@ class ConvolutionalAutoencoder(nn.Module):
         up += [nn.Conv1d(width, width, 3, padding=1), nn.ReLU()]
         self.up = nn.Sequential(*up, nn.Conv1d(width, orders, 3, padding=1))
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Latent numbers (n, n_latent)."""
         return self.to_latent(self.down(nn.functional.pad(x, (0, self.padded - self.length))))
 
-    def decode(self, z):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Spectra (n, orders, L) of latent numbers."""
         deep = self.from_latent(z).reshape(len(z), *self.deep)
         return self.up(deep)[:, :, : self.length]
 
-    def forward(self, x, noise=None):
+    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         return self.decode(self.encode(x))

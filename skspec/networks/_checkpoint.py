@@ -9,11 +9,15 @@ import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from skorch.callbacks import Callback
 from skorch.history import History
+
+if TYPE_CHECKING:
+    from skspec._typing import PathLike, RandomState
 
 __all__ = ["Checkpoint", "StateFile", "check_resumable", "random_states", "set_random_states"]
 
@@ -169,7 +173,7 @@ class Checkpoint(StateFile, Callback):
         self.pending = False
 
 
-def check_resumable(checkpoint, random_state):
+def check_resumable(checkpoint: PathLike | None, random_state: RandomState | None) -> None:
     """Refuse a checkpoint where no rerun would be the same training.
 
     Raises

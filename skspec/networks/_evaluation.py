@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from skspec.spectra import Spectra
+
 __all__ = ["in_batches"]
 
 BATCH = 256
-LARGEST = 2**24  # numbers in a batch
-FEW = 64  # stars
+MAX_BATCH_VALUES = 2**24  # numbers in a batch
+MAX_DOUBLE_PRECISION = 64  # stars
 
 
-def in_batches(module, spectra, inputs):
+def in_batches(
+    module: torch.nn.Module, spectra: Spectra, inputs: Callable[..., Any]
+) -> Iterator[Any]:
     """Batches of a network's input, on the device of the network.
 
     A few stars are evaluated in double precision: then rounding does not depend on how many they are,
@@ -36,9 +43,9 @@ def in_batches(module, spectra, inputs):
     inputs : dict of tensors
     """
     device, dtype = next(module.parameters()).device, torch.float32
-    if len(spectra) <= FEW and device.type == "cpu":
+    if len(spectra) <= MAX_DOUBLE_PRECISION and device.type == "cpu":
         module, dtype = _in_double_precision(module), torch.float64
-    size = min(BATCH, max(1, LARGEST // spectra.shape[1]))
+    size = min(BATCH, max(1, MAX_BATCH_VALUES // spectra.shape[1]))
     for start in range(0, len(spectra), size):
         rows = slice(start, start + size)
         arrays = inputs(spectra[rows])

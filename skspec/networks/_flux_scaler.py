@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec.spectra import Spectra
 
 __all__ = ["FluxScaler"]
 
-MOST_STARS = 1000  # to learn what fills a bad pixel
+MAX_STARS = 1000  # to learn what fills a bad pixel
 BATCH = 1024  # stars standardised at once, in double precision
 NOISE_LIMITS = (1e-6, 1e12)  # squares of these fit into single precision
 
@@ -46,9 +53,9 @@ class FluxScaler:
         Median noise level.
     """
 
-    def __init__(self, spectra, random_state):
+    def __init__(self, spectra: Spectra, random_state: np.random.RandomState):
         n = len(spectra)
-        rows = random_state.permutation(n)[:MOST_STARS] if n > MOST_STARS else slice(None)
+        rows = random_state.permutation(n)[:MAX_STARS] if n > MAX_STARS else slice(None)
         some = spectra[rows]
         self.pixels = some.good.any(axis=0)
         some, spectra = some[:, self.pixels], spectra[:, self.pixels]
@@ -62,7 +69,7 @@ class FluxScaler:
         self.scale = np.where(scale > 0, scale, 1.0)
         self.shape = (1 + self._is_masked(spectra), *self._layout)
 
-    def learn_noise(self, spectra, *, cut=True):
+    def learn_noise(self, spectra: Spectra, *, cut: bool = True) -> None:
         """Set what is typical of the noise of these spectra."""
         spectra = spectra[:, self.pixels] if cut else spectra
         self.mean_variance = spectra.mean_variance
@@ -88,7 +95,7 @@ class FluxScaler:
     def _used(self, spectra):
         return spectra if self.pixels.all() else spectra[:, self.pixels]
 
-    def tensor(self, spectra):
+    def tensor(self, spectra: Spectra) -> np.ndarray:
         """Input (n, maps * orders, L) in float32."""
         n, (maps, orders, length) = len(spectra), self.shape
         out = np.zeros((n, maps, orders, length), dtype=np.float32)
@@ -105,7 +112,7 @@ class FluxScaler:
                 out[rows, 1] = self.image(good)
         return out.reshape(n, maps * orders, length)
 
-    def image(self, values):
+    def image(self, values: ArrayLike) -> np.ndarray:
         """Values (n, pixels used) as images (n, orders, L) in float32, padded with zeros."""
         if self._layout[0] == 1:
             return np.asarray(values, dtype=np.float32)[:, None]
@@ -113,17 +120,17 @@ class FluxScaler:
         out[:, self._place] = values
         return out.reshape(-1, *self._layout)
 
-    def spectrum(self, image):
+    def spectrum(self, image: np.ndarray) -> np.ndarray:
         """Images (n, orders, L) as values (n, P); 0 at pixels that are left out."""
         out = np.zeros((len(image), len(self.pixels)))
         out[:, self.pixels] = image.reshape(len(image), -1)[:, self._place]
         return out
 
-    def flux(self, image):
+    def flux(self, image: np.ndarray) -> np.ndarray:
         """Standardised images (n, orders, L) as flux (n, pixels used)."""
         return image.reshape(len(image), -1)[:, self._place] * self.scale + self.mean
 
-    def unit_noise(self, spectra):
+    def unit_noise(self, spectra: Spectra) -> tuple[np.ndarray, np.ndarray]:
         """Standardised images (n, orders, L) of the noise at a S/N of 1, and the S/N (n,).
 
         Where the noise is not known, it is the median flux, the same for all pixels, and the S/N is
@@ -148,7 +155,7 @@ class FluxScaler:
         error = np.where(variance > 0, error, np.where(good, middle[:, None], 0.0))
         return self.image(error / self.scale), snr
 
-    def noise_level(self, spectra, *, cut=True):
+    def noise_level(self, spectra: Spectra, *, cut: bool = True) -> np.ndarray:
         r"""Noise of each star in units of that typical in training, shape (n,).
 
         .. math:: \nu^{-2} = \frac{1}{P} \sum_j \bar\sigma_j^2 / \sigma_j^2

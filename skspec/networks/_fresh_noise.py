@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from skspec._typing import Range
+    from skspec.networks._flux_scaler import FluxScaler
+    from skspec.spectra import Spectra
 
 __all__ = ["FreshNoise"]
 
@@ -26,10 +33,10 @@ class FreshNoise:
     snr : "ivar", float or (low, high)
     """
 
-    def __init__(self, snr):
+    def __init__(self, snr: str | Range):
         self.snr = snr if isinstance(snr, str) else tuple(np.broadcast_to(snr, 2).tolist())
 
-    def inputs(self, scaler, spectra):
+    def inputs(self, scaler: FluxScaler, spectra: Spectra) -> dict[str, np.ndarray]:
         """What it needs to know of `spectra`, scaled by `scaler`.
 
         Raises
@@ -45,7 +52,7 @@ class FreshNoise:
         unit, snr = scaler.unit_noise(spectra)
         return {"unit_noise": unit, "snr": snr}
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         x, unit, snr = inputs["x"], inputs["unit_noise"], inputs["snr"]
         if self.snr == "ivar":
             size, grows = 1.0 / snr, torch.ones_like(snr)
@@ -61,7 +68,7 @@ class FreshNoise:
         noise = inputs["noise"]
         return {"x": x, "noise": torch.where(grows.isfinite(), noise * grows, noise)}
 
-    def once(self, inputs, seed):
+    def once(self, inputs: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
         """The same for arrays, with a seed of its own."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 __all__ = ["GaussianHead", "GaussianLoss"]
 
 FLOOR = 1e-3  # of a and b, in standard deviations of a label
-FEW = 10  # stars, of which the scale of the errors counts half
+PRIOR_STARS = 10  # stars, of which the scale of the errors counts half
 
 
 class GaussianHead(nn.Module):
@@ -35,7 +35,7 @@ class GaussianHead(nn.Module):
         Whether there is a noise level: else b is missing.
     """
 
-    def __init__(self, n_features, n_labels, covariance, knows_noise):
+    def __init__(self, n_features: int, n_labels: int, covariance: str, knows_noise: bool):
         super().__init__()
         self.mean = nn.Linear(n_features, n_labels)
         self.model = nn.Linear(n_features, n_labels)
@@ -44,7 +44,9 @@ class GaussianHead(nn.Module):
         self.below = nn.Linear(n_features, n_below) if n_below else None
         self.register_buffer("lower", torch.tril_indices(n_labels, n_labels, -1), persistent=False)
 
-    def forward(self, features, noise=None):
+    def forward(
+        self, features: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Mean (n, K), d (n, K) and L (n, K, K), or None for the identity."""
         variance = (F.softplus(self.model(features)) + FLOOR).square()
         if self.photon is not None:
@@ -84,11 +86,11 @@ class GaussianLoss(nn.Module):
     Seitzer, Tavakoli, Antic & Martius 2022, ICLR (arXiv:2203.09168).
     """
 
-    def __init__(self, beta=0.0, rescale=False):
+    def __init__(self, beta: float = 0.0, rescale: bool = False):
         super().__init__()
         self.beta, self.rescale = beta, rescale
 
-    def forward(self, predicted, target):
+    def forward(self, predicted: tuple[torch.Tensor, ...], target: torch.Tensor) -> torch.Tensor:
         mean, variance, factor = predicted
         residual = target - mean
         if factor is not None:
@@ -97,7 +99,7 @@ class GaussianLoss(nn.Module):
             )[:, :, 0]
         if self.rescale and not self.training:
             total = (residual.square() / variance).sum(dim=0)
-            variance = variance * (total + FEW) / (len(target) + FEW)
+            variance = variance * (total + PRIOR_STARS) / (len(target) + PRIOR_STARS)
         terms = 0.5 * ((2 * math.pi * variance).log() + residual.square() / variance)
         if self.training and self.beta:
             terms = terms * variance.detach() ** self.beta

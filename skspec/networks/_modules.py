@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from skspec.networks._perceptron import LEAK
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 __all__ = ["DenseNetwork", "WeightedLoss"]
 
@@ -29,7 +35,7 @@ class DenseNetwork(nn.Module):
     activation : {"sigmoid", "tanh", "silu", "leaky_relu"}
     """
 
-    def __init__(self, n_in, n_out, hidden, activation):
+    def __init__(self, n_in: int, n_out: int, hidden: Sequence[int], activation: str):
         super().__init__()
         widths = [n_in, *hidden]
         steps = []
@@ -38,10 +44,10 @@ class DenseNetwork(nn.Module):
         self.hidden = nn.Sequential(*steps)
         self.output = nn.Linear(widths[-1], n_out)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.output(self.hidden(x))
 
-    def arrays(self):
+    def arrays(self) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[np.ndarray, np.ndarray]]:
         """Hidden layers and output layer, each ``(weight (n_in, n_out), bias)``, as numpy."""
         layers = [step for step in self.hidden if isinstance(step, nn.Linear)]
         return [_arrays(layer) for layer in layers], _arrays(self.output)
@@ -54,11 +60,11 @@ def _arrays(layer):
 class WeightedLoss(nn.Module):
     """Mean of ``weight * |predicted - wanted|**power``; the target is ``(wanted, weight)``."""
 
-    def __init__(self, power=2):
+    def __init__(self, power: float = 2):
         super().__init__()
         self.power = power
 
-    def forward(self, predicted, target):
+    def forward(self, predicted: torch.Tensor, target: tuple[torch.Tensor, ...]) -> torch.Tensor:
         wanted, weight = target
         residual = predicted - wanted
         size = residual.square() if self.power == 2 else residual.abs()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import expit
 
@@ -55,23 +57,25 @@ class Perceptron:
     array([[1.   , 0.462, 0.762]])
     """
 
-    def __init__(self, layers, activation):
+    def __init__(self, layers: Sequence[tuple[np.ndarray, np.ndarray]], activation: str):
         self.layers = [(np.asarray(w, dtype=float), np.asarray(b, dtype=float)) for w, b in layers]
         self.activation = activation
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 1 + len(self.layers[-1][1])
 
-    def __call__(self, x, derivative=False):
+    def __call__(
+        self, x: np.ndarray, derivative: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Features (m, q) at inputs (m, K); with `derivative` also (m, K, q)."""
         if not derivative:
             return _after_constant(self._values(x), 1.0)
         *_, (value, _, _, slope) = self._trace(x)
         return _after_constant(value, 1.0), _after_constant(slope, 0.0)
 
-    def curvature(self, x, weight):
+    def curvature(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """``sum_q weight_q phi_q''`` at inputs (m, K) for weights (m, q): (m, K, K)."""
-        out, pull = 0.0, weight[:, 1:]
+        out, pull = np.zeros(()), weight[:, 1:]
         trace = list(self._trace(x, before=True))
         for (matrix, _), (_, first, second, slope) in zip(self.layers[::-1], trace[::-1]):
             out = out + (slope * (pull * second)[:, None]) @ np.swapaxes(slope, 1, 2)

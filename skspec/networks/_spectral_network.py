@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from inspect import signature
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -55,14 +57,14 @@ class SpectralNetwork(nn.Module):
 
     def __init__(
         self,
-        architecture,
-        shape,
-        n_labels,
+        architecture: str | type[torch.nn.Module] | torch.nn.Module,
+        shape: tuple[int, int, int],
+        n_labels: int,
         *,
-        parameters=None,
-        denoiser=None,
-        fine_tune=False,
-        **head,
+        parameters: Mapping[str, Any] | None = None,
+        denoiser: torch.nn.Module | None = None,
+        fine_tune: bool = False,
+        **head: Any,
     ):
         super().__init__()
         self.shape, self.fine_tune = tuple(shape), fine_tune
@@ -72,7 +74,7 @@ class SpectralNetwork(nn.Module):
         self.body = _built(architecture, self.shape, parameters or {})
         self.head = GaussianHead(self._n_features(architecture), n_labels, **head)
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.denoiser is not None and not self.fine_tune:
             self.denoiser.eval()
@@ -93,25 +95,27 @@ class SpectralNetwork(nn.Module):
             )
         return out.shape[1]
 
-    def seen(self, x):
+    def seen(self, x: torch.Tensor) -> torch.Tensor:
         """The spectra as the architecture sees them: denoised, if there is a denoiser."""
         if self.denoiser is None:
             return x
         n_orders = self.shape[1]
         return torch.cat([self.denoiser(x), x[:, n_orders:]], dim=1)
 
-    def features(self, x):
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         """Last hidden layer (n, features)."""
         return self.body(self.seen(x))
 
-    def forward(self, x, noise=None):
+    def forward(
+        self, x: torch.Tensor, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         return self.head(self.features(x), noise)
 
-    def attention(self, x):
+    def attention(self, x: torch.Tensor) -> torch.Tensor:
         """Attention (n, orders, L) of an attention network."""
         return self.body.attention(self.seen(x))
 
-    def sample_dropout(self, on):
+    def sample_dropout(self, on: bool) -> None:
         """Whether dropout acts in evaluation."""
         for module in self.modules():
             if isinstance(module, Dropout):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from skspec.base import star_groups
+from skspec.model_selection import star_groups
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["split_stars"]
 
-FEWEST = 20  # stars held out, where that is at most a quarter
+MIN_HELD_OUT = 20  # stars held out, where that is at most a quarter
 
 
-def split_stars(spectra, fraction, random_state):
+def split_stars(
+    spectra: Any, fraction: float, random_state: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on and rows to validate on, of the stars with good pixels.
 
     Parameters
@@ -40,6 +47,6 @@ def split_stars(spectra, fraction, random_state):
             f"A network needs at least 2 stars to train on and 1 to validate, got {len(stars)} "
             f"sample{'s'[: len(stars) != 1]}."
         )
-    n = max(round(fraction * len(stars)), min(FEWEST, len(stars) // 4), 1)
+    n = max(round(fraction * len(stars)), min(MIN_HELD_OUT, len(stars) // 4), 1)
     held_out = np.isin(star, stars[: min(n, len(stars) - 2)])
     return np.flatnonzero(seen & ~held_out), np.flatnonzero(seen & held_out)

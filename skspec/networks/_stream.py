@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["StarStream"]
 
@@ -64,17 +68,29 @@ class StarStream(Dataset):
     [(45, 50), (45, 50)]
     """
 
-    def __init__(self, source, rows, arrays, device="cpu", *, n_mixed=None, n_ahead=2, n_threads=2):
+    def __init__(
+        self,
+        source: Any,
+        rows: ArrayLike,
+        arrays: Callable[..., Any],
+        device: str = "cpu",
+        *,
+        n_mixed: int | None = None,
+        n_ahead: int = 2,
+        n_threads: int = 2,
+    ):
         self.source, self.rows, self.arrays = source, np.sort(rows), arrays
         self.device, self.n_ahead, self.n_threads = torch.device(device), n_ahead, n_threads
         n_bytes = 4 * max(source.shape[1], 1)
         self.chunk_size = getattr(source, "chunk_size", max(CHUNK // n_bytes, 1))
         self.n_mixed = n_mixed or max(BUFFER // (n_bytes * self.chunk_size), 2)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(self, n_batches, generator=None, skip=0):
+    def batches(
+        self, n_batches: int, generator: np.random.Generator | None = None, skip: int = 0
+    ) -> Iterator[tuple[Any, Any]]:
         """All but the first `skip` of so many batches; shuffled if a generator is given.
 
         Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from skspec.networks._checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    from skspec._typing import PathLike
+
 __all__ = ["fit_network", "limited_threads", "resolve_device", "training_history"]
 
 #: of the "plateau" schedule: epochs without a better validation loss, then the factor of the rate
@@ -22,7 +26,7 @@ PLATEAU = {"patience": 5, "factor": 0.3}
 #: arguments that leave the result of a training as it is, but for rounding; the last is told in parts
 FREE = {"device", "n_threads", "on_epoch", "checkpoint", "checkpoint_every", "parameters"}
 
-FEW = 16  # stars, by which data are known again
+N_FINGERPRINT = 16  # stars, by which data are known again
 
 
 def resolve_device(device: str) -> str:
@@ -44,30 +48,30 @@ def resolve_device(device: str) -> str:
 
 
 def fit_network(
-    module,
-    criterion,
-    train,
-    valid,
+    module: type[torch.nn.Module],
+    criterion: type[torch.nn.Module],
+    train: Any,
+    valid: Any,
     *,
-    n_epochs,
-    batch_size,
-    learning_rate,
-    patience,
-    device="cpu",
-    n_threads=None,
-    seed=0,
-    optimizer=torch.optim.Adam,
-    schedule="cosine",
-    clip_norm=None,
-    augment=None,
-    amp=False,
-    compile=False,
-    state=None,
+    n_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    patience: int,
+    device: str = "cpu",
+    n_threads: int | None = None,
+    seed: int = 0,
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    schedule: str | None = "cosine",
+    clip_norm: float | None = None,
+    augment: Callable[..., Any] | None = None,
+    amp: bool = False,
+    compile: bool | str = False,
+    state: Any = None,
     on_epoch: Callable = lambda: None,
-    checkpoint=None,
-    checkpoint_every=60.0,
-    **parameters,
-):
+    checkpoint: PathLike | None = None,
+    checkpoint_every: float = 60.0,
+    **parameters: Any,
+) -> Any:
     """Train a module, and leave it in the state that was best on the validation set.
 
     Parameters
@@ -214,13 +218,13 @@ def _described(train, valid):
     for name, part in (("train", train), ("valid", valid)):
         out |= {name: part, f"n_{name}": len(part) if part else 0}
         if part:
-            batches = part.batches(_n_batches(len(part), FEW))
+            batches = part.batches(_n_batches(len(part), N_FINGERPRINT))
             out[name] = next(batches)
             batches.close()
     return out
 
 
-def training_history(net, learning_rate) -> dict:
+def training_history(net: Any, learning_rate: float) -> dict:
     """``train_loss``, ``valid_loss`` and ``dur`` [s] of every epoch, as arrays.
 
     Raises

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from skspec.solvers.gaussian_divergence import gaussian_divergence
+from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 
 __all__ = ["EvidenceLoss", "VariationalAutoencoder"]
 
 LEAK = 0.1
 WIDTHS = (16, 16, 16, 32, 32, 32, 64, 64, 64, 128, 128, 128, 256, 512)  # Sedaghat et al. 2021
 SIZES = (7, 5, 5)  # of the first kernels; the others have 3
-SHORTEST = 20  # pixels that are left where the convolutions end
+MIN_PIXELS = 20  # pixels that are left where the convolutions end
 LOG_VARIANCE = (-16.0, 6.0)
 FIRST_SCATTER = 0.3  # of the residuals, in standard deviations of a mean pixel
 GAIN = 10.0  # the scatter has far to go, and learns so much faster than the network
@@ -35,7 +38,14 @@ class VariationalAutoencoder(nn.Module):
         False: an autoencoder without a posterior.
     """
 
-    def __init__(self, shape, n_latent, architecture, parameters=None, sampled=True):
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        n_latent: int,
+        architecture: str,
+        parameters: Mapping[str, Any] | None = None,
+        sampled: bool = True,
+    ):
         super().__init__()
         parameters = dict(parameters or {})
         if architecture == "harps":
@@ -51,7 +61,7 @@ class VariationalAutoencoder(nn.Module):
             ways = nn.Linear(n_in, n_latent, bias=False), nn.Linear(n_latent, n_out, bias=False)
             self.straight = nn.ModuleList(ways)
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Means and logarithms of the variances (n, n_latent) of the posterior; None without one."""
         deep = self.coder.down(x)
         mean = self.mean(deep)
@@ -61,14 +71,14 @@ class VariationalAutoencoder(nn.Module):
             return mean, None
         return mean, self.log_variance(deep).clamp(*LOG_VARIANCE)
 
-    def decode(self, z):
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Spectra (n, orders, L)."""
         flux = self.coder.up(self.start(z))
         if self.straight is not None:
             flux = flux + self.straight[1](z).reshape(flux.shape)
         return flux
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         mean, log_variance = self.encode(x)
         z = mean
         if log_variance is not None:
@@ -94,12 +104,12 @@ class ConvolutionalCoder(nn.Module):
         super().__init__()
         maps, orders, length = shape
         if depth is None:
-            depth = max(0, min(len(WIDTHS), (length // SHORTEST).bit_length() - 1))
+            depth = max(0, min(len(WIDTHS), (length // MIN_PIXELS).bit_length() - 1))
         widths = [w * width // 16 for w in WIDTHS[:depth]] or [width]
         step = 2**depth
         self.length, left = length, -(-length // step)
         if depth == len(WIDTHS):
-            left = max(left, SHORTEST)
+            left = max(left, MIN_PIXELS)
         missing = left * step - length
         self.margin = (missing // 2, missing - missing // 2)
         down, before = [], maps * orders
@@ -187,17 +197,19 @@ class EvidenceLoss(nn.Module):
         Of the first term over good pixels.
     """
 
-    def __init__(self, shape, beta=1.0, reduction="sum"):
+    def __init__(self, shape: tuple[int, int], beta: float = 1.0, reduction: str = "sum"):
         super().__init__()
         self.beta, self.reduction = beta, reduction
         self.log_scatter = nn.Parameter(torch.zeros(shape))
 
     @property
-    def scatter(self):
+    def scatter(self) -> torch.Tensor:
         """Of each pixel (orders, L), in the units of x."""
         return FIRST_SCATTER * (GAIN * self.log_scatter).exp()
 
-    def terms(self, predicted, x, variance):
+    def terms(
+        self, predicted: tuple[torch.Tensor, ...], x: torch.Tensor, variance: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Misfit of each star, reduced over good pixels, and its divergence from the prior."""
         flux, mean, log_variance = predicted
         variance = variance.expand_as(x)
@@ -212,7 +224,9 @@ class EvidenceLoss(nn.Module):
         kl = gaussian_divergence(mean, log_variance.exp(), log_variance)
         return misfit, kl.sum(dim=1)
 
-    def forward(self, predicted, target):
+    def forward(
+        self, predicted: tuple[torch.Tensor, ...], target: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
         """Of a batch; the target is (x, variance, weight), the variance of a bad pixel infinite."""
         x, variance, weight = target
         misfit, kl = self.terms(predicted, x, variance)

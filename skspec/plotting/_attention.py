@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.base import as_spectra
 from skspec.plotting._echelle import order_slices
 from skspec.plotting._information import InformationMapDisplay
 from skspec.plotting._style import QUIET, colour, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, SpectraLike
+    from skspec.diagnostics._information import InformationMap
 
 __all__ = ["AttentionMapDisplay"]
 
@@ -46,15 +56,15 @@ class AttentionMapDisplay:
 
     def __init__(
         self,
-        wavelength,
-        attention,
-        flux,
+        wavelength: np.ndarray,
+        attention: np.ndarray,
+        flux: np.ndarray,
         *,
-        order=None,
-        lines=None,
-        information=None,
-        name=None,
-        unit="Angstrom",
+        order: np.ndarray | None = None,
+        lines: Mapping[str, ArrayLike] | None = None,
+        information: InformationMap | None = None,
+        name: str | None = None,
+        unit: str = "Angstrom",
     ):
         self.wavelength = wavelength
         self.attention = attention
@@ -66,7 +76,15 @@ class AttentionMapDisplay:
         self.unit = unit
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        *,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Map the attention of a fitted network to the spectra `X`.
 
         Parameters
@@ -86,16 +104,16 @@ class AttentionMapDisplay:
     @classmethod
     def from_predictions(
         cls,
-        spectra,
-        attention,
+        spectra: SpectraLike,
+        attention: np.ndarray,
         *,
-        scale="min_max",
-        lines=None,
-        information=None,
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        scale: ArrayLike = "min_max",
+        lines: Mapping[str, ArrayLike] | None = None,
+        information: InformationMap | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the mean over stars of an attention map.
 
         Parameters
@@ -149,7 +167,7 @@ class AttentionMapDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color=None, n_top=3):
+    def plot(self, ax: AxesLike | None = None, *, color: str | None = None, n_top: int = 3) -> Self:
         """Draw.
 
         Parameters

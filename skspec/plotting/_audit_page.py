@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,10 @@ from skspec.diagnostics import TextTable
 from skspec.plotting._html import facts, header, image, made, terms, text_table, write_page
 from skspec.plotting._label_audit import LabelAuditDisplay
 from skspec.plotting._style import figure, styled
+
+if TYPE_CHECKING:
+    from skspec._typing import PathLike
+    from skspec.diagnostics._audit import LabelAudit
 
 __all__ = ["write_audit_page"]
 
@@ -47,7 +52,7 @@ _REMEDIES = (
 )
 
 
-def write_audit_page(audit, path, *, title=None) -> Path:
+def write_audit_page(audit: LabelAudit, path: PathLike, *, title: str | None = None) -> Path:
     """Write an audit as one self-contained HTML file.
 
     Parameters

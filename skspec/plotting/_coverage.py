@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
-from skspec.base import predict_dist
-from skspec.diagnostics import calibration_report, interval_coverage, unwrap
+from skspec.base import predict_dist, unwrap
+from skspec.diagnostics import calibration_report, interval_coverage
 from skspec.plotting._style import INK, QUIET, label_text, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels, SpectraLike
+    from skspec.distributions import MultivariateNormal
 
 __all__ = ["CoverageDisplay"]
 
@@ -22,7 +32,7 @@ class CoverageDisplay:
     Above the diagonal, errors are too wide; below, too narrow. A flat histogram is calibrated, a
     hollow one (piled up at 0 and 1) is over-confident, a slope is a bias. Dots are the model's own
     intervals where it has some besides those of its Gaussian: the conformal ones of a
-    :class:`~skspec.discriminative.CalibratedRegressor`.
+    :class:`~skspec.calibration.CalibratedRegressor`.
 
     Parameters
     ----------
@@ -46,7 +56,14 @@ class CoverageDisplay:
     """
 
     def __init__(
-        self, pit, *, formal_pit=None, joint_pit=None, intervals=None, label_names, name=None
+        self,
+        pit: np.ndarray,
+        *,
+        formal_pit: np.ndarray | None = None,
+        joint_pit: np.ndarray | None = None,
+        intervals: np.ndarray | None = None,
+        label_names: Sequence[str],
+        name: str | None = None,
     ):
         self.pit = pit
         self.formal_pit = formal_pit
@@ -56,7 +73,16 @@ class CoverageDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        y: Labels,
+        *,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Predict `X` with a fitted estimator and judge its error bars."""
         dist = predict_dist(estimator, X)
         last, inner = unwrap(estimator, X)
@@ -67,16 +93,16 @@ class CoverageDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        dist,
+        y_true: ArrayLike,
+        dist: MultivariateNormal,
         *,
-        formal=None,
-        intervals=None,
-        label_names=None,
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        formal: MultivariateNormal | None = None,
+        intervals: np.ndarray | None = None,
+        label_names: Sequence[str] | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Judge the distributions `dist`, and `formal` with the formal errors alone if given."""
         report = calibration_report(dist, None, y_true)
         display = cls(
@@ -89,7 +115,7 @@ class CoverageDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, legend=True):
+    def plot(self, ax: AxesLike | None = None, *, legend: bool = True) -> Self:
         """Draw.
 
         Parameters

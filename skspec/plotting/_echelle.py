@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.plotting._style import QUIET, colour, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike
+    from skspec.spectra import Spectra
 
 __all__ = ["EchelleDisplay", "order_slices"]
 
@@ -34,7 +43,16 @@ class EchelleDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, wavelength, flux, order, *, spectrum=None, name=None, unit="Angstrom"):
+    def __init__(
+        self,
+        wavelength: np.ndarray,
+        flux: np.ndarray,
+        order: np.ndarray,
+        *,
+        spectrum: tuple[np.ndarray, np.ndarray] | None = None,
+        name: str | None = None,
+        unit: str = "Angstrom",
+    ):
         self.wavelength = wavelength
         self.flux = flux
         self.order = order
@@ -43,7 +61,16 @@ class EchelleDisplay:
         self.unit = unit
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, star=0, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: Spectra,
+        *,
+        star: int = 0,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Lay out star number `star` of the 1-D `Spectra` `X` and draw it.
 
         Parameters
@@ -62,7 +89,16 @@ class EchelleDisplay:
         return cls.from_spectra(orders, spectrum=one, name=name, ax=ax, **kwargs)
 
     @classmethod
-    def from_spectra(cls, spectra, *, star=0, spectrum=None, name=None, ax=None, **kwargs):
+    def from_spectra(
+        cls,
+        spectra: Spectra,
+        *,
+        star: int = 0,
+        spectrum: Spectra | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw star number `star` of `Spectra` with orders.
 
         Parameters
@@ -93,7 +129,13 @@ class EchelleDisplay:
         display = cls(where, flux, spectra.order, spectrum=one, name=name, unit=unit)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="viridis", color_bar=True):
+    def plot(
+        self,
+        ax: AxesLike | None = None,
+        *,
+        cmap: str | Colormap = "viridis",
+        color_bar: bool = True,
+    ) -> Self:
         """Draw.
 
         Parameters

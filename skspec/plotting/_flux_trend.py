@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from skspec.base import as_spectra
-from skspec.diagnostics import unwrap
+from skspec.base import as_spectra, unwrap
 from skspec.plotting._style import INK, QUIET, colour, label_text, label_unit, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels, SpectraLike
 
 __all__ = ["FluxTrendDisplay"]
 
@@ -59,7 +65,17 @@ class FluxTrendDisplay:
     """
 
     def __init__(
-        self, grid, trends, *, label_values, flux, near, label, wavelengths, held="", unit="Å"
+        self,
+        grid: np.ndarray,
+        trends: Mapping[str, Any],
+        *,
+        label_values: np.ndarray,
+        flux: np.ndarray,
+        near: np.ndarray,
+        label: str,
+        wavelengths: np.ndarray,
+        held: str = "",
+        unit: str = "Å",
     ):
         self.grid = grid
         self.trends = trends
@@ -74,18 +90,18 @@ class FluxTrendDisplay:
     @classmethod
     def from_estimator(
         cls,
-        models,
-        spectra,
-        labels,
+        models: BaseEstimator | Mapping[str, BaseEstimator],
+        spectra: SpectraLike,
+        labels: Labels,
         *,
-        wavelengths,
-        label=None,
-        at=None,
-        within=None,
-        n_points=201,
-        ax=None,
-        **kwargs,
-    ):
+        wavelengths: ArrayLike,
+        label: str | None = None,
+        at: Mapping[str, float] | None = None,
+        within: Mapping[str, float] | None = None,
+        n_points: int = 201,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the trends of one or several fitted forward models.
 
         Parameters
@@ -122,20 +138,22 @@ class FluxTrendDisplay:
             When a wavelength lies outside the spectra, or a label is not known.
         """
         models = models if isinstance(models, Mapping) else {"model": models}
-        inner, transformed = {}, None
+        inner: dict[str, Any] = {}
+        transformed: Any = None
         for name, model in models.items():
             inner[name], seen = unwrap(model, as_spectra(spectra))
             transformed = seen if transformed is None else transformed
             if not hasattr(inner[name], "predict_flux"):
                 raise TypeError(f"{name} has no predict_flux: it is no forward model.")
-        spectra, names = transformed, list(next(iter(inner.values())).label_names_in_)
-        table = labels[names] if hasattr(labels, "columns") else labels
-        table = np.asarray(table, dtype=float).reshape(len(spectra), -1)
+        seen, names = transformed, list(next(iter(inner.values())).label_names_in_)
+        given: Any = labels
+        table = np.asarray(given[names] if hasattr(labels, "columns") else given, dtype=float)
+        table = table.reshape(seen.shape[0], -1)
         label = names[0] if label is None else label
         path = _Path(names, table, label, at or {}, within or {})
-        pixels, where, unit = _pixels(spectra, next(iter(inner.values())), wavelengths)
+        pixels, where, unit = _pixels(seen, next(iter(inner.values())), wavelengths)
         grid = np.linspace(table[:, path.index].min(), table[:, path.index].max(), n_points)
-        stars = np.where(spectra.good[:, pixels], spectra.flux[:, pixels], np.nan)
+        stars = np.where(seen.good[:, pixels], seen.flux[:, pixels], np.nan)
         trends = {}
         for name, model in inner.items():
             difference = stars[path.near] - model.predict_flux(table[path.near])[:, pixels]
@@ -154,7 +172,13 @@ class FluxTrendDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, colors=None, titles=None):
+    def plot(
+        self,
+        ax: AxesLike | None = None,
+        *,
+        colors: Sequence[str] | None = None,
+        titles: Sequence[str] | None = None,
+    ) -> Self:
         """Draw.
 
         Parameters

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.plotting._one_to_one import _short
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike
 
 __all__ = ["HomogenizationDisplay"]
 
@@ -37,18 +46,32 @@ class HomogenizationDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, labels, report, *, scale=None):
+    def __init__(self, labels: pd.DataFrame, report: pd.DataFrame, *, scale: str | None = None):
         self.labels = labels
         self.report = report
         self.scale = scale
 
     @classmethod
-    def from_estimator(cls, estimator, scale="b", *, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        scale: str = "b",
+        *,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Common stars out of fold on the scale ``"a"`` or ``"b"`` of a LabelHomogenizer."""
         display = cls(estimator.cv_labels_[scale], estimator.report_.loc[scale], scale=scale)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, stages=("before", "after"), names=None, color=None):
+    def plot(
+        self,
+        ax: AxesLike | None = None,
+        *,
+        stages: Sequence[str] = ("before", "after"),
+        names: Mapping[str, str] | None = None,
+        color: str | None = None,
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -78,7 +101,7 @@ class HomogenizationDisplay:
                 row[0].set_title(self._title(stage, names or {}), pad=18)
             self._same_height()
             for axes, name in zip(self.axes_[-1], targets):
-                where = (names or {}).get(self.scale, f"survey {str(self.scale).upper()}")
+                where = (names or {}).get(str(self.scale), f"survey {str(self.scale).upper()}")
                 axes.set_xlabel(f"{label_text(name, unit=True)}, {where}")
         self.figure_ = self.axes_[0, 0].figure
         return self

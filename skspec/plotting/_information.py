@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
-from skspec.diagnostics import information_map, unwrap
+from skspec.base import unwrap
+from skspec.diagnostics import information_map
 from skspec.plotting._style import QUIET, colour, label_text, label_unit, panels, styled
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels, SpectraLike
+    from skspec.diagnostics._information import InformationMap
 
 __all__ = ["InformationMapDisplay"]
 
@@ -34,7 +43,13 @@ class InformationMapDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, information, *, flux=None, name=None):
+    def __init__(
+        self,
+        information: InformationMap,
+        *,
+        flux: np.ndarray | None = None,
+        name: str | None = None,
+    ):
         self.information = information
         self.flux = flux
         self.name = name
@@ -42,18 +57,18 @@ class InformationMapDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        labels,
-        ivar=None,
+        estimator: BaseEstimator,
+        labels: Labels,
+        ivar: SpectraLike | None = None,
         *,
-        noise="auto",
-        rv=False,
-        continuum_degree=None,
-        broadening=False,
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        noise: str = "auto",
+        rv: bool = False,
+        continuum_degree: int | None = None,
+        broadening: bool = False,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Map the information of spectra with the given labels and noise.
 
         Parameters
@@ -68,7 +83,7 @@ class InformationMapDisplay:
         **kwargs
             For :meth:`plot`.
         """
-        model, ivar = unwrap(estimator, ivar)
+        model, ivar = unwrap(estimator, ivar)  # type: ignore[arg-type]
         if not hasattr(model, "flux_jacobian"):
             raise TypeError(f"{type(model).__name__} has no flux_jacobian: it is no forward model.")
         found = information_map(
@@ -83,7 +98,7 @@ class InformationMapDisplay:
         flux = model.predict_flux(labels).mean(axis=0) if hasattr(model, "predict_flux") else None
         return cls(found, flux=flux, name=name).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, n_top=3):
+    def plot(self, ax: AxesLike | None = None, *, n_top: int = 3) -> Self:
         """Draw.
 
         Parameters

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from textwrap import fill
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from skspec.diagnostics import audit_labels
-from skspec.diagnostics._audit_tests import LARGE, OWN_SHARE
+from skspec.diagnostics.audit._attribution import MIN_OWN_SHARE
+from skspec.diagnostics.audit._result import MAX_SLOPE
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, plain, styled
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels, SpectraLike
+    from skspec.diagnostics._audit import LabelAudit
 
 __all__ = ["LabelAuditDisplay"]
 
@@ -33,21 +41,32 @@ class LabelAuditDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, audit, *, name=None):
+    def __init__(self, audit: LabelAudit, *, name: str | None = None):
         self.audit = audit
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        y: Labels,
+        *,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Audit an estimator and draw the outcome; see :func:`~skspec.diagnostics.audit_labels`."""
         return cls(audit_labels(estimator, X, y, **kwargs), name=name).plot(ax=ax)
 
     @classmethod
-    def from_audit(cls, audit, *, name=None, ax=None):
+    def from_audit(
+        cls, audit: LabelAudit, *, name: str | None = None, ax: AxesLike | None = None
+    ) -> Self:
         """Draw a :class:`~skspec.diagnostics.LabelAudit`."""
         return cls(audit, name=name).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: AxesLike | None = None) -> Self:
         """Draw.
 
         Parameters
@@ -59,7 +78,7 @@ class LabelAuditDisplay:
         -------
         LabelAuditDisplay
         """
-        n_panels = 3 if np.size(ax) == 3 else 4
+        n_panels = 3 if np.size(ax) == 3 else 4  # type: ignore[arg-type]
         with styled():
             self.axes_ = panels(ax, n_panels, n_rows=2, size=(5.4, 3.7))
             drawers = (self._leakage, self._attribution, self._attenuation, self._flags)
@@ -118,7 +137,7 @@ class LabelAuditDisplay:
         colours = [BAD if flag else colour(0) for flag in known["flag"]]
         axes.barh(where, 100 * known["share"], height=0.5, color=colours)
         axes.plot(100 * known["pixels"], where, "|", color=INK, ms=22, mew=2)
-        axes.axvline(100 * OWN_SHARE, color=QUIET, ls="--", lw=1)
+        axes.axvline(100 * MIN_OWN_SHARE, color=QUIET, ls="--", lw=1)
         axes.set_yticks(where, [label_text(name) for name in known["label"]])
         axes.set(xlim=(0, 100), ylim=(max(len(known), 4) - 0.4, -0.6))
         axes.set_xlabel("[%]; black: their share of the pixels; dashed: least wanted")
@@ -129,7 +148,7 @@ class LabelAuditDisplay:
         if test is None or not len(test.table):
             return _nothing(axes, self.audit, "attenuation")
         bins = list(dict.fromkeys(test.table["snr"]))[::-1]
-        axes.axhspan(1 - LARGE, 1 + LARGE, color=QUIET, alpha=0.15, lw=0)
+        axes.axhspan(1 - MAX_SLOPE, 1 + MAX_SLOPE, color=QUIET, alpha=0.15, lw=0)
         axes.axhline(1, color=QUIET, lw=0.8)
         for k, name in enumerate(self.audit.label_names):
             part = test.table[test.table["label"] == name].set_index("snr").reindex(bins)

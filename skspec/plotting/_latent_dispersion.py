@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.latent import node_dispersion
 from skspec.plotting._style import INK, QUIET, colour, log_ticks, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, SpectraLike
+    from skspec.latent._beta_sweep import BetaSweep
 
 __all__ = ["NodeDispersionDisplay"]
 
@@ -36,14 +47,30 @@ class NodeDispersionDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, mad, *, threshold=0.02, best_beta=None, name=None):
+    def __init__(
+        self,
+        mad: Mapping[tuple[float | None, int], ArrayLike],
+        *,
+        threshold: float = 0.02,
+        best_beta: float | None = None,
+        name: str | None = None,
+    ):
         self.mad = {key: np.sort(np.asarray(values))[::-1] for key, values in mad.items()}
         self.threshold = threshold
         self.best_beta = best_beta
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, threshold=0.02, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        *,
+        threshold: float = 0.02,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the dispersion of the nodes of one fitted model over the spectra `X`.
 
         Parameters
@@ -61,14 +88,24 @@ class NodeDispersionDisplay:
         return cls.from_latents(latents, threshold=threshold, name=name, ax=ax, **kwargs)
 
     @classmethod
-    def from_latents(cls, latents, *, threshold=0.02, name=None, ax=None, **kwargs):
+    def from_latents(
+        cls,
+        latents: ArrayLike,
+        *,
+        threshold: float = 0.02,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the dispersion of given latent numbers (n, D)."""
         mad = node_dispersion(latents)["mad"].to_numpy()
         display = cls({(None, len(mad)): mad}, threshold=threshold, name=name)
         return display.plot(ax=ax, **kwargs)
 
     @classmethod
-    def from_sweep(cls, sweep, *, name=None, ax=None, **kwargs):
+    def from_sweep(
+        cls, sweep: BetaSweep, *, name: str | None = None, ax: AxesLike | None = None, **kwargs: Any
+    ) -> Self:
         """Draw a :class:`~skspec.latent.BetaSweep`.
 
         Parameters
@@ -83,7 +120,7 @@ class NodeDispersionDisplay:
         display = cls(sweep.mad, threshold=sweep.threshold, best_beta=sweep.best_beta, name=name)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="viridis"):
+    def plot(self, ax: AxesLike | None = None, *, cmap: str | Colormap = "viridis") -> Self:
         """Draw.
 
         Parameters

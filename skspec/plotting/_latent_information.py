@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.latent import informative_nodes, latent_mutual_information
 from skspec.plotting._style import INK, QUIET, label_text, panels, styled
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, SpectraLike
+    from skspec.latent._mutual_information import MutualInformation
+
 __all__ = ["MutualInformationDisplay"]
 
-_MOST_NODES = 24
+_MAX_NODES = 24
 
 
 class MutualInformationDisplay:
@@ -33,13 +45,25 @@ class MutualInformationDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, information, *, nodes, name=None):
+    def __init__(
+        self, information: MutualInformation, *, nodes: Sequence[Any], name: str | None = None
+    ):
         self.information = information
         self.nodes = nodes
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, labels, *, nodes=None, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        labels: pd.DataFrame,
+        *,
+        nodes: ArrayLike | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Measure what the latent numbers of the spectra `X` know of `labels`, and draw it.
 
         Parameters
@@ -58,14 +82,23 @@ class MutualInformationDisplay:
             For :func:`~skspec.latent.latent_mutual_information`.
         """
         latents = estimator.transform(X)
+        shown = None if nodes is None else np.array(nodes).tolist()
         if nodes is None:
             used = informative_nodes(latents)
-            nodes = np.flatnonzero(used) if used.any() else None
+            shown = np.flatnonzero(used).tolist() if used.any() else None
         found = latent_mutual_information(latents, labels, **kwargs)
-        return cls.from_information(found, nodes=nodes, name=name, ax=ax)
+        return cls.from_information(found, nodes=shown, name=name, ax=ax)
 
     @classmethod
-    def from_information(cls, information, *, nodes=None, name=None, ax=None, **kwargs):
+    def from_information(
+        cls,
+        information: MutualInformation,
+        *,
+        nodes: Sequence[Any] | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw a :class:`~skspec.latent.MutualInformation`.
 
         Parameters
@@ -82,11 +115,11 @@ class MutualInformationDisplay:
             known = (information.mi > information.null).to_numpy().any(axis=1)
             best = information.normalised.to_numpy().max(axis=1)
             rows = np.flatnonzero(known) if known.any() else np.arange(len(known))
-            rows = np.sort(rows[np.argsort(-best[rows], kind="stable")][:_MOST_NODES])
+            rows = np.sort(rows[np.argsort(-best[rows], kind="stable")][:_MAX_NODES])
             nodes = information.mi.index[rows]
         return cls(information, nodes=list(nodes), name=name).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="Blues"):
+    def plot(self, ax: AxesLike | None = None, *, cmap: str | Colormap = "Blues") -> Self:
         """Draw.
 
         Parameters

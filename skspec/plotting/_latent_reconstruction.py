@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
-from skspec.base import as_spectra
-from skspec.diagnostics import unwrap
+from skspec.base import as_spectra, unwrap
 from skspec.plotting._latent_panels import curve, line_table, mark_lines, name_lines, windows_of
 from skspec.plotting._style import INK, QUIET, colour, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, SpectraLike, Windows
+    from skspec.spectra import Spectra
 
 __all__ = ["ReconstructionDisplay"]
 
@@ -43,16 +52,16 @@ class ReconstructionDisplay:
 
     def __init__(
         self,
-        wavelength,
-        flux,
-        reconstruction,
+        wavelength: np.ndarray,
+        flux: np.ndarray,
+        reconstruction: np.ndarray,
         *,
-        error=None,
-        windows=None,
-        order=None,
-        lines=None,
-        name=None,
-        unit="Angstrom",
+        error: np.ndarray | None = None,
+        windows: Windows | None = None,
+        order: np.ndarray | None = None,
+        lines: Mapping[str, np.ndarray] | None = None,
+        name: str | None = None,
+        unit: str = "Angstrom",
     ):
         self.wavelength = wavelength
         self.flux = flux
@@ -65,7 +74,15 @@ class ReconstructionDisplay:
         self.unit = unit
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, star=0, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: Spectra | np.ndarray,
+        *,
+        star: int = 0,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Encode and decode star number `star` of the spectra `X`, and draw it.
 
         Parameters
@@ -88,8 +105,16 @@ class ReconstructionDisplay:
 
     @classmethod
     def from_predictions(
-        cls, spectra, reconstruction, *, windows=None, lines=None, name=None, ax=None, **kwargs
-    ):
+        cls,
+        spectra: SpectraLike,
+        reconstruction: ArrayLike,
+        *,
+        windows: Windows | None = None,
+        lines: Mapping[str, ArrayLike] | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw one star and its reconstruction.
 
         Parameters
@@ -137,7 +162,7 @@ class ReconstructionDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color=None):
+    def plot(self, ax: AxesLike | None = None, *, color: str | None = None) -> Self:
         """Draw.
 
         Parameters

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.latent import node_dispersion
 from skspec.plotting._style import colour, label_text, panels, plain, styled
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, SpectraLike
 
 __all__ = ["LatentScatterDisplay"]
 
@@ -42,7 +52,15 @@ class LatentScatterDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, latents, nodes, *, by=None, label=None, name=None):
+    def __init__(
+        self,
+        latents: np.ndarray,
+        nodes: Sequence[int],
+        *,
+        by: ArrayLike | None = None,
+        label: str | None = None,
+        name: str | None = None,
+    ):
         self.latents = latents
         self.nodes = nodes
         self.by = by
@@ -50,7 +68,16 @@ class LatentScatterDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, by=None, *, nodes=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        by: ArrayLike | None = None,
+        *,
+        nodes: ArrayLike | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the latent numbers of the spectra `X`.
 
         Parameters
@@ -66,16 +93,16 @@ class LatentScatterDisplay:
     @classmethod
     def from_latents(
         cls,
-        latents,
-        by=None,
+        latents: ArrayLike,
+        by: ArrayLike | None = None,
         *,
-        nodes=None,
-        threshold=0.02,
-        label=None,
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        nodes: ArrayLike | None = None,
+        threshold: float = 0.02,
+        label: str | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw pairs of given latent numbers.
 
         Parameters
@@ -101,18 +128,18 @@ class LatentScatterDisplay:
             With fewer than two nodes, or when `by` has not one value per star.
         """
         latents = np.asarray(latents, dtype=float)
-        nodes = _most_dispersed(latents, threshold) if nodes is None else list(nodes)
-        if len(nodes) < 2:
-            raise ValueError(f"Pairs need at least two nodes, not {nodes}: name some in `nodes`.")
+        shown = _most_dispersed(latents, threshold) if nodes is None else np.array(nodes).tolist()
+        if len(shown) < 2:
+            raise ValueError(f"Pairs need at least two nodes, not {shown}: name some in `nodes`.")
         if by is not None and np.shape(by) != (len(latents),):
             raise ValueError(
                 f"`by` has shape {np.shape(by)}: give one value for each of the "
                 f"{len(latents)} stars."
             )
         label = getattr(by, "name", None) if label is None else label
-        return cls(latents[:, nodes], nodes, by=by, label=label, name=name).plot(ax=ax, **kwargs)
+        return cls(latents[:, shown], shown, by=by, label=label, name=name).plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="viridis"):
+    def plot(self, ax: AxesLike | None = None, *, cmap: str | Colormap = "viridis") -> Self:
         """Draw.
 
         Parameters
@@ -294,7 +321,7 @@ def _triangle(k):
     return grid[np.tril_indices(k - 1)], corner
 
 
-def _most_dispersed(latents, threshold, most=12):
+def _most_dispersed(latents, threshold, most=12) -> list[int]:
     """The informative nodes, the most dispersed first."""
     mad = node_dispersion(latents)["mad"].to_numpy()
     order = np.argsort(-mad, kind="stable")

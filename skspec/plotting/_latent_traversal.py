@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from skspec.latent import LatentTraversal, latent_traversal, latent_traversals
 from skspec.plotting._latent_panels import curve, line_table, mark_lines, name_lines, windows_of
 from skspec.plotting._style import INK, QUIET, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, SpectraLike, Windows
 
 __all__ = ["TraversalDisplay"]
 
@@ -37,7 +45,14 @@ class TraversalDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, traversals, *, lines=None, windows=None, name=None):
+    def __init__(
+        self,
+        traversals: Sequence[LatentTraversal],
+        *,
+        lines: Mapping[str, ArrayLike] | None = None,
+        windows: Windows | None = None,
+        name: str | None = None,
+    ):
         self.traversals = list(traversals)
         self.lines = lines
         self.windows = windows
@@ -46,19 +61,19 @@ class TraversalDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        node=None,
-        values=None,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        node: int | Sequence[int] | None = None,
+        values: ArrayLike | None = None,
         *,
-        n_values=9,
-        star=None,
-        lines=None,
-        windows=None,
-        name=None,
-        ax=None,
-        **kwargs,
-    ):
+        n_values: int = 9,
+        star: int | None = None,
+        lines: Mapping[str, ArrayLike] | None = None,
+        windows: Windows | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Vary latent numbers of a star and draw its spectra.
 
         Parameters
@@ -77,7 +92,16 @@ class TraversalDisplay:
         return cls.from_traversal(found, lines=lines, windows=windows, name=name, ax=ax, **kwargs)
 
     @classmethod
-    def from_traversal(cls, traversals, *, lines=None, windows=None, name=None, ax=None, **kwargs):
+    def from_traversal(
+        cls,
+        traversals: LatentTraversal | Sequence[LatentTraversal] | Mapping[Any, LatentTraversal],
+        *,
+        lines: Mapping[str, ArrayLike] | None = None,
+        windows: Windows | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw a traversal, or several of the same star.
 
         Parameters
@@ -101,13 +125,13 @@ class TraversalDisplay:
         """
         if isinstance(traversals, LatentTraversal):
             traversals = [traversals]
-        traversals = traversals.values() if isinstance(traversals, Mapping) else traversals
-        display = cls(traversals, lines=lines, windows=windows, name=name)
+        each = traversals.values() if isinstance(traversals, Mapping) else traversals
+        display = cls(list(each), lines=lines, windows=windows, name=name)
         if not display.traversals:
             raise ValueError("There is no traversal to draw.")
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, cmap="viridis"):
+    def plot(self, ax: AxesLike | None = None, *, cmap: str | Colormap = "viridis") -> Self:
         """Draw.
 
         Parameters

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 
 from skspec.metrics import robust_sigma
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
+
+if TYPE_CHECKING:
+    from skspec._typing import AxesLike
+    from skspec.diagnostics._comparison import Comparison
 
 __all__ = ["MethodsDisplay"]
 
@@ -30,19 +37,25 @@ class MethodsDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, errors, *, bound=None, label_names):
+    def __init__(
+        self,
+        errors: Mapping[str, np.ndarray],
+        *,
+        bound: np.ndarray | None = None,
+        label_names: Sequence[str],
+    ):
         self.errors = errors
         self.bound = bound
         self.label_names = label_names
 
     @classmethod
-    def from_comparison(cls, comparison, *, ax=None):
+    def from_comparison(cls, comparison: Comparison, *, ax: AxesLike | None = None) -> Self:
         """Plot a :class:`~skspec.diagnostics.Comparison`."""
         errors = {r.title: r.mean - comparison.labels for r in comparison.succeeded.values()}
         bound = None if comparison.bound is None else np.nanmedian(comparison.bound.std(), axis=0)
         return cls(errors, bound=bound, label_names=comparison.label_names).plot(ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: AxesLike | None = None) -> Self:
         """Draw on an array of K Axes, or on a new figure.
 
         Returns

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec import metrics
 from skspec.base import predict_dist
 from skspec.distributions import MultivariateNormal
 from skspec.plotting._style import INK, colour, label_text, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels, SpectraLike
 
 __all__ = ["OneToOneDisplay"]
 
@@ -31,7 +40,15 @@ class OneToOneDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, y_true, y_pred, *, y_std=None, label_names, name=None):
+    def __init__(
+        self,
+        y_true: np.ndarray,
+        y_pred: np.ndarray,
+        *,
+        y_std: np.ndarray | None = None,
+        label_names: Sequence[str],
+        name: str | None = None,
+    ):
         self.y_true = y_true
         self.y_pred = y_pred
         self.y_std = y_std
@@ -39,14 +56,32 @@ class OneToOneDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        y: Labels,
+        *,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Predict `X` with a fitted estimator and plot against `y`."""
         names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
         dist = predict_dist(estimator, X)
         return cls.from_predictions(y, dist, label_names=names, name=name, ax=ax, **kwargs)
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, label_names=None, name=None, ax=None, **kwargs):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike | MultivariateNormal,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot predictions (a MultivariateNormal, or an array) against true labels."""
         display = cls._of(y_true, y_pred, label_names, name)
         return display.plot(ax=ax, **kwargs)
@@ -62,7 +97,14 @@ class OneToOneDisplay:
         std = None if dist is None else dist.std()
         return cls(y_true, mean, y_std=std, label_names=names, name=name)
 
-    def plot(self, ax=None, *, kind="one_to_one", color=None, errors=True):
+    def plot(
+        self,
+        ax: AxesLike | None = None,
+        *,
+        kind: str = "one_to_one",
+        color: str | None = None,
+        errors: bool = True,
+    ) -> Self:
         """Draw.
 
         Parameters

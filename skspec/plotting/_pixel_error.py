@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
+from skspec.base import last_step
 from skspec.plotting._style import colour, panels, styled
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike
 
 __all__ = ["PixelErrorDisplay"]
 
@@ -33,7 +41,14 @@ class PixelErrorDisplay:
     """
 
     def __init__(
-        self, wavelength, training_mse=None, cv_mse=None, *, scatter=None, name=None, unit="Å"
+        self,
+        wavelength: np.ndarray,
+        training_mse: np.ndarray | None = None,
+        cv_mse: np.ndarray | None = None,
+        *,
+        scatter: np.ndarray | None = None,
+        name: str | None = None,
+        unit: str = "Å",
     ):
         self.wavelength = wavelength
         self.training_mse = training_mse
@@ -43,16 +58,24 @@ class PixelErrorDisplay:
         self.unit = unit
 
     @classmethod
-    def from_estimator(cls, estimator, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot what a fitted forward model (or a Pipeline ending in one) found."""
-        model = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+        model = last_step(estimator)
         parts = [getattr(model, key, None) for key in ("training_mse_", "cv_mse_", "scatter_")]
         if all(part is None for part in parts):
             raise TypeError(f"{type(model).__name__} keeps no error per pixel.")
         wavelength = getattr(model, "wavelength_", None)
         return cls.from_predictions(
             wavelength,
-            *parts[:2],
+            parts[0],
+            parts[1],
             scatter=parts[2],
             name=name or type(model).__name__,
             ax=ax,
@@ -61,8 +84,16 @@ class PixelErrorDisplay:
 
     @classmethod
     def from_predictions(
-        cls, wavelength, training_mse, cv_mse=None, *, scatter=None, name=None, ax=None, **kwargs
-    ):
+        cls,
+        wavelength: np.ndarray | None,
+        training_mse: np.ndarray | None,
+        cv_mse: np.ndarray | None = None,
+        *,
+        scatter: np.ndarray | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot given errors; `wavelength` None means pixel numbers."""
         unit = "Å"
         if wavelength is None:
@@ -71,7 +102,7 @@ class PixelErrorDisplay:
         display = cls(wavelength, training_mse, cv_mse, scatter=scatter, name=name, unit=unit)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None):
+    def plot(self, ax: AxesLike | None = None) -> Self:
         """Draw on `ax`, or on a new figure.
 
         Returns

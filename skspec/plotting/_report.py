@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from skspec.plotting import _report_figures as figures
 from skspec.plotting._html import facts, header, image, made, terms, text_table, write_page
 from skspec.plotting._report_style import GLOSSARY
 from skspec.plotting._style import colour
+
+if TYPE_CHECKING:
+    from skspec._typing import PathLike
+    from skspec.diagnostics._comparison import Comparison
 
 __all__ = ["write_report"]
 
@@ -31,7 +36,7 @@ _NAMES = {
 }
 
 
-def write_report(comparison, path, *, title=None) -> Path:
+def write_report(comparison: Comparison, path: PathLike, *, title: str | None = None) -> Path:
     """Write a comparison as one self-contained HTML file.
 
     Parameters

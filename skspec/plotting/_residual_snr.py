@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.base import predict_dist
+from skspec.diagnostics import CramerRaoBound
+from skspec.distributions import MultivariateNormal
 from skspec.metrics import robust_sigma
 from skspec.plotting._style import INK, colour, label_text, log_ticks, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels
+    from skspec.spectra import Spectra
 
 __all__ = ["ResidualSNRDisplay"]
 
@@ -33,7 +45,15 @@ class ResidualSNRDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, error, snr, *, bound=None, label_names, name=None):
+    def __init__(
+        self,
+        error: np.ndarray,
+        snr: np.ndarray,
+        *,
+        bound: np.ndarray | None = None,
+        label_names: Sequence[str],
+        name: str | None = None,
+    ):
         self.error = error
         self.snr = snr
         self.bound = bound
@@ -41,7 +61,17 @@ class ResidualSNRDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, bound=None, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: Spectra,
+        y: Labels,
+        *,
+        bound: CramerRaoBound | np.ndarray | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Predict the `Spectra` `X` with a fitted estimator and plot its errors.
 
         `bound` is a :class:`~skspec.diagnostics.CramerRaoBound`; for a forward model,
@@ -62,18 +92,35 @@ class ResidualSNRDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_pred, snr, *, bound=None, label_names=None, name=None, ax=None, **kwargs
-    ):
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike | MultivariateNormal,
+        snr: ArrayLike,
+        *,
+        bound: CramerRaoBound | np.ndarray | None = None,
+        label_names: Sequence[str] | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot the errors of predictions; `bound` as above, or standard deviations (n, K)."""
-        predicted = y_pred.mean() if hasattr(y_pred, "log_prob") else np.asarray(y_pred)
+        predicted = y_pred.mean() if isinstance(y_pred, MultivariateNormal) else np.asarray(y_pred)
         predicted = predicted.reshape(len(predicted), -1)
         error = predicted - np.asarray(y_true, dtype=float).reshape(predicted.shape)
         names = label_names or [f"label_{k}" for k in range(error.shape[1])]
-        bound = bound.std() if hasattr(bound, "fisher") else bound
+        bound = bound.std() if isinstance(bound, CramerRaoBound) else bound
         display = cls(error, np.asarray(snr, float), bound=bound, label_names=names, name=name)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color=None, points=True, show_bound=True, marker="o"):
+    def plot(
+        self,
+        ax: AxesLike | None = None,
+        *,
+        color: str | None = None,
+        points: bool = True,
+        show_bound: bool = True,
+        marker: str = "o",
+    ) -> Self:
         """Draw.
 
         Parameters

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from skspec.base import predict_dist
 from skspec.plotting._residual_snr import _binned
 from skspec.plotting._style import INK, colour, label_text, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike, Labels, SpectraLike
+    from skspec.distributions import MultivariateNormal
 
 __all__ = ["SigmaDisplay"]
 
@@ -35,7 +45,15 @@ class SigmaDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, y_true, error, std, *, label_names, name=None):
+    def __init__(
+        self,
+        y_true: np.ndarray,
+        error: np.ndarray,
+        std: np.ndarray,
+        *,
+        label_names: Sequence[str],
+        name: str | None = None,
+    ):
         self.y_true = y_true
         self.error = error
         self.std = std
@@ -43,14 +61,32 @@ class SigmaDisplay:
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: SpectraLike,
+        y: Labels,
+        *,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Predict `X` with a fitted estimator and hold its errors against `y`."""
         names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
         dist = predict_dist(estimator, X)
         return cls.from_predictions(y, dist, label_names=names, name=name, ax=ax, **kwargs)
 
     @classmethod
-    def from_predictions(cls, y_true, dist, *, label_names=None, name=None, ax=None, **kwargs):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        dist: MultivariateNormal,
+        *,
+        label_names: Sequence[str] | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Hold the distributions `dist` against true labels."""
         if not hasattr(dist, "log_prob"):
             raise TypeError("SigmaDisplay needs distributions, as predict_dist returns them.")
@@ -60,7 +96,9 @@ class SigmaDisplay:
         display = cls(y_true, dist.mean() - y_true, dist.std(), label_names=names, name=name)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color=None, points=True):
+    def plot(
+        self, ax: AxesLike | None = None, *, color: str | None = None, points: bool = True
+    ) -> Self:
         """Draw.
 
         Parameters

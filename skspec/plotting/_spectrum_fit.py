@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
-from skspec.diagnostics import unwrap
+from skspec.base import unwrap
 from skspec.plotting._style import INK, QUIET, colour, label_text, panels, styled
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import AxesLike
+    from skspec.spectra import Spectra
 
 __all__ = ["SpectrumFitDisplay"]
 
@@ -31,7 +40,16 @@ class SpectrumFitDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, wavelength, flux, model, *, error=None, name=None, unit="Angstrom"):
+    def __init__(
+        self,
+        wavelength: np.ndarray,
+        flux: np.ndarray,
+        model: np.ndarray,
+        *,
+        error: np.ndarray | None = None,
+        name: str | None = None,
+        unit: str = "Angstrom",
+    ):
         self.wavelength = wavelength
         self.flux = flux
         self.model = model
@@ -40,7 +58,16 @@ class SpectrumFitDisplay:
         self.unit = unit
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, star=0, name=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: Spectra,
+        *,
+        star: int = 0,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Fit star number `star` of the `Spectra` `X` with a fitted forward model and plot it."""
         model, spectra = unwrap(estimator, X[star])
         if not hasattr(model, "predict_flux"):
@@ -52,7 +79,7 @@ class SpectrumFitDisplay:
         else:
             labels = model.predict_dist(spectra).mean()
             fitted = model.predict_flux(labels)
-        error = np.sqrt(model.noise_variance(spectra)[0]) if _has_noise(model) else None
+        error = np.sqrt(model.noise(spectra).variance()[0]) if _has_noise(model) else None
         title = ", ".join(
             f"{label_text(key)} {_short(value)}"
             for key, value in zip(model.label_names_in_, labels[0])
@@ -67,7 +94,16 @@ class SpectrumFitDisplay:
         )
 
     @classmethod
-    def from_predictions(cls, spectra, model, *, error=None, name=None, ax=None, **kwargs):
+    def from_predictions(
+        cls,
+        spectra: Spectra,
+        model: ArrayLike,
+        *,
+        error: np.ndarray | None = None,
+        name: str | None = None,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot a one-star `Spectra` and its model flux (P,)."""
         wavelength, unit = spectra.wavelength, "Angstrom"
         if wavelength is None:
@@ -76,7 +112,7 @@ class SpectrumFitDisplay:
         display = cls(wavelength, flux, np.asarray(model), error=error, name=name, unit=unit)
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, color=None):
+    def plot(self, ax: AxesLike | None = None, *, color: str | None = None) -> Self:
         """Draw.
 
         Parameters
@@ -123,7 +159,7 @@ class SpectrumFitDisplay:
 
 
 def _has_noise(model):
-    return hasattr(model, "noise_variance")
+    return hasattr(model, "noise")
 
 
 def _short(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from skspec.diagnostics import SyntheticGap, synthetic_gap
 from skspec.diagnostics._synthetic_gap import joint_components, some_stars, with_noise_of
 from skspec.plotting._line_names import strong_lines
 from skspec.plotting._style import INK, QUIET, colour, panels, styled
+
+if TYPE_CHECKING:
+    from skspec._typing import AxesLike, RandomState, SpectraLike
 
 __all__ = ["SyntheticGapDisplay"]
 
@@ -40,7 +44,13 @@ class SyntheticGapDisplay:
     figure_ : matplotlib Figure
     """
 
-    def __init__(self, gaps, *, embedding=None, perplexity=None):
+    def __init__(
+        self,
+        gaps: Mapping[str, SyntheticGap],
+        *,
+        embedding: Mapping[str, np.ndarray] | None = None,
+        perplexity: float | None = None,
+    ):
         self.gaps = gaps
         self.embedding = embedding
         self.perplexity = perplexity
@@ -48,19 +58,19 @@ class SyntheticGapDisplay:
     @classmethod
     def from_spectra(
         cls,
-        synthetic,
-        observed,
-        translated=None,
+        synthetic: SpectraLike,
+        observed: SpectraLike,
+        translated: SpectraLike | Mapping[str, SpectraLike] | None = None,
         *,
-        name="synthetic",
-        perplexity=30.0,
-        n_components=50,
-        max_stars=500,
-        random_state=0,
-        ax=None,
-        gap_params=None,
-        **kwargs,
-    ):
+        name: str = "synthetic",
+        perplexity: float = 30.0,
+        n_components: int = 50,
+        max_stars: int = 500,
+        random_state: RandomState = 0,
+        ax: AxesLike | None = None,
+        gap_params: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Measure the gap and draw it.
 
         Parameters
@@ -94,7 +104,9 @@ class SyntheticGapDisplay:
         from sklearn.manifold import TSNE
 
         sets = _named(name, synthetic, translated)
-        settings = {"n_components": n_components, "random_state": random_state} | (gap_params or {})
+        settings = {"n_components": n_components, "random_state": random_state} | dict(
+            gap_params or {}
+        )
         gaps = {key: synthetic_gap(part, observed, **settings) for key, part in sets.items()}
         rng = np.random.default_rng(random_state)
         observed, shown = as_spectra(observed), []
@@ -113,7 +125,13 @@ class SyntheticGapDisplay:
         return display.plot(ax=ax, **kwargs)
 
     @classmethod
-    def from_gap(cls, gaps, *, ax=None, **kwargs):
+    def from_gap(
+        cls,
+        gaps: SyntheticGap | Mapping[str, SyntheticGap],
+        *,
+        ax: AxesLike | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the gap of each pixel.
 
         Parameters
@@ -126,7 +144,7 @@ class SyntheticGapDisplay:
         gaps = {"synthetic": gaps} if isinstance(gaps, SyntheticGap) else dict(gaps)
         return cls(gaps).plot_pixels(ax=ax, **kwargs)
 
-    def plot(self, ax=None, *, size=9.0):
+    def plot(self, ax: AxesLike | None = None, *, size: float = 9.0) -> Self:
         """Draw the embedding.
 
         Parameters
@@ -168,7 +186,9 @@ class SyntheticGapDisplay:
         self.figure_ = self.axes_[0].figure
         return self
 
-    def plot_pixels(self, ax=None, *, n_worst=8, medium="vacuum"):
+    def plot_pixels(
+        self, ax: AxesLike | None = None, *, n_worst: int = 8, medium: str = "vacuum"
+    ) -> Self:
         """Draw the gap of each pixel, the worst ones named.
 
         Parameters

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import gen_batches
 
-from skspec._validation import Interval, fit_context
+from skspec._sklearn import Interval, fit_context
 from skspec.base import SpectraTransformer
 from skspec.preprocessing._smoothing import running_quantile
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, Range, SpectraLike, Windows
 
 __all__ = ["BadPixelMasker"]
 
@@ -77,14 +81,14 @@ class BadPixelMasker(OneToOneFeatureMixin, SpectraTransformer):
 
     def __init__(
         self,
-        flux_range=None,
+        flux_range: tuple[float, float] | None = None,
         *,
-        max_flux_err=None,
-        min_snr=None,
-        sigma_clip=None,
-        width=50.0,
-        wavelength_windows=None,
-        grow=0,
+        max_flux_err: float | None = None,
+        min_snr: float | None = None,
+        sigma_clip: Range | None = None,
+        width: float = 50.0,
+        wavelength_windows: Windows | None = None,
+        grow: int = 0,
     ):
         self.flux_range = flux_range
         self.max_flux_err = max_flux_err
@@ -95,7 +99,7 @@ class BadPixelMasker(OneToOneFeatureMixin, SpectraTransformer):
         self.grow = grow
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Labels | None = None) -> Self:
         """Learn the grid and the fill values; `y` is ignored."""
         spectra, _ = self._validate_spectra(X, reset=True)
         good = ~self._bad(spectra)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
@@ -10,11 +11,16 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
 from skspec.preprocessing._base import fit_weights
 from skspec.preprocessing._continuum_pixels import find_continuum_pixels
 from skspec.preprocessing._smoothing import gaussian_smooth, running_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels, SpectraLike, Windows
 
 __all__ = ["ContinuumNormalizer"]
 
@@ -121,16 +127,16 @@ class ContinuumNormalizer(OneToOneFeatureMixin, SpectraTransformer):
 
     def __init__(
         self,
-        method="gaussian",
+        method: str = "gaussian",
         *,
-        width=50.0,
-        convention="efold",
-        degree=3,
-        period=1400.0,
-        n_harmonics=3,
-        segments=None,
-        continuum_pixels=None,
-        fraction=0.07,
+        width: float = 50.0,
+        convention: str = "efold",
+        degree: int = 3,
+        period: float = 1400.0,
+        n_harmonics: int = 3,
+        segments: Windows | None = None,
+        continuum_pixels: ArrayLike | None = None,
+        fraction: float = 0.07,
     ):
         self.method = method
         self.width = width
@@ -143,7 +149,7 @@ class ContinuumNormalizer(OneToOneFeatureMixin, SpectraTransformer):
         self.fraction = fraction
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Labels | None = None) -> Self:
         """Learn the grid, its segments and the continuum pixels; `y` is ignored."""
         spectra, _ = self._validate_spectra(X, reset=True)
         self.segments_ = self._find_segments(spectra)
@@ -158,7 +164,7 @@ class ContinuumNormalizer(OneToOneFeatureMixin, SpectraTransformer):
             )
         return self
 
-    def continuum(self, X) -> np.ndarray:
+    def continuum(self, X: SpectraLike) -> np.ndarray:
         """Continuum (n, P) of each spectrum, in units of the flux; NaN where undetermined."""
         check_is_fitted(self)
         spectra, _ = self._validate_spectra(X, reset=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.sparse import csr_array, hstack, vstack
@@ -10,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer, as_spectra
 from skspec.preprocessing._base import fit_weights
 from skspec.preprocessing._resample import (
@@ -21,6 +22,9 @@ from skspec.preprocessing._resample import (
 )
 from skspec.preprocessing._smoothing import _quantile_of_finite
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, SpectraLike
 
 __all__ = ["EchelleLayout"]
 
@@ -127,14 +131,14 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
 
     def __init__(
         self,
-        n_orders=8,
-        n_pixels=4096,
+        n_orders: int = 8,
+        n_pixels: int = 4096,
         *,
-        overlap=0.2,
-        blaze=True,
-        normalize="median",
-        wavelength_range=None,
-        method="flux_conserving",
+        overlap: float = 0.2,
+        blaze: bool = True,
+        normalize: str | None = "median",
+        wavelength_range: tuple[float, float] | None = None,
+        method: str = "flux_conserving",
     ):
         self.n_orders = n_orders
         self.n_pixels = n_pixels
@@ -145,7 +149,7 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         self.method = method
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Labels | None = None) -> Self:
         """Place the orders; `y` is ignored."""
         spectra, _ = self._validate_spectra(X, reset=True)
         _refuse_orders(spectra)
@@ -157,7 +161,7 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         self._n_features_out = self.order_wavelength_.size
         return self
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: SpectraLike) -> Spectra | np.ndarray:
         """Merge the orders into one spectrum on the grid seen at fit, for plotting.
 
         The blaze and the medians are taken off, then every pixel is the mean of what the orders

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
+from skspec.base import DocumentedEstimator
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels
 
 __all__ = ["LabelScaler"]
 
 
-class LabelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class LabelScaler(OneToOneFeatureMixin, TransformerMixin, DocumentedEstimator):
     r"""Scale stellar labels: :math:`x_k = (l_k - \mathrm{pivot}_k) / \mathrm{scale}_k`.
 
     Parameters
@@ -57,12 +64,12 @@ class LabelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         "factor": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, method="standard", *, factor=0.25):
+    def __init__(self, method: str = "standard", *, factor: float = 0.25):
         self.method = method
         self.factor = factor
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Labels, y: Any = None) -> Self:
         """Measure pivot and scale of the labels `X` of shape (n, K); `y` is ignored."""
         labels = validate_data(self, X, dtype=np.float64)
         std = labels.std(axis=0)
@@ -80,24 +87,24 @@ class LabelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.scale_ = np.where(scale > noise, scale, 1.0)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Labels) -> np.ndarray:
         """Scaled labels, shape (n, K)."""
         check_is_fitted(self)
         labels = validate_data(self, X, dtype=np.float64, reset=False)
         return (labels - self.pivot_) / self.scale_
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Labels) -> np.ndarray:
         """Labels in their own units, shape (n, K); NaN (a star that failed) stays NaN."""
         check_is_fitted(self)
         scaled = check_array(X, dtype=np.float64, ensure_all_finite=False)
         return scaled * self.scale_ + self.pivot_
 
-    def transform_covariance(self, cov):
+    def transform_covariance(self, cov: ArrayLike) -> np.ndarray:
         """Covariances (..., K, K) of labels, in scaled units."""
         check_is_fitted(self)
         return np.asarray(cov, dtype=float) / np.outer(self.scale_, self.scale_)
 
-    def inverse_transform_covariance(self, cov):
+    def inverse_transform_covariance(self, cov: ArrayLike) -> np.ndarray:
         """Covariances (..., K, K) of scaled labels, in label units: ``S cov S``, S the scales."""
         check_is_fitted(self)
         return np.asarray(cov, dtype=float) * np.outer(self.scale_, self.scale_)

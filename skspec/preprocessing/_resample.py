@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import gen_batches
 
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels, SpectraLike
 
 __all__ = ["Resampler"]
 
@@ -81,11 +87,11 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
 
     def __init__(
         self,
-        wavelength=None,
+        wavelength: ArrayLike | None = None,
         *,
-        method="flux_conserving",
-        bad_fraction=0.05,
-        input_wavelength=None,
+        method: str = "flux_conserving",
+        bad_fraction: float = 0.05,
+        input_wavelength: ArrayLike | None = None,
     ):
         self.wavelength = wavelength
         self.method = method
@@ -93,7 +99,7 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         self.input_wavelength = input_wavelength
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Labels | None = None) -> Self:
         """Learn the grid and build the operator; `y` is ignored."""
         spectra, _ = self._validate_spectra(X, reset=True)
         self.matrix_ = None

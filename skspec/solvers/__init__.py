@@ -1,0 +1,1 @@
+"""Numerical kernels, sorted by kind: arrays in, arrays out, no knowledge of stars or estimators."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 from sklearn.base import OneToOneFeatureMixin
 
 from skspec.base import SpectraTransformer, as_spectra
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from skspec._typing import SpectraLike
+    from skspec.spectra import Spectra
+
 __all__ = ["DomainCorrection"]
 
-FEWEST = 3  # stars
+MIN_STARS = 3  # stars
 
 
 class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
@@ -25,11 +32,11 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         Whether the observed spectra had errors.
     """
 
-    def fit_transform(self, synthetic, observed):
+    def fit_transform(self, synthetic: SpectraLike, observed: SpectraLike) -> Spectra | np.ndarray:
         """Learn the correction, and return the corrected `synthetic`."""
         return self.fit(synthetic, observed).transform(synthetic)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: SpectraLike) -> Spectra | np.ndarray:
         """Synthetic-like spectra from observed ones.
 
         Parameters
@@ -41,7 +48,7 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, self._inverse)
+        return self._apply_function(X, self._inverse)
 
     @abstractmethod
     def _inverse(self, spectra): ...
@@ -58,9 +65,9 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
         self._check_wavelength(observed)
         self.uses_ivar_ = observed.has_errors
         for name, spectra in (("synthetic", synthetic), ("observed", observed)):
-            if len(spectra) < FEWEST:
+            if len(spectra) < MIN_STARS:
                 raise ValueError(
-                    f"{len(spectra)} {name} spectra: at least {FEWEST} are needed to tell a "
+                    f"{len(spectra)} {name} spectra: at least {MIN_STARS} are needed to tell a "
                     "correction from scatter."
                 )
             if not spectra.good.any():

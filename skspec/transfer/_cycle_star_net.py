@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
-from os import PathLike
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._progress import CallbackSupportMixin, fit_task, track
-from skspec._validation import Interval, StrOptions, fit_context
+from skspec._progress import CallbackSupportMixin, fit_steps
+from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
+from skspec.networks import TrainingOptions
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
 from skspec.transfer._spaces import ComponentSpace, PixelSpace
@@ -24,11 +24,11 @@ N_COMPONENTS = 24
 #: of synthetic and observed distances
 WEIGHTS = {"dense": (0.03, 0.09), "convolutional": (3.0, 9.0)}
 KNOWN = {"dense": {"hidden", "n_components"}, "convolutional": set()}  # architecture_params
-FEWEST_TRAINED = 10  # spectra of a set
+MIN_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
-class CycleStarNet(CallbackSupportMixin, DomainCorrection):
+class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
     r"""Translate spectra between two domains that share most of what makes a spectrum.
 
     Encoders turn synthetic spectra S and observed spectra O into the same shared latent numbers `z`;
@@ -56,9 +56,11 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         "convolutional": the published networks on pixels, for a GPU, with ``n_shared=25, n_split=4``.
     architecture_params : dict, optional
         Of "dense": ``{"hidden": 128, "n_components": 24}``.
-    synthetic_weight, observed_weight : float, optional
-        :math:`w_S, w_O`; default: 0.03 and 0.09 with "dense", whose distances are 1 where components are
-        right within the noise; 3 and 9, as published, with "convolutional".
+    synthetic_weight : float, optional
+        :math:`w_S`; default: 0.03 with "dense", whose distances are 1 where components are right within
+        the noise; 3, as published, with "convolutional".
+    observed_weight : float, optional
+        :math:`w_O`; default: 0.09 with "dense"; 9, as published, with "convolutional".
     adversarial_weight : float
         :math:`w_A`.
     error_floor : float
@@ -72,12 +74,6 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         Stars of each set per step.
     validation_fraction : float
         Of the stars of each set, held out for the guard rails.
-    checkpoint : path-like or None
-        File that keeps the state of the training. A fit that was interrupted goes on from there.
-    device : str
-        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
-    random_state : int, RandomState instance or None
-        Of the held-out stars, initial weights, batches and noise.
 
     Attributes
     ----------
@@ -138,6 +134,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
     True
     """
 
+    _capabilities = {"speed": "minutes"}
     _parameter_constraints: dict = {
         "n_shared": [Interval(Integral, 1, None, closed="left")],
         "n_split": [Interval(Integral, 1, None, closed="left")],
@@ -147,13 +144,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         "observed_weight": [Interval(Real, 0, None, closed="left"), None],
         "adversarial_weight": [Interval(Real, 0, None, closed="left")],
         "error_floor": [Interval(Real, 0, None, closed="neither")],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "checkpoint": [str, PathLike, None],
-        "device": [str],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -167,14 +158,11 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         observed_weight=None,
         adversarial_weight=1.0,
         error_floor=0.005,
-        learning_rate_init=0.001,
         max_iter=5000,
         batch_size=128,
-        validation_fraction=0.1,
-        checkpoint=None,
-        device="auto",
-        random_state=None,
+        **shared,
     ):
+        super().__init__(max_iter=max_iter, batch_size=batch_size, **shared)
         self.n_shared = n_shared
         self.n_split = n_split
         self.architecture = architecture
@@ -183,13 +171,6 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         self.observed_weight = observed_weight
         self.adversarial_weight = adversarial_weight
         self.error_floor = error_floor
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.checkpoint = checkpoint
-        self.device = device
-        self.random_state = random_state
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -220,12 +201,9 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         rails = GuardRails.before(synthetic, observed, synthetic_labels, observed_labels)
         train, held_out = zip(*(self._split_off(part, rng) for part in (synthetic, observed)))
         self._space = self._make_space(*train, rng)
-        with fit_task(self, synthetic, None, 1) as context:
-            n_blocks = -(-self.max_iter // BLOCK)
-            blocks = track(context, self, "blocks", range(n_blocks), n_blocks)
-            self._train(*train, int(rng.randint(2**31 - 1)), blocks)
-            for _ in blocks:
-                """Those that divergence saved."""
+        n_blocks = -(-self.max_iter // BLOCK)
+        with fit_steps(self, synthetic, None, "blocks", n_blocks) as on_block:
+            self._train(*train, int(rng.randint(2**31 - 1)), on_block)
         self.split_ = self.encode_split(observed)
         self.guard_rails_ = rails.after(self, train, held_out, rng)
         self.guard_rails_.warn()
@@ -235,10 +213,10 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         """Stars to train on, and those held out."""
         rows = rng.permutation(len(spectra))
         n_held_out = max(1, round(self.validation_fraction * len(rows)))
-        if len(rows) - n_held_out < FEWEST_TRAINED:
+        if len(rows) - n_held_out < MIN_TRAINED:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} leaves {len(rows) - n_held_out} of "
-                f"{len(rows)} spectra to train on: at least {FEWEST_TRAINED} are needed."
+                f"{len(rows)} spectra to train on: at least {MIN_TRAINED} are needed."
             )
         return spectra[np.sort(rows[n_held_out:])], spectra[np.sort(rows[:n_held_out])]
 
@@ -265,7 +243,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
             return ComponentSpace(synthetic, observed, rng, n_components, self.error_floor)
         return PixelSpace(synthetic, observed, rng, self.error_floor)
 
-    def _train(self, synthetic, observed, seed, blocks):
+    def _train(self, synthetic, observed, seed, on_block):
         from skspec.networks import Domain, fit_translator
 
         domains = []
@@ -288,7 +266,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
             learning_rate=self.learning_rate_init,
             checkpoint=self.checkpoint,
             n_threads=1 if self.architecture == "dense" else None,
-            on_block=lambda: next(blocks, None),
+            on_block=on_block,
         )
         self.n_iter_ = min(BLOCK * len(self.history_["critic"]), self.max_iter)
         if self.diverged_:
@@ -317,7 +295,7 @@ class CycleStarNet(CallbackSupportMixin, DomainCorrection):
         Spectra or ndarray
             An array for an array.
         """
-        return self._through(X, lambda spectra: self._transform(spectra, split))
+        return self._apply_function(X, lambda spectra: self._transform(spectra, split))
 
     def _transform(self, spectra, split=None):
         if split is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import ks_2samp
@@ -13,14 +14,19 @@ from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from skspec._short_repr import ShortRepr
 from skspec.transfer._pixel_correction import PixelCorrection
 from skspec.transfer._spaces import ComponentSpace
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels
+    from skspec.spectra import Spectra
 
 __all__ = ["GuardRails", "TranslationWarning"]
 
 LIMIT = 0.1  # of statistics and R2, above which is warned
 SURE = 1e-3  # p-value below which a difference is not by chance
-FEWEST = 20  # stars of a set that anything can be said about
+MIN_STARS = 20  # stars of a set that anything can be said about
 IDENTITY = 2.0  # reduced chi2
 N_JUDGED, N_STARS = 10, 1000  # components and stars that a classifier sees
 
@@ -30,7 +36,7 @@ class TranslationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class GuardRails:
+class GuardRails(ShortRepr):
     """What must hold for a translation to be trusted.
 
     Attributes
@@ -61,7 +67,13 @@ class GuardRails:
     auc: float = np.nan
 
     @classmethod
-    def before(cls, synthetic, observed, synthetic_labels, observed_labels):
+    def before(
+        cls,
+        synthetic: Spectra,
+        observed: Spectra,
+        synthetic_labels: Labels | None,
+        observed_labels: Labels | None,
+    ) -> GuardRails:
         """The test of the two sets alone.
 
         Raises
@@ -69,10 +81,10 @@ class GuardRails:
         ValueError
             When one has less than 20 stars, or labels do not fit the spectra.
         """
-        if min(len(synthetic), len(observed)) < FEWEST:
+        if min(len(synthetic), len(observed)) < MIN_STARS:
             raise ValueError(
                 f"{len(synthetic)} synthetic and {len(observed)} observed spectra: a translation is "
-                f"learned from at least {FEWEST} of each. PixelCorrection takes fewer."
+                f"learned from at least {MIN_STARS} of each. PixelCorrection takes fewer."
             )
         if synthetic_labels is None and observed_labels is None:
             return cls()
@@ -89,7 +101,13 @@ class GuardRails:
             )
         return cls({name: _compared(a, b) for name, a, b in zip(names[0], *(y.T for y in labels))})
 
-    def after(self, model, train, held_out, rng):
+    def after(
+        self,
+        model: Any,
+        train: tuple[Spectra, Spectra],
+        held_out: tuple[Spectra, Spectra],
+        rng: Any,
+    ) -> GuardRails:
         """All that can be said of a trained translator."""
         space = ComponentSpace(*train, rng, N_JUDGED, model.error_floor)
         synthetic, observed = held_out
@@ -104,7 +122,7 @@ class GuardRails:
             cycle=_misfit(back, synthetic, variance),
             leakage=_leakage(model, train[1]),
         )
-        if min(len(synthetic), len(observed)) < FEWEST:
+        if min(len(synthetic), len(observed)) < MIN_STARS:
             return out
         split = model.sample_split(len(synthetic), rng)
         pixels = PixelCorrection().fit(*train)
@@ -141,7 +159,7 @@ class GuardRails:
             )
         return out
 
-    def warn(self):
+    def warn(self) -> None:
         """Warn of every failure."""
         if self.failures:
             warnings.warn("; ".join(self.failures) + ".", TranslationWarning, stacklevel=4)

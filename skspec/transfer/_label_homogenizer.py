@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skspec._validation import HasMethods, Interval, fit_context
+from skspec._short_repr import ShortRepr
+from skspec._sklearn import HasMethods, Interval, fit_context
 from skspec.base import (
-    _reach_through,
+    DocumentedEstimator,
     as_spectra,
     domain_score,
     label_names,
     predict_dist,
-    splitter,
+    unwrap,
 )
 from skspec.distributions import MultivariateNormal
+from skspec.likelihood import marginal_information
 from skspec.metrics import rmse, robust_std
-from skspec.solvers.label_domain import fit_label_domain
-from skspec.solvers.nuisance import marginal_information
+from skspec.model_selection import check_cv
+from skspec.solvers.statistics.label_domain import fit_label_domain
 from skspec.transfer._label_translator import LabelTranslator
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import CrossValidation, Labels, SpectraLike
 
 __all__ = ["HomogenizedLabels", "LabelHomogenizer"]
 
-LEAST_STARS = 6
+MIN_STARS = 6
 STAGES = ("before", "translated", "model", "after")
 NO_CORRECTION = {"pivot": 0.0, "offset": 0.0, "slope": 1.0, "offset_std": 0.0, "slope_std": 0.0}
 
 
 @dataclass(frozen=True)
-class HomogenizedLabels:
+class HomogenizedLabels(ShortRepr):
     """Labels of `n` stars on the scale of the other survey.
 
     Attributes
@@ -67,7 +75,7 @@ class HomogenizedLabels:
         return self.dist.to_frame().assign(**flags)
 
 
-class LabelHomogenizer(BaseEstimator):
+class LabelHomogenizer(DocumentedEstimator):
     r"""Put two surveys on each other's label scale, with models of the spectra of common stars.
 
     Two models are trained on the stars that both surveys observed: from the *spectra* of A to the
@@ -177,7 +185,16 @@ class LabelHomogenizer(BaseEstimator):
         "n_jobs": [Integral, None],
     }
 
-    def __init__(self, estimator_a, estimator_b=None, *, clip=4.0, correct=True, cv=5, n_jobs=None):
+    def __init__(
+        self,
+        estimator_a: BaseEstimator,
+        estimator_b: BaseEstimator | None = None,
+        *,
+        clip: float | None = 4.0,
+        correct: bool = True,
+        cv: CrossValidation = 5,
+        n_jobs: int | None = None,
+    ):
         self.estimator_a = estimator_a
         self.estimator_b = estimator_b
         self.clip = clip
@@ -188,18 +205,18 @@ class LabelHomogenizer(BaseEstimator):
     @fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
-        spectra_a,
-        labels_a,
-        spectra_b,
-        labels_b,
+        spectra_a: SpectraLike,
+        labels_a: Labels,
+        spectra_b: SpectraLike,
+        labels_b: Labels,
         *,
-        star_a=None,
-        star_b=None,
-        quality_a=None,
-        quality_b=None,
-        label_std_a=None,
-        label_std_b=None,
-    ):
+        star_a: ArrayLike | None = None,
+        star_b: ArrayLike | None = None,
+        quality_a: ArrayLike | None = None,
+        quality_b: ArrayLike | None = None,
+        label_std_a: ArrayLike | None = None,
+        label_std_b: ArrayLike | None = None,
+    ) -> Self:
         """Find the common stars, and learn each survey's labels from the other's spectra.
 
         Parameters
@@ -232,10 +249,10 @@ class LabelHomogenizer(BaseEstimator):
             "b": _Survey.of("b", spectra_b, labels_b, star_b, quality_b, label_std_b),
         }
         common = np.intersect1d(given["a"].star, given["b"].star)
-        if len(common) < LEAST_STARS:
+        if len(common) < MIN_STARS:
             raise ValueError(
                 f"The surveys have {len(common)} stars in common that pass the cuts; at least "
-                f"{LEAST_STARS} are needed. Are the names of the stars (star_a, star_b) written alike?"
+                f"{MIN_STARS} are needed. Are the names of the stars (star_a, star_b) written alike?"
             )
         tables = {survey: part.of_stars(common) for survey, part in given.items()}
         self.stars_ = common[self._clip(common, tables)]
@@ -270,7 +287,7 @@ class LabelHomogenizer(BaseEstimator):
         (own, own_std), (target, target_std) = own, target
         place = pd.Index(self.stars_).get_indexer(part.star)
         y = target.iloc[place].reset_index(drop=True)
-        folds = splitter(self.cv, len(y), place, shuffle=True)
+        folds = check_cv(self.cv, len(y), place, shuffle=True)
         folds = list(folds.split(part.spectra.flux, groups=place))
         every = np.arange(len(y))
         done = Parallel(n_jobs=self.n_jobs)(
@@ -355,7 +372,7 @@ class LabelHomogenizer(BaseEstimator):
 
     # -- application -------------------------------------------------------------------------------
 
-    def to_scale_of_b(self, spectra_a) -> HomogenizedLabels:
+    def to_scale_of_b(self, spectra_a: SpectraLike) -> HomogenizedLabels:
         """Labels of stars of survey A as survey B would give them.
 
         Parameters
@@ -368,7 +385,7 @@ class LabelHomogenizer(BaseEstimator):
         """
         return self._apply("b", "a", spectra_a)
 
-    def to_scale_of_a(self, spectra_b) -> HomogenizedLabels:
+    def to_scale_of_a(self, spectra_b: SpectraLike) -> HomogenizedLabels:
         """Labels of stars of survey B as survey A would give them.
 
         Parameters
@@ -455,9 +472,9 @@ def _taken_out(labels, left):
     return labels, (offset_std**2 + (slope_std * (labels - pivot)) ** 2) / slope**2
 
 
-@singledispatch
 def label_bound(model, X):
     """Cramér-Rao bound (K,) of a forward model, the median over spectra; None for other models."""
+    model, X = unwrap(model, X)
     if not hasattr(model, "fisher_information"):
         return None
     labels = np.reshape(model.predict(X), (len(X), -1))
@@ -466,9 +483,6 @@ def label_bound(model, X):
     information = [marginal_information(fisher, [k])[:, 0, 0] for k in range(labels.shape[1])]
     with np.errstate(divide="ignore"):
         return np.median(1 / np.sqrt(np.array(information)), axis=1)
-
-
-_reach_through(label_bound)
 
 
 def _predicted(model, spectra):

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skspec._validation import Interval, StrOptions, fit_context
-from skspec.base import MissingUncertaintyWarning, label_names
+from skspec._sklearn import Interval, StrOptions, fit_context
+from skspec.base import DocumentedEstimator, MissingUncertaintyWarning, label_names
 from skspec.distributions import MultivariateNormal
-from skspec.solvers.errors_in_variables import fit_errors_in_variables, monomials
-from skspec.solvers.label_domain import fit_label_domain
+from skspec.solvers.linear.errors_in_variables import fit_errors_in_variables, monomials
+from skspec.solvers.statistics.label_domain import fit_label_domain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels
 
 __all__ = ["LabelTranslator"]
 
-LEAST_STARS = 3
+MIN_STARS = 3
 
 
-class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class LabelTranslator(MultiOutputMixin, RegressorMixin, DocumentedEstimator):
     r"""Translate labels of survey A to the scale of survey B, learned from common stars.
 
     The true labels of star `i`, as far as either survey could know them, are related by
@@ -31,7 +38,7 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
     monomials up to `degree`, and `V` is intrinsic scatter: what no function of the labels of A
     explains. Both surveys measured with errors, whose covariances are known or taken as zero. Errors
     of A would make the slopes too flat, were they not accounted for
-    (:mod:`skspec.solvers.errors_in_variables`).
+    (:mod:`skspec.solvers.linear.errors_in_variables`).
 
     Parameters
     ----------
@@ -105,13 +112,19 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         "clip": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    def __init__(self, degree=1, *, terms="all", clip=4.0):
+    def __init__(self, degree: int = 1, *, terms: str = "all", clip: float | None = 4.0):
         self.degree = degree
         self.terms = terms
         self.clip = clip
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, label_std_a=None, label_std_b=None):
+    def fit(
+        self,
+        X: Labels | MultivariateNormal,
+        y: Labels | MultivariateNormal,
+        label_std_a: ArrayLike | None = None,
+        label_std_b: ArrayLike | None = None,
+    ) -> Self:
         """Learn the relation from stars that both surveys have, row by row.
 
         Parameters
@@ -167,9 +180,9 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 "degree=0 shifts labels that both surveys have; survey A lacks "
                 f"{', '.join(np.array(self.label_names_in_)[bare])}. Use degree=1."
             )
-        if n < LEAST_STARS:
+        if n < MIN_STARS:
             raise ValueError(
-                f"LabelTranslator needs at least {LEAST_STARS} common stars, got n_samples = {n}."
+                f"LabelTranslator needs at least {MIN_STARS} common stars, got n_samples = {n}."
             )
 
     def _set_scale(self, a, b):
@@ -216,7 +229,9 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     # -- translation -------------------------------------------------------------------------------
 
-    def predict_dist(self, X, label_std=None) -> MultivariateNormal:
+    def predict_dist(
+        self, X: Labels | MultivariateNormal, label_std: ArrayLike | None = None
+    ) -> MultivariateNormal:
         """Labels on the scale of survey B.
 
         Parameters
@@ -264,7 +279,12 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             label_names=self.label_names_in_,
         )
 
-    def predict(self, X, label_std=None, return_std: bool = False):
+    def predict(
+        self,
+        X: Labels | MultivariateNormal,
+        label_std: ArrayLike | None = None,
+        return_std: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Mean of :meth:`predict_dist`, and its standard deviations with ``return_std=True``.
 
         Parameters
@@ -289,7 +309,7 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
             mean, std = mean[:, 0], std[:, 0]
         return (mean, std) if return_std else mean
 
-    def domain_score(self, X) -> np.ndarray:
+    def domain_score(self, X: Labels | MultivariateNormal) -> np.ndarray:
         """How far labels lie from those of the common stars: above 1, the relation extrapolates.
 
         Parameters
@@ -306,7 +326,7 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X, _ = _with_covariance(X, None, "label_std")
         return self._domain.score(validate_data(self, X, dtype=np.float64, reset=False))
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """`pandas.DataFrame` of offset, trends, scatter and errors: one row per label of B."""
         import pandas as pd
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Self
+
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skspec._validation import StrOptions, fit_context
-from skspec.solvers.pixel_correction import pixel_moments, shrink, straight_lines
+from skspec._sklearn import StrOptions, fit_context
+from skspec.solvers.spectra.pixel_correction import pixel_moments, shrink, straight_lines
 from skspec.transfer._base import DomainCorrection
+
+if TYPE_CHECKING:
+    from skspec._typing import SpectraLike
+    from skspec.spectra import Spectra
 
 __all__ = ["PixelCorrection"]
 
@@ -65,8 +71,8 @@ class PixelCorrection(DomainCorrection):
     of the factor: :math:`f^\mathrm{obs} = m_j + d_j + b_j (f^\mathrm{syn} - m_j)`. Of :math:`d_j`, whose
     error has the variance :math:`v_j`, from the scatter of the stars and their ``ivar``, shrinkage keeps
     the fraction :math:`\tau^2 / (\tau^2 + v_j)`, averaged over a mixture of :math:`\tau` that the pixels
-    themselves determine (:func:`~skspec.solvers.pixel_correction.shrink`): a few wrong lines among
-    thousands of right ones stand. Likewise :math:`b_j - 1` of pairs and of means, and of intrinsic
+    themselves determine (:func:`~skspec.solvers.spectra.pixel_correction.shrink`): a few wrong lines
+    among thousands of right ones stand. Likewise :math:`b_j - 1` of pairs and of means, and of intrinsic
     variances :math:`\tanh \ln b_j = (V^\mathrm{obs}_j - V^\mathrm{syn}_j) / (V^\mathrm{obs}_j +
     V^\mathrm{syn}_j)`. A pixel of which nothing is known is left as it is.
 
@@ -97,13 +103,13 @@ class PixelCorrection(DomainCorrection):
         "shrink": ["boolean"],
     }
 
-    def __init__(self, kind="both", *, paired=False, shrink=True):
+    def __init__(self, kind: str = "both", *, paired: bool = False, shrink: bool = True):
         self.kind = kind
         self.paired = paired
         self.shrink = shrink
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, synthetic, observed):
+    def fit(self, synthetic: SpectraLike, observed: SpectraLike) -> Self:
         """Learn the correction.
 
         Parameters
@@ -130,7 +136,7 @@ class PixelCorrection(DomainCorrection):
         self.scatter_ = scatter
         return self
 
-    def transform(self, X):
+    def transform(self, X: SpectraLike) -> Spectra | np.ndarray:
         """Observed-like spectra from synthetic ones, everything but flux and ivar as it was.
 
         Parameters

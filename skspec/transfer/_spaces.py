@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.networks import FluxScaler
-from skspec.solvers.component_projection import project
-from skspec.solvers.gappy_pca import fit_gappy_pca
+from skspec.solvers.linear.component_projection import project
+from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 from skspec.spectra import concatenate
 
 __all__ = ["ComponentSpace", "PixelSpace"]
 
-MOST_STARS = 1000  # of each domain, to learn components or scales from
+MAX_STARS = 1000  # of each domain, to learn components or scales from
 BATCH = 1024  # stars at once
 
 
@@ -115,7 +115,7 @@ class PixelSpace:
 def _some(synthetic, observed, rng):
     """Not too many stars of both domains."""
     return [
-        part[rng.permutation(len(part))[:MOST_STARS]].replace(meta={})
+        part[rng.permutation(len(part))[:MAX_STARS]].replace(meta={})
         for part in (synthetic, observed)
     ]
 

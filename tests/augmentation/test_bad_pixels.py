@@ -4,7 +4,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec import Spectra
 from skspec.augmentation import BadPixels, TelluricMask
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 FLAT = Spectra(np.full((200, 1000), 3.0), flux_err=0.1, wavelength=np.linspace(6000, 7000, 1000))
 

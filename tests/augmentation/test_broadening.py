@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec import Spectra
 from skspec.augmentation import InstrumentBroadening, RotationalBroadening
-from skspec.solvers.broadening import gray_profile
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.broadening import gray_profile
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 GRIDS = {
     "uniform in velocity": 5000 * np.exp(np.arange(3000) * 5e-6),  # 1.5 km/s

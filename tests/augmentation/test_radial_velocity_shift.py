@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec import Spectra
 from skspec.augmentation import Compose, RadialVelocityShift, RotationalBroadening
-from skspec.solvers.cross_correlation import velocity_scan
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.solvers.spectra.cross_correlation import velocity_scan
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 GRIDS = {
     "uniform in velocity": 5000 * np.exp(np.arange(1500) * 1e-5),

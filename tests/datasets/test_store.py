@@ -19,8 +19,9 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_predict
 
 from skspec import Spectra
-from skspec.base import as_spectra, star_groups
+from skspec.base import as_spectra
 from skspec.datasets import SpectraStore, _store
+from skspec.model_selection import star_groups
 from skspec.preprocessing import ContinuumNormalizer
 
 pytest.importorskip("zarr")

@@ -10,6 +10,7 @@ import pytest
 
 from skspec import MultivariateNormal, Spectra
 from skspec.base import LabelRegressor
+from skspec.likelihood import PixelNoise
 
 NAMES = ["teff", "logg"]
 DATA = Path(os.environ.get("SKSPEC_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -48,12 +49,12 @@ class LinearForward(LabelRegressor):
     def flux_jacobian(self, labels):
         return np.broadcast_to(self.jacobian_, (len(labels), *self.jacobian_.shape))
 
-    def noise_variance(self, X):
-        return X.variance + self.scatter_**2 * (not X.has_errors)
+    def noise(self, X):
+        return PixelNoise(1 / (X.variance + self.scatter_**2 * (not X.has_errors)))
 
     def invert(self, X):
         spectra = self._validate_predict(X)
-        weights = 1 / self.noise_variance(spectra)
+        weights = 1 / self.noise(spectra).variance()
         weighted = weights[:, :, None] * self.jacobian_
         fisher = self.jacobian_.T @ weighted
         right = np.einsum("npk,np->nk", weighted, spectra.flux - self.flux_0_)

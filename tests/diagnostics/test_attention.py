@@ -3,9 +3,10 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import make_spectra
 from skspec.diagnostics import attention_map
-from skspec.discriminative import ResidualCovarianceRegressor, SpectralCNN
+from skspec.discriminative import SpectralCNN
 from skspec.networks import can_train
 from skspec.preprocessing import ContinuumNormalizer
 

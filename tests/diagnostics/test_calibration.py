@@ -6,8 +6,8 @@ from scipy import stats
 from sklearn.pipeline import make_pipeline
 
 from skspec import MultivariateNormal, Spectra, metrics, predict_dist
+from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.diagnostics import calibration_report, interval_coverage
-from skspec.discriminative import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.preprocessing import ContinuumNormalizer
 
 COV = np.array([[1e4, 6.0], [6.0, 1e-2]])

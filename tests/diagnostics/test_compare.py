@@ -3,8 +3,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
@@ -19,7 +17,6 @@ from skspec.diagnostics import (
     make_method,
     method_table,
     snr_tables,
-    star_splits,
 )
 
 
@@ -217,32 +214,12 @@ class TestResultsFile:
 
 
 class TestSplits:
-    @settings(max_examples=40, deadline=None)
-    @given(
-        groups=st.lists(st.integers(0, 15), min_size=30, max_size=80).filter(
-            lambda g: len(set(g)) >= 5
-        ),
-        cv=st.sampled_from([None, 2, 4]),
-        seed=st.integers(0, 5),
-    )
-    def test_groups_never_straddle(self, groups, cv, seed):
-        groups = np.array(groups)
-        splits = star_splits(len(groups), 0.3, cv, groups, seed)
-        for train, test in splits:
-            assert not set(groups[train]) & set(groups[test])
-        if cv:
-            assert_array_equal(np.sort(np.concatenate([t for _, t in splits])), range(len(groups)))
-
     def test_compare_splits_by_star(self, make_linear, linear_set):
         spectra, labels, jacobian = linear_set
         groups = np.repeat([f"HD {k}" for k in range(100)], 4)
         out = compare({"linear": make_linear(jacobian)}, spectra, labels, groups=groups)
         tested = set(groups[out.star])
         assert len(out.star) == 4 * len(tested)
-
-    def test_same_seed_same_split(self):
-        one, two = (star_splits(50, 0.2, None, None, 7)[0][1] for _ in range(2))
-        assert_array_equal(one, two)
 
 
 class TestMethods:

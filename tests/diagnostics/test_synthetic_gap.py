@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from skspec import Spectra
 from skspec.diagnostics import synthetic_gap
 from skspec.forward import TheCannon
-from skspec.solvers.two_sample import (
+from skspec.solvers.statistics.two_sample import (
     auc_error,
     frechet_distance,
     maximum_mean_discrepancy,

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skspec import Spectra
 from skspec.base import CorrelatedLabelsWarning
-from skspec.discriminative import DeepEnsembleRegressor
+from skspec.ensemble import DeepEnsembleRegressor
 from skspec.forward import CorrectedModel, SpectralGP, TheCannon
 
 P = 40

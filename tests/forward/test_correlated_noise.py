@@ -8,6 +8,7 @@ from sklearn.base import clone
 from skspec import Spectra
 from skspec.datasets import make_spectra
 from skspec.forward import SpectralGP, TheCannon
+from skspec.likelihood import Inversion
 
 WAVELENGTH = 5000 * np.exp(np.arange(700) * 1e-4)
 SNR = 40.0
@@ -36,7 +37,7 @@ def data():
 
 def pull(model, data, length):
     train, y, stars, truth = data
-    model = clone(model).set_params(correlation_length=length).fit(train, y)
+    model = clone(model).set_params(inversion__correlation_length=length).fit(train, y)
     result = model.invert(stars)
     usable = ~result.at_bound.any(axis=1)
     return np.std(((result.labels - truth) / result.formal_dist.std())[usable], axis=0), result
@@ -61,26 +62,32 @@ def test_correlated_noise_is_counted(data, free):
 def test_independent_noise_is_left_alone(data, loss):
     train, y, _, truth = data
     rng = np.random.default_rng(5)
-    model = TheCannon(label_covariance=False, loss=loss).fit(train, y)
+    model = TheCannon(label_covariance=False, inversion=Inversion(loss)).fit(train, y)
     flux = model.predict_flux(truth) + rng.normal(size=(len(truth), len(WAVELENGTH))) / SNR
     stars = Spectra(flux, flux_err=1 / SNR, wavelength=WAVELENGTH)
     before = model.invert(stars).formal_dist.std()
-    after = model.set_params(correlation_length=8).invert(stars).formal_dist.std()
+    after = model.set_params(inversion__correlation_length=8).invert(stars).formal_dist.std()
     np.testing.assert_allclose(np.median(after / before, axis=0), 1.0, atol=0.05)
 
 
 def test_both_routes_to_the_information_agree(data):
     """With a continuum of degree 0 of spectra that fit it, hardly anything is marginalised."""
     train, y, stars, _ = data
-    plain = SpectralGP(label_covariance=False, correlation_length=10).fit(train, y)
-    free = SpectralGP(label_covariance=False, correlation_length=10, fit_rv=True).fit(train, y)
+    plain = SpectralGP(label_covariance=False, inversion=Inversion(correlation_length=10)).fit(
+        train, y
+    )
+    free = SpectralGP(
+        label_covariance=False, inversion=Inversion(correlation_length=10), fit_rv=True
+    ).fit(train, y)
     first, second = (model.invert(stars[:40]).formal_dist.std() for model in (plain, free))
     assert np.median(second / first) == pytest.approx(1.0, abs=0.1)
 
 
 def test_bad_pixels_do_not_matter(data):
     train, y, stars, _ = data
-    model = TheCannon(label_covariance=False, correlation_length=10).fit(train, y)
+    model = TheCannon(label_covariance=False, inversion=Inversion(correlation_length=10)).fit(
+        train, y
+    )
     ivar, flux = stars.ivar.copy(), stars.flux.copy()
     ivar[:, 100:130] = 0.0
     first = model.invert(stars.replace(ivar=ivar)).formal_cov

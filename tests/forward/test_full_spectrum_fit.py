@@ -5,7 +5,7 @@ from numpy.testing import assert_allclose
 from skspec import Spectra
 from skspec.datasets import make_spectra
 from skspec.forward import FullSpectrumFit, SpectralGP, TheCannon
-from skspec.solvers.line_of_sight import LineOfSight, ln_shift
+from skspec.solvers.spectra.line_of_sight import LineOfSight, ln_shift
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_the_unit_of_the_flux_does_not_matter(stars):
 def test_velocity_continuum_and_labels_together(stars):
     spectra, labels = stars
     rng = np.random.default_rng(3)
-    model = FullSpectrumFit(continuum_degree=6, rv_range=(-400, 400)).fit(
+    model = FullSpectrumFit(continuum_degree=6, fit_rv=(-400, 400)).fit(
         raw(spectra[:400], rng), labels[:400]
     )
     rv = rng.uniform(-200, 200, 60)
@@ -90,10 +90,10 @@ def test_velocity_continuum_and_labels_together(stars):
 def test_any_forward_model_any_guess(stars):
     spectra, labels = stars
     model = FullSpectrumFit(
-        SpectralGP(), continuum_degree=3, guesses=[[5000, 4.5, 0], [6500, 4.0, -0.5]]
+        SpectralGP(), continuum_degree=3, init=[[5000, 4.5, 0], [6500, 4.0, -0.5]]
     ).fit(spectra[:100], labels[:100])
     assert isinstance(model.model_, SpectralGP)
-    assert model.model_._candidates.shape == (2, 3)
+    assert model._likelihood.training.candidates.shape == (2, 3)
     error = np.abs(model.predict(spectra[400:]) - labels[400:].to_numpy())
     assert np.all(np.median(error, axis=0) < [140, 0.2, 0.13])
 

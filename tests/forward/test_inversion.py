@@ -8,9 +8,9 @@ from scipy.optimize import least_squares
 from skspec import Spectra
 from skspec.base import CorrelatedLabelsWarning
 from skspec.forward import SLAM, TheCannon
-from skspec.forward._inversion import compress
 from skspec.forward._slam_pixels import rbf_kernel
-from skspec.solvers.levenberg_marquardt import levenberg_marquardt
+from skspec.likelihood import FluxBasis, Inversion, compress
+from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt
 
 MODELS = {
     "TheCannon linear": TheCannon(1, label_covariance=False),
@@ -29,7 +29,7 @@ def fitted(draw_stars):
 
 def scipy_invert(model, spectra, i, start, loss="linear"):
     """Slow, obviously right: one star, residuals of all pixels, from the given labels."""
-    variance = model.noise_variance(spectra[[i]])[0]
+    variance = model.noise(spectra[[i]]).variance()[0]
     good = np.isfinite(variance)
     sigma, scale = np.sqrt(variance[good]), model.label_scale_
 
@@ -43,9 +43,13 @@ def scipy_invert(model, spectra, i, start, loss="linear"):
 
     found = least_squares(
         residual,
-        np.clip((start - model.label_pivot_) / scale, model._lower, model._upper),
+        np.clip(
+            (start - model.label_pivot_) / scale,
+            model._likelihood.training.lower,
+            model._likelihood.training.upper,
+        ),
         jacobian,
-        bounds=(model._lower, model._upper),
+        bounds=(model._likelihood.training.lower, model._likelihood.training.upper),
         loss=loss,
         xtol=1e-12,
         ftol=1e-12,
@@ -99,7 +103,7 @@ def test_fisher_information_is_that_of_the_result(name, fitted, draw_stars):
     by_hand = np.einsum(
         "npk,np,npl->nkl",
         model.flux_jacobian(result.labels),
-        1 / model.noise_variance(spectra),
+        1 / model.noise(spectra).variance(),
         model.flux_jacobian(result.labels),
     )
     assert_allclose(fisher, by_hand, rtol=1e-8)
@@ -110,11 +114,11 @@ def test_fisher_information_is_that_of_the_result(name, fitted, draw_stars):
 def test_noise_variance(fitted, draw_stars):
     model = fitted["SLAM"]
     spectra, _ = draw_stars(5, bad=0.1)
-    variance = model.noise_variance(spectra)
+    variance = model.noise(spectra).variance()
     with np.errstate(divide="ignore"):
         expected = 1 / spectra.ivar + model.scatter_**2
     assert_allclose(variance, expected, rtol=1e-6)
-    plain = model.noise_variance(spectra.replace(ivar=np.inf))
+    plain = model.noise(spectra.replace(ivar=np.inf)).variance()
     assert_allclose(plain[0], model.training_variance_ + model.scatter_**2, rtol=1e-6)
 
 
@@ -124,7 +128,9 @@ def test_labels_stop_at_the_box_and_say_so(name, fitted, draw_stars):
     spectra, _ = draw_stars(100, noise=0.1, errors="same")  # so noisy that many run away
     result = model.invert(spectra)
     found = (result.labels - model.label_pivot_) / model.label_scale_
-    edge = np.minimum(found - model._lower, model._upper - found)
+    edge = np.minimum(
+        found - model._likelihood.training.lower, model._likelihood.training.upper - found
+    )
     assert np.all(edge >= -1e-9)
     assert result.at_bound.any(axis=1).mean() > 0.1
     assert_allclose(edge[result.at_bound], 0, atol=1e-6)
@@ -167,11 +173,11 @@ def test_robust_minimum_is_that_of_scipy(name, loss, fitted, draw_stars):
     flux[:, ::9] += 0.3  # cosmic rays nobody masked
     spectra = spectra.replace(flux=np.where(spectra.good, flux, 0))
     plain = model.invert(spectra)
-    model.set_params(loss=loss)
+    model.set_params(inversion__loss=loss)
     try:
         robust = model.invert(spectra)
     finally:
-        model.set_params(loss="linear")
+        model.set_params(inversion__loss="linear")
     assert robust.converged.mean() > 0.8
     same = []
     for i in range(20):
@@ -222,7 +228,7 @@ def test_several_starts_find_the_global_minimum():
         return flux
 
     flux = truth(teff)
-    model = TheCannon(scatter=0.0, label_covariance=False, n_starts=2)
+    model = TheCannon(scatter=0.0, label_covariance=False, inversion=Inversion(n_init=2))
     model.fit(Spectra(flux, flux_err=0.002), teff[:, None])
     fresh = rng.uniform(0.5, 0.9, 300) * rng.choice([-1, 1], 300)
     spectra = Spectra(truth(fresh) + 0.002 * rng.normal(size=(300, 40)), flux_err=0.002)
@@ -239,9 +245,9 @@ def test_best_of_the_training_labels_is_not_enough(fitted, draw_stars):
     """More starts never end in a worse minimum."""
     model = fitted["SLAM"]
     spectra, _ = draw_stars(60, noise=0.05, seed=8)
-    few = model.set_params(n_starts=1).invert(spectra)
-    many = model.set_params(n_starts=8).invert(spectra)
-    model.set_params(n_starts=4)
+    few = model.set_params(inversion__n_init=1).invert(spectra)
+    many = model.set_params(inversion__n_init=8).invert(spectra)
+    model.set_params(inversion__n_init=4)
     sure = many.converged & few.converged
     assert sure.mean() > 0.7
     assert np.all((many.chi2 <= few.chi2 + 0.02)[sure])
@@ -250,7 +256,9 @@ def test_best_of_the_training_labels_is_not_enough(fitted, draw_stars):
 def test_too_few_steps_are_not_called_converged(fitted, draw_stars):
     model = fitted["TheCannon quadratic"]
     spectra, _ = draw_stars(40, seed=9)
-    hasty = TheCannon(label_covariance=False, max_steps=1).fit(*draw_stars(90, bad=0.02))
+    hasty = TheCannon(label_covariance=False, inversion=Inversion(max_iter=1)).fit(
+        *draw_stars(90, bad=0.02)
+    )
     steps = hasty.invert(spectra).n_iter
     assert steps.max() < model.invert(spectra).n_iter.max() + 5
     assert np.all(model.invert(spectra).n_iter >= 1)
@@ -275,7 +283,7 @@ def test_compression_error_is_below_its_tolerance(noise):
     fresh = rng.uniform(-2, 2, (500, 2))
     for sample, limit in ((points, 0.05), (fresh, 0.1)):
         exact = features(sample) @ coef
-        reduced = basis.reference + basis.reduce(features(sample)) @ basis.flux
+        reduced = basis.spectra(sample)
         missing = np.delete((exact - reduced) / sigma, 17, axis=1)
         assert np.sqrt(np.mean(np.sum(missing**2, axis=1))) < limit
     assert_allclose(basis.flux[:, 17], 0)
@@ -291,4 +299,5 @@ def test_few_features_are_not_compressed():
     coef = np.random.default_rng(0).normal(size=(3, 20))
     x = np.random.default_rng(1).normal(size=(5, 2))
     basis = compress(features, x, coef, np.ones(20))
-    assert_allclose(basis.reference + basis.reduce(features(x)) @ basis.flux, features(x) @ coef)
+    assert_allclose(basis.spectra(x), features(x) @ coef)
+    assert_allclose(FluxBasis.of_features(features, coef).spectra(x), features(x) @ coef)

@@ -9,7 +9,8 @@ from skspec import Spectra
 from skspec.datasets import synthesize
 from skspec.diagnostics import compare, cramer_rao_bound
 from skspec.forward import SLAM, SpectralGP, TheCannon
-from skspec.solvers.line_of_sight import C_KMS
+from skspec.likelihood import Inversion
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 WAVELENGTH = np.geomspace(5000, 5300, 900)
 UNEVEN = np.linspace(5000, 5300, 900)
@@ -43,7 +44,7 @@ def train():
 @pytest.fixture(scope="module")
 def cannon(train):
     """The Cannon with velocity and a quadratic continuum free."""
-    return TheCannon(fit_rv=True, rv_range=(-300, 300), continuum_degree=2).fit(*train)
+    return TheCannon(fit_rv=(-300, 300), continuum_degree=2).fit(*train)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def rms(values):
 def test_velocities_and_labels_reach_their_bound(name, degree, train):
     spectra, labels, rv = draw(250, snr=50.0, rv=200.0, tilt=0.3 * (degree is not None), seed=3)
     model = MODELS[name].__class__(**MODELS[name].get_params())
-    model.set_params(fit_rv=True, rv_range=(-300, 300), continuum_degree=degree).fit(*train)
+    model.set_params(fit_rv=(-300, 300), continuum_degree=degree).fit(*train)
     result = model.invert(spectra)
     bound = cramer_rao_bound(model, labels, spectra, rv=True, continuum_degree=degree)
     assert result.converged.mean() > 0.98
@@ -86,7 +87,7 @@ def test_what_is_free_costs_what_theory_says(train):
     spectra, labels, _ = draw(30, snr=50.0, seed=4)
     found = {}
     for degree, free in ((None, False), (None, True), (2, False), (2, True)):
-        model = TheCannon(fit_rv=free, rv_range=(-300, 300), continuum_degree=degree)
+        model = TheCannon(fit_rv=free and (-300, 300), continuum_degree=degree)
         result = model.fit(*train).invert(spectra)
         bound = cramer_rao_bound(
             model, result.labels, spectra, noise="total", rv=free, continuum_degree=degree
@@ -124,7 +125,7 @@ def test_broadening_is_recovered(kernel, train):
         )
         flux += np.random.default_rng(0).normal(size=flux.shape) / 100
         spectra = Spectra(flux, flux_err=0.01, wavelength=WAVELENGTH)
-    model = TheCannon(fit_rv=True, rv_range=(-300, 300), fit_broadening=kernel).fit(*train)
+    model = TheCannon(fit_rv=(-300, 300), fit_broadening=kernel).fit(*train)
     result = model.invert(spectra)
     pull = (result.broadening - width) / result.broadening_std
     assert result.converged.mean() > 0.97
@@ -148,7 +149,7 @@ def test_stars_not_broadened_get_a_width_within_its_error(train):
 def test_a_grid_that_is_not_uniform():
     train, labels, _ = draw(150, snr=200.0, seed=1, wavelength=UNEVEN)
     spectra, truth, rv = draw(60, snr=50.0, rv=200.0, seed=7, wavelength=UNEVEN)
-    model = TheCannon(fit_rv=True, rv_range=(-300, 300), continuum_degree=1).fit(train, labels)
+    model = TheCannon(fit_rv=(-300, 300), continuum_degree=1).fit(train, labels)
     bound = cramer_rao_bound(model, truth, spectra, rv=True, continuum_degree=1)
     assert rms((model.invert(spectra).rv - rv) / bound.rv_std()) < 1.25
 
@@ -158,7 +159,7 @@ def test_orders_that_overlap_have_their_own_continuum():
     order = np.repeat([7, 6], 500)
     train, labels, _ = draw(150, snr=200.0, seed=1, wavelength=wavelength)
     spectra, truth, rv = draw(60, snr=50.0, rv=200.0, seed=8, wavelength=wavelength)
-    model = TheCannon(fit_rv=True, rv_range=(-300, 300), continuum_degree=2)
+    model = TheCannon(fit_rv=(-300, 300), continuum_degree=2)
     model.fit(train.replace(order=order), labels)
     x = np.r_[np.linspace(-1, 1, 500), np.linspace(-1, 1, 500)]
     blaze = np.where(order == 7, 40 * (1 - 0.6 * x**2), 3 * (1 + 0.5 * x))
@@ -175,7 +176,7 @@ def test_pixels_without_training_neither_count_nor_ring(train):
     spectra, _, rv = draw(40, snr=50.0, rv=200.0, seed=9)
     dead = np.isin(np.arange(900) % 150, [70, 71, 72])
     blind = train[0].replace(ivar=np.where(dead, 0.0, train[0].ivar))
-    model = TheCannon(fit_rv=True, rv_range=(-300, 300)).fit(blind, train[1])
+    model = TheCannon(fit_rv=(-300, 300)).fit(blind, train[1])
     assert np.isinf(model.scatter_[dead]).all()
     result = model.invert(spectra)
     assert robust((result.rv - rv) / result.rv_std) < 1.3
@@ -242,7 +243,7 @@ def test_robust_loss_bears_cosmic_rays(train, moving):
     flux = np.where(hit, spectra.flux + 2 * rng.random(spectra.shape), spectra.flux)
     error = {}
     for loss in ("linear", "huber", "soft_l1"):
-        model = TheCannon(fit_rv=True, rv_range=(-300, 300), continuum_degree=2, loss=loss)
+        model = TheCannon(fit_rv=(-300, 300), continuum_degree=2, inversion=Inversion(loss))
         result = model.fit(*train).invert(spectra.replace(flux=flux))
         error[loss] = robust(result.labels - labels.to_numpy())
         assert np.mean(np.abs(result.rv - rv) < 5) > 0.9
@@ -295,10 +296,10 @@ def test_comparisons_take_the_bound_with_all_that_is_free(train):
 @pytest.mark.parametrize(
     "parameters, message",
     [
-        ({"fit_rv": True, "rv_range": (50, -50)}, r"rv_range must be \(lowest, highest\)"),
-        ({"fit_rv": True, "rv_range": (-50, 0, 50)}, r"rv_range must be \(lowest, highest\)"),
-        ({"fit_rv": True, "rv_range": (-4e5, 50)}, r"rv_range must be \(lowest, highest\)"),
-        ({"fit_rv": True, "rv_range": (-2e4, 2e4)}, "narrower range"),
+        ({"fit_rv": (50, -50)}, r"fit_rv must be True, False or a range \(lowest, highest\)"),
+        ({"fit_rv": (-50, 0, 50)}, r"fit_rv must be True, False or a range \(lowest, highest\)"),
+        ({"fit_rv": (-4e5, 50)}, r"fit_rv must be True, False or a range \(lowest, highest\)"),
+        ({"fit_rv": (-2e4, 2e4)}, "narrower range"),
         ({"fit_broadening": "box"}, "fit_broadening"),
         ({"continuum_degree": -1}, "continuum_degree"),
     ],

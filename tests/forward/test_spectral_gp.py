@@ -5,7 +5,7 @@ from sklearn.base import clone
 
 from skspec import Spectra
 from skspec.forward import SpectralGP
-from skspec.solvers.gaussian_process import squared_exponential
+from skspec.solvers.kernels.gaussian_process import squared_exponential
 
 
 def dense_flux(model, spectra, labels, fresh):

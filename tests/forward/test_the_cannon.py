@@ -47,7 +47,7 @@ def test_linear_inversion_is_the_closed_form(draw_stars):
         )
         F = B.T @ (weight[:, None] * B)
         x = np.linalg.solve(F, B.T @ (weight * (spectra.flux[i] - model.theta_[0])))
-        if np.any((x < model._lower) | (x > model._upper)):
+        if np.any((x < model._likelihood.training.lower) | (x > model._likelihood.training.upper)):
             continue
         sigma = np.sqrt(np.diag(np.linalg.inv(F))) * model.label_scale_
         labels_found = model.label_pivot_ + x * model.label_scale_

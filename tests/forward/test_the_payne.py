@@ -88,7 +88,9 @@ def test_cleaning_folds_the_stars(stars):
     wrong = labels.copy()
     wrong.loc[[3, 77], "teff"] += 1500
     model = (
-        clone(SMALL).set_params(clean_training=5.0, clean_rounds=1, max_iter=30).fit(spectra, wrong)
+        clone(SMALL)
+        .set_params(clean_training=5.0, inversion__clean_rounds=1, max_iter=30)
+        .fit(spectra, wrong)
     )
     assert {3, 77} <= set(model.training_outliers_.tolist())
     assert len(model.training_outliers_) < 10

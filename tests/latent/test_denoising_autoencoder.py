@@ -8,8 +8,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skspec import Spectra
+from skspec._progress import StepCounter
+from skspec.augmentation import ContinuumJitter
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import make_spectra
-from skspec.discriminative import ResidualCovarianceRegressor
 from skspec.latent import DenoisingAutoencoder
 from skspec.networks import can_train
 
@@ -115,3 +117,27 @@ def test_bad_input(clean):
         autoencoder().fit(clean.replace(ivar=0.0))
     with pytest.raises(ValueError, match="diverged: lower learning_rate_init"):
         autoencoder(learning_rate_init=1e30, clip_norm=None, max_iter=3).fit(clean)
+
+
+@pytest.mark.parametrize("augmentation", [None, ContinuumJitter(0.01)])
+def test_an_interrupted_fit_goes_on(clean, augmentation, tmp_path):
+    path = tmp_path / "training.pt"
+    model = autoencoder(max_iter=6, augmentation=augmentation, checkpoint=path)
+
+    def interrupt(done, total):
+        if (done, total) == (3, 6):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        clone(model).set_callbacks(StepCounter(interrupt)).fit(clean[:100])
+    assert path.exists()
+    model.fit(clean[:100])
+    whole = clone(model).set_params(checkpoint=None).fit(clean[:100])
+    assert_array_equal(model.encode(clean), whole.encode(clean))
+    with pytest.raises(ValueError, match="give a random_state, such as random_state=0"):
+        clone(model).set_params(random_state=None).fit(clean[:100])
+
+
+def test_half_precision_and_compiled(clean):
+    model = autoencoder(max_iter=5, amp=True, compile="eager").fit(clean[:100])
+    assert np.isfinite(model.encode(clean[100:])).all()

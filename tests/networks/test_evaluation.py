@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from skspec.networks import in_batches  # noqa: E402
-from skspec.networks._evaluation import FEW, _in_double_precision  # noqa: E402
+from skspec.networks._evaluation import MAX_DOUBLE_PRECISION, _in_double_precision  # noqa: E402
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_copy_in_double_precision(module):
     assert torch.equal(module[0].bias, before["0.bias"])
 
 
-@pytest.mark.parametrize("n", [1, FEW, FEW + 1, 600])
+@pytest.mark.parametrize("n", [1, MAX_DOUBLE_PRECISION, MAX_DOUBLE_PRECISION + 1, 600])
 def test_batches(module, n):
     spectra = Spectra(np.random.default_rng(0).normal(size=(n, 10)))
     with torch.inference_mode():
@@ -52,4 +52,5 @@ def test_batches(module, n):
             for rows, net, x in in_batches(module, spectra, lambda s: {"input": s.flux[:, None]})
         ]
     assert_array_equal(np.concatenate([np.arange(n)[rows] for rows, _ in parts]), np.arange(n))
-    assert {out.dtype for _, out in parts} == {np.dtype(np.float64 if n <= FEW else np.float32)}
+    expected = np.dtype(np.float64 if n <= MAX_DOUBLE_PRECISION else np.float32)
+    assert {out.dtype for _, out in parts} == {expected}

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from skspec import MultivariateNormal
+from skspec.calibration import CalibratedRegressor
 from skspec.diagnostics import cramer_rao_bound
-from skspec.discriminative import CalibratedRegressor
 from skspec.plotting import (
     CoverageDisplay,
     MethodsDisplay,

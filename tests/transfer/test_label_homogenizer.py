@@ -14,8 +14,8 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 
 from skspec import Spectra
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import load_spectra
-from skspec.discriminative import ResidualCovarianceRegressor
 from skspec.forward import TheCannon
 from skspec.preprocessing import BadPixelMasker
 from skspec.transfer import LabelHomogenizer, LabelTranslator

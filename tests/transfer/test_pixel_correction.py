@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from skspec import Spectra
-from skspec.solvers.pixel_correction import pixel_moments, shrink, straight_lines
+from skspec.solvers.spectra.pixel_correction import pixel_moments, shrink, straight_lines
 from skspec.transfer import PixelCorrection
 
 P = 60

@@ -1,0 +1,1 @@
+"""Methods built on a kernel matrix: Gaussian processes, support vectors, local interpolation."""

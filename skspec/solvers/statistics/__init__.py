@@ -1,0 +1,1 @@
+"""Robust means, order statistics, distances between samples, information."""

@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skspec.cli import main
+
+SMALL = ["--n-samples", "80", "--wavelength-range", "5100", "5250", "--seed", "1"]
+FAST = ["--methods", "the_cannon", "ridge"]
+
+
+class TestCompare:
+    def test_embedded_end_to_end(self, tmp_path, capsys):
+        assert main(["compare", *SMALL, *FAST, "--out", "there"]) == 0
+        out, err = capsys.readouterr()
+        assert "The Cannon" in out and "Cramér-Rao bound" in out and "by S/N" in out
+        assert "Wrote results.json, predictions.csv, report.html in there" in out
+        assert "[2/2] ridge: done in" in err
+        data = json.loads((tmp_path / "there" / "results.json").read_text())
+        assert data["complete"] and set(data["methods"]) == {"the_cannon", "ridge"}
+        assert data["reference"] == "SyntheticGradients"
+        assert data["methods"]["ridge"]["labels"]["teff"]["eta"] > 0
+        frame = pd.read_csv(tmp_path / "there" / "predictions.csv")
+        assert len(frame) == 2 * 16 and "teff_formal_std" in frame
+        page = (tmp_path / "there" / "report.html").read_text("utf-8")
+        assert "80 synthetic stars" in page and str(tmp_path) not in page
+
+    def test_same_seed_same_predictions(self, tmp_path):
+        for out in ("a", "b"):
+            arguments = ["compare", *SMALL, "--methods", "ridge", "--no-report", "--out", out]
+            assert main(arguments) == 0
+        assert not (tmp_path / "a" / "report.html").exists()
+        one, two = (tmp_path / out / "predictions.csv" for out in ("a", "b"))
+        assert one.read_bytes() == two.read_bytes()
+
+    def test_file_in_folds_by_star(self, library, tmp_path):
+        arguments = [
+            "compare",
+            "--data",
+            str(library),
+            *FAST,
+            "--cv",
+            "3",
+            "--labels",
+            "teff",
+            "feh",
+        ]
+        assert main([*arguments, "--label-range", "teff", "4600", "6900"]) == 0
+        text = (tmp_path / "skspec_compare" / "results.json").read_text()
+        data = json.loads(text)
+        assert data["label_names"] == ["teff", "feh"] and data["n_splits"] == 3
+        assert data["reference"] == "the_cannon"
+        assert data["settings"]["label_range"] == ["teff 4600 to 6900"]
+        assert str(library.parent) not in text and "library.npz" in text
+        labels = np.array(data["stars"]["labels"])
+        assert labels[:, 0].min() >= 4600 and labels[:, 0].max() <= 6900
+        frame = pd.read_csv(tmp_path / "skspec_compare" / "predictions.csv")
+        same_star = frame[frame["method"] == "ridge"].groupby("teff_true")["fold"].nunique()
+        assert (same_star == 1).all()
+
+    def test_a_failing_method_is_told_and_survived(self, capsys, monkeypatch):
+        from skspec.forward import TheCannon
+
+        def fit(self, X, y):
+            raise RuntimeError("no luck")
+
+        monkeypatch.setattr(TheCannon, "fit", fit)
+        assert main(["compare", *SMALL, *FAST, "--no-report"]) == 0
+        err = capsys.readouterr().err
+        assert "skspec: the_cannon failed while fitting: RuntimeError: no luck" in err
+        assert main(["compare", *SMALL, "--methods", "the_cannon", "--no-report"]) == 1
+
+    def test_interrupt(self, monkeypatch, capsys):
+        def compare(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("skspec.diagnostics.compare", compare)
+        assert main(["compare", *SMALL]) == 130
+        assert "interrupted; finished methods are in skspec_compare" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere.npz"], "there is no file nowhere.npz"),
+        (["--methods", "magic"], "unknown method 'magic'; known: the_cannon, "),
+        (["--labels", "mass"], "labels=['mass'] cannot be drawn"),
+        (["--n-samples", "5"], "--n-samples 5 is too few stars"),
+        (["--snr", "high"], "--snr high: give one positive number"),
+        (["--snr", "-3"], "--snr -3: give one positive number"),
+        (["--label-range", "mass", "1", "2"], "--label-range mass: no such label"),
+        (["--label-range", "teff", "cool", "hot"], "two numbers are needed"),
+        (["--wavelength-range", "100", "200"], "the line list covers"),
+        (["--cv", "3", "--test-size", "0.5"], "not both"),
+    ],
+)
+def test_what_the_user_can_mend(arguments, message, capsys):
+    assert (
+        main(
+            ["compare", "--n-samples", "30", *arguments]
+            if "--data" not in arguments
+            else ["compare", *arguments]
+        )
+        == 2
+    )
+    err = capsys.readouterr().err
+    complaint = [line for line in err.splitlines() if line.startswith("skspec: ")]
+    assert len(complaint) == 1 and message in complaint[0]
+    assert "Traceback" not in err
+
+
+class TestFiles:
+    def complaint(self, capsys, path, *arguments):
+        assert main(["compare", "--data", str(path), "--methods", "ridge", *arguments]) == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    def test_unknown_label(self, library, capsys):
+        assert "has no labels ['mass']" in self.complaint(capsys, library, "--labels", "mass")
+
+    def test_too_few_in_range(self, library, capsys):
+        message = self.complaint(capsys, library, "--label-range", "teff", "5000", "5001")
+        assert "labelled stars in range; at least 20 are needed" in message
+
+    def test_no_labels(self, tmp_path, capsys):
+        np.savez(tmp_path / "bare.npz", flux=np.ones((30, 50)))
+        assert "bare.npz has no labelled stars" in self.complaint(capsys, tmp_path / "bare.npz")
+
+    def test_no_archive(self, tmp_path, capsys):
+        (tmp_path / "text.npz").write_text("hello")
+        assert "is not an .npz file" in self.complaint(capsys, tmp_path / "text.npz")
+
+    def test_synthetic_options(self, library, capsys):
+        assert "for synthetic spectra" in self.complaint(capsys, library, "--snr", "50")
+
+
+def test_missing_matplotlib_names_the_install_line(monkeypatch, capsys):
+    find = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *a: None if name == "matplotlib" else find(name, *a),
+    )
+    assert main(["compare", *SMALL]) == 2
+    assert 'pip install "skspec[all]"' in capsys.readouterr().err
