@@ -362,7 +362,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         own = self._errors.rest + self._flux_floor
         noise = np.sqrt(own + self.training_variance_)
         found = LabelLikelihood(
-            FluxBasis.of_features(self._features, self._coef),
+            self._exact,
             self._compressed(training.spanning_points(), noise),
             self._columns,
             training,
@@ -383,6 +383,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             box = training.lower, training.upper
             found.population = LabelPopulation.learn(training.x, *box, x[seen], at, cov)
         return found
+
+    def _exact(self) -> FluxBasis:
+        return FluxBasis.of_features(self._features, self._coef)
 
     def _compressed(self, points, noise) -> FluxBasis:
         return compress(self._features, points, self._coef, noise)
