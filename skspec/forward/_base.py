@@ -32,7 +32,7 @@ from skspec.likelihood import (
     Solution,
     TrainingLabels,
     compress,
-    label_covariance,
+    excess_covariance,
     low_rank_errors,
     mean_square,
 )
@@ -302,7 +302,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         errors = self._label_errors(x, spectra, keep, kept)
         self.cv_label_errors_ = errors.error[:, :n_labels] * self.label_scale_
         if self.label_covariance:
-            self._scaled_model_cov = label_covariance(errors)
+            self._scaled_model_cov = excess_covariance(errors)
             scale = np.outer(self.label_scale_, self.label_scale_)
             self.label_covariance_ = self._scaled_model_cov[:n_labels, :n_labels] * scale
         return errors
