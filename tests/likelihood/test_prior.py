@@ -266,7 +266,8 @@ def test_formal_errors_are_not_put_around_posterior_means(sequence):
 @pytest.mark.parametrize("label_covariance", [False, True])
 def test_samples_are_those_of_the_prior_times_the_likelihood(label_covariance):
     pytest.importorskip("emcee")
-    spectra, labels = make_spectra(320, n_pixels=150, snr=25, random_state=0)
+    box = {"teff": (5300, 6100), "logg": (3.6, 4.6), "feh": (-0.4, 0.2)}
+    spectra, labels = make_spectra(320, n_pixels=300, snr=100, random_state=0, label_ranges=box)
     # of a linear model, whose likelihood is a Gaussian
     model = TheCannon(1, label_prior="training", label_covariance=label_covariance)
     model.fit(spectra[:300], labels[:300])
