@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from skspec import metrics
-from skspec.base import predict_dist
 from skspec.distributions import MultivariateNormal
+from skspec.plotting._predictions import PredictionDisplay
 from skspec.plotting._style import INK, colour, label_text, panels, styled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from sklearn.base import BaseEstimator
 
-    from skspec._typing import AxesLike, Labels, SpectraLike
+    from skspec._typing import AxesLike
 
 __all__ = ["OneToOneDisplay"]
 
 
-class OneToOneDisplay:
+class OneToOneDisplay(PredictionDisplay):
     """Predicted against true labels, a panel per label.
 
     Parameters
@@ -54,22 +53,6 @@ class OneToOneDisplay:
         self.y_std = y_std
         self.label_names = label_names
         self.name = name
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: BaseEstimator,
-        X: SpectraLike,
-        y: Labels,
-        *,
-        name: str | None = None,
-        ax: AxesLike | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Predict `X` with a fitted estimator and plot against `y`."""
-        names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
-        dist = predict_dist(estimator, X)
-        return cls.from_predictions(y, dist, label_names=names, name=name, ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(

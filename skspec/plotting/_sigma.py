@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from skspec.base import predict_dist
+from skspec.plotting._predictions import PredictionDisplay
 from skspec.plotting._residual_snr import _binned
 from skspec.plotting._style import INK, colour, label_text, panels, styled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-    from sklearn.base import BaseEstimator
 
-    from skspec._typing import AxesLike, Labels, SpectraLike
+    from skspec._typing import AxesLike
     from skspec.distributions import MultivariateNormal
 
 __all__ = ["SigmaDisplay"]
 
 
-class SigmaDisplay:
+class SigmaDisplay(PredictionDisplay):
     """Estimated standard deviation and spread of the residuals against the true label.
 
     A panel per label. Honest errors follow the spread everywhere, not only on average. Both are root
@@ -59,22 +58,6 @@ class SigmaDisplay:
         self.std = std
         self.label_names = label_names
         self.name = name
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: BaseEstimator,
-        X: SpectraLike,
-        y: Labels,
-        *,
-        name: str | None = None,
-        ax: AxesLike | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Predict `X` with a fitted estimator and hold its errors against `y`."""
-        names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
-        dist = predict_dist(estimator, X)
-        return cls.from_predictions(y, dist, label_names=names, name=name, ax=ax, **kwargs)
 
     @classmethod
     def from_predictions(
