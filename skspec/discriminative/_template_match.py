@@ -11,7 +11,7 @@ import numpy as np
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
-from skspec.likelihood import LabelErrors, label_covariance
+from skspec.likelihood import LabelErrors, excess_covariance
 from skspec.likelihood._free_parameters import velocity_range
 from skspec.likelihood._spectrum_model import spread_rows
 from skspec.solvers.kernels.local_interpolation import (
@@ -226,7 +226,7 @@ class TemplateMatch(LabelRegressor):
         formal = self._formal_cov(spectra)
         scaled = LabelErrors(error[best] / self.label_scale_, formal, informed)
         unit = np.outer(self.label_scale_, self.label_scale_)
-        self.label_covariance_ = label_covariance(scaled) * unit
+        self.label_covariance_ = excess_covariance(scaled) * unit
 
     # -- matching ----------------------------------------------------------------------------------
 

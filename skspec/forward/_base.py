@@ -32,7 +32,7 @@ from skspec.likelihood import (
     Solution,
     TrainingLabels,
     compress,
-    label_covariance,
+    excess_covariance,
     low_rank_errors,
     mean_square,
 )
@@ -302,7 +302,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         errors = self._label_errors(x, spectra, keep, kept)
         self.cv_label_errors_ = errors.error[:, :n_labels] * self.label_scale_
         if self.label_covariance:
-            self._scaled_model_cov = label_covariance(errors)
+            self._scaled_model_cov = excess_covariance(errors)
             scale = np.outer(self.label_scale_, self.label_scale_)
             self.label_covariance_ = self._scaled_model_cov[:n_labels, :n_labels] * scale
         return errors
@@ -362,7 +362,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         own = self._errors.rest + self._flux_floor
         noise = np.sqrt(own + self.training_variance_)
         found = LabelLikelihood(
-            FluxBasis.of_features(self._features, self._coef),
+            self._exact,
             self._compressed(training.spanning_points(), noise),
             self._columns,
             training,
@@ -383,6 +383,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             box = training.lower, training.upper
             found.population = LabelPopulation.learn(training.x, *box, x[seen], at, cov)
         return found
+
+    def _exact(self) -> FluxBasis:
+        return FluxBasis.of_features(self._features, self._coef)
 
     def _compressed(self, points, noise) -> FluxBasis:
         return compress(self._features, points, self._coef, noise)

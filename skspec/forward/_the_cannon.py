@@ -56,9 +56,9 @@ class TheCannon(ForwardModel):
         ``{label name: boolean array (P,), or list of wavelength windows (lo, hi)}``: pixels where
         the array is True, or that lie outside all windows, know nothing of this label: every term
         with it is absent there. See :func:`censoring_mask`.
-    label_scale : float, default=0.25
-        Labels are scaled to ``(label - median) / (label_scale * (p97.5 - p2.5))``. 0.25 is the scale
-        of Ho et al.; The Cannon 2 used 2. It matters only with regularisation.
+    label_scale_factor : float, default=0.25
+        Labels are scaled to ``(label - median) / (label_scale_factor * (p97.5 - p2.5))``. 0.25 is the
+        scale of Ho et al.; The Cannon 2 used 2. It matters only with regularisation.
     warm_start : bool, default=False
         Start a regularised fit from the coefficients of the last one: set `regularization` to ever
         smaller values and fit again to follow the path.
@@ -97,7 +97,7 @@ class TheCannon(ForwardModel):
         "regularization": [Interval(Real, 0, None, closed="left"), "array-like"],
         "regularization_units": [StrOptions({"absolute", "fraction"})],
         "censoring": [dict, None],
-        "label_scale": [Interval(Real, 0, None, closed="neither")],
+        "label_scale_factor": [Interval(Real, 0, None, closed="neither")],
         "warm_start": ["boolean"],
     }
 
@@ -111,7 +111,7 @@ class TheCannon(ForwardModel):
         regularization=0.0,
         regularization_units="absolute",
         censoring=None,
-        label_scale=0.25,
+        label_scale_factor=0.25,
         warm_start=False,
         **shared,
     ):
@@ -123,11 +123,11 @@ class TheCannon(ForwardModel):
         self.regularization = regularization
         self.regularization_units = regularization_units
         self.censoring = censoring
-        self.label_scale = label_scale
+        self.label_scale_factor = label_scale_factor
         self.warm_start = warm_start
 
     def _label_scaler(self):
-        return LabelScaler(method="percentile", factor=self.label_scale)
+        return LabelScaler(method="percentile", factor=self.label_scale_factor)
 
     def _fit_flux(self, x, spectra, context):
         if self.terms is None:

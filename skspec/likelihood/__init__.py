@@ -13,7 +13,7 @@ from skspec.likelihood._label_errors import (
     LabelErrors,
     LabelErrorSum,
     LocalCovariance,
-    label_covariance,
+    excess_covariance,
 )
 from skspec.likelihood._label_likelihood import LabelLikelihood, LabelScale
 from skspec.likelihood._low_rank import low_rank_errors
@@ -67,7 +67,7 @@ __all__ = [
     "compress",
     "influence",
     "inverse_information",
-    "label_covariance",
+    "excess_covariance",
     "low_rank_errors",
     "marginal_information",
     "mean_square",

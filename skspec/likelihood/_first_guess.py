@@ -72,10 +72,10 @@ class FirstGuess:
     def _closest_template(self, flux, weight):
         chi2, noise = np.empty((len(flux), len(self.templates))), PixelNoise(weight)
         for t, template in enumerate(self.templates):
-            made = np.broadcast_to(template, flux.shape)
+            model_flux = np.broadcast_to(template, flux.shape)
             if self.columns.polynomials is not None:
-                made = noise.fit_linear(self.columns.polynomials.times(made), flux).flux
-            chi2[:, t] = np.einsum("np,np->n", weight, (flux - made) ** 2)
+                model_flux = noise.fit_linear(self.columns.polynomials.times(model_flux), flux).flux
+            chi2[:, t] = np.einsum("np,np->n", weight, (flux - model_flux) ** 2)
         return np.argmin(chi2, axis=1)
 
     def labels(self, flux, weight, shift, curve, n_init):

@@ -33,7 +33,7 @@ from skspec.likelihood._normal_equations import TINY_INFORMATION, NormalEquation
 from skspec.likelihood._spectrum_model import batch_rows
 from skspec.metrics import ONE_SIGMA
 
-__all__ = ["LabelErrorSum", "LabelErrors", "LocalCovariance", "label_covariance"]
+__all__ = ["LabelErrorSum", "LabelErrors", "LocalCovariance", "excess_covariance"]
 
 MIN_CURVATURE = 0.2  # of the Fisher information, along any direction
 N_LOCAL = 200  # training stars around a star; fewer leave the quantile too noisy, errors too small
@@ -135,7 +135,7 @@ class LabelErrorSum:
         )
 
 
-def label_covariance(errors: LabelErrors) -> np.ndarray:
+def excess_covariance(errors: LabelErrors) -> np.ndarray:
     r"""Covariance `S` to be added to the formal one, such that the sum tells the truth.
 
     The spread of the errors beyond their formal variance. The textbook estimate
@@ -186,7 +186,7 @@ class LocalCovariance:
             Scaled labels of the stars with these `errors`.
         """
         error, formal = errors.error[errors.informed], errors.formal_variance[errors.informed]
-        excess, overall = error**2 - formal, np.diag(label_covariance(errors))
+        excess, overall = error**2 - formal, np.diag(excess_covariance(errors))
         correlation = _correlation(error, formal + overall)
         variance = np.tile(overall, (len(centres), 1))
         if len(error) > N_LOCAL:

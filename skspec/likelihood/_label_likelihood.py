@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +59,11 @@ class LabelLikelihood:
 
     Attributes
     ----------
-    exact, basis : FluxBasis
-        Model spectra, and the small subspace that holds them.
+    exact : callable ``() -> FluxBasis``
+        Model spectra, not compressed: made where they are asked for, since some models make a large
+        array for them.
+    basis : FluxBasis
+        The small subspace that holds them.
     columns : FreeColumns
         What is fitted besides the labels.
     training : TrainingLabels
@@ -79,7 +82,7 @@ class LabelLikelihood:
         Prior of the labels; None: a flat one.
     """
 
-    exact: FluxBasis
+    exact: Callable[[], FluxBasis]
     basis: FluxBasis
     columns: FreeColumns
     training: TrainingLabels
@@ -113,7 +116,7 @@ class LabelLikelihood:
     def spectrum_model(self, columns=None, *, exact=False, shared=True) -> SpectrumModel:
         """At rest, or with all that is free; `exact`: not compressed at rest."""
         columns, box = self.columns if columns is None else columns, self.training
-        basis = self.exact if exact and not len(columns) else self.basis
+        basis = self.exact() if exact and not len(columns) else self.basis
         rest = RestFrame(basis, box.candidates, box.lower, box.upper)
         if not len(columns):
             return rest
@@ -134,7 +137,7 @@ class LabelLikelihood:
     def best_fit(self, solution: Solution) -> np.ndarray:
         """Model spectra (n, P) as observed; NaN where the model ends."""
         if not len(self.columns):
-            return self.exact.spectra(solution.x)
+            return self.exact().spectra(solution.x)
         return self.spectrum_model().best_fit(solution)
 
     def linearize(

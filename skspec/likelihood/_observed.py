@@ -113,23 +113,23 @@ class Observed:
             rows = one_product(psi, self._flux[:n_lead])
             rows[:, 0] += rest @ self._flux[n_lead : whole.shape[1]] + basis.reference
             return rows
-        n_made = psi.shape[1]
-        n_rows = n_made + len(free.units) * derivative
+        n_spectra = psi.shape[1]
+        n_rows = n_spectra + len(free.units) * derivative
         hat = np.empty((n, n_rows, self._hat.shape[1]), dtype=np.complex64)
         # a real matrix times a complex one, as a real product
         parts = self._hat[1 : 1 + whole.shape[1]].view(np.float32)
-        hat[:, :n_made] = one_product(psi, parts[:n_lead]).view(np.complex64)
+        hat[:, :n_spectra] = one_product(psi, parts[:n_lead]).view(np.complex64)
         hat[:, 0] += (rest @ parts[n_lead:]).view(np.complex64) + self._hat[0]
         k = self.line_of_sight.frequency
         if free.kernel is not None:
             value, slope = KERNELS[free.kernel](k, p[:, -1:])
             if derivative:
                 hat[:, -1] = hat[:, 0] * slope
-            hat[:, :n_made] *= value[:, None].astype(np.float32)
+            hat[:, :n_spectra] *= value[:, None].astype(np.float32)
         if free.rv_range is not None:
             shift = shift + p[:, n_labels]
             if derivative:
-                hat[:, n_made] = hat[:, 0] * (-1j * k).astype(np.complex64)
+                hat[:, n_spectra] = hat[:, 0] * (-1j * k).astype(np.complex64)
         if np.any(shift):
             hat *= self.line_of_sight.phase(shift, np.complex64)[:, None]
         return self.line_of_sight.spectra(hat)
@@ -325,13 +325,13 @@ class ObservedBatch:
         # first guesses take what pixels share for errors of each pixel alone
         own, alone = self.budget.model, self.budget.model + model.shared_variance
         shift, template = guess.shift(flux, inverse_variance(photon, alone))
-        made = guess.templates[template]
+        model_flux = guess.templates[template]
         if model.free.rv_range is not None:
-            made, own, alone, known = model.moved(shift, made, own, alone)
+            model_flux, own, alone, known = model.moved(shift, model_flux, own, alone)
             own, alone = (np.where(known, part, np.inf) for part in (own, alone))
         if model.polynomials is not None:
             weight = inverse_variance(photon, alone)
-            fit = PixelNoise(weight).fit_linear(model.polynomials.times(made), flux)
+            fit = PixelNoise(weight).fit_linear(model.polynomials.times(model_flux), flux)
             curve = fit.curve
         weight = inverse_variance(photon, curve**2 * alone)
         x = guess.labels(flux, weight, shift, curve, options.n_init)
@@ -353,8 +353,8 @@ class ObservedBatch:
             p, _ = model.to_steps(Solution(x, width2=np.full(len(x), width**2)))
             if len(widths) == 1:
                 return p
-            made = self._fitted(model.flux(p, shift), noise)
-            chi2 = np.einsum("np,np->n", weight, (self.observed - made) ** 2)
+            model_flux = self._fitted(model.flux(p, shift), noise)
+            chi2 = np.einsum("np,np->n", weight, (self.observed - model_flux) ** 2)
             better = chi2 < best
             best = np.where(better, chi2, best)
             start = p if start is None else np.where(better[:, None], p, start)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skspec.diagnostics import cramer_rao_bound, information_map
+from skspec.likelihood import marginal_information
 from skspec.spectra import Spectra
 from skspec.testing._assertions import (
     assert_above,
@@ -80,3 +82,28 @@ def check_bad_labels_for_the_flux(trial):
             method([5000, np.nan, 0.0])
     with assert_raises(ValueError, "3 sets of labels for 20 spectra"):
         model.fisher_information(labels[:3], spectra)
+
+
+@law(applies=forward_only)
+def check_information_is_one_number(trial):
+    """What public functions say of the information in a spectrum is one and the same."""
+    model, (stars, _) = trial.fitted, trial.test
+    result = model.invert(stars)
+    some = np.flatnonzero(result.converged & result.inside_training)[:6]
+    result, stars = result[some], stars[some]
+    fisher = model.fisher_information(result, stars)
+    n_labels = fisher.shape[1]
+    # a label that nothing is known of gets an error of 1000 label scales
+    least = np.diag(1e-6 / model.label_scale_[:n_labels] ** 2)
+    cov = np.linalg.inv(fisher + least)
+    unit = np.sqrt(np.diagonal(cov, axis1=1, axis2=2))
+    unit = unit[:, :, None] * unit[:, None, :]
+    formal = result.formal_cov[:, :n_labels, :n_labels]
+    # an inversion takes the small subspace that holds the spectra of a model with many features
+    assert_below(np.abs(formal - cov) / unit, 1e-3, "formal covariance against fisher_information")
+    bound = cramer_rao_bound(model, result, stars, noise="total")
+    bound = marginal_information(bound.fisher, np.arange(n_labels))
+    assert_below(np.abs(bound - fisher) * unit, 1e-8, "bound against fisher_information")
+    known = np.linalg.inv(fisher[0])
+    found = information_map(model, result[0], stars[:1], noise="total").std()[:n_labels]
+    assert_allclose(found, np.sqrt(np.diag(known)), rtol=1e-6, err_msg="information_map")

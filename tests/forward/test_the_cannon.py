@@ -13,7 +13,7 @@ def test_label_scaling_is_that_of_ho(draw_stars):
     low, median, high = np.percentile(labels, [2.5, 50, 97.5], axis=0)
     assert_allclose(model.label_pivot_, median)
     assert_allclose(model.label_scale_, (high - low) / 4)
-    wide = TheCannon(label_scale=2.0).fit(spectra, labels)
+    wide = TheCannon(label_scale_factor=2.0).fit(spectra, labels)
     assert_allclose(wide.label_scale_, 2 * (high - low))
     assert_allclose(wide.predict_flux(labels), model.predict_flux(labels), atol=1e-6)
 

@@ -11,7 +11,7 @@ from skspec.likelihood._label_errors import (
     LabelErrors,
     LabelErrorSum,
     LocalCovariance,
-    label_covariance,
+    excess_covariance,
 )
 
 TRUTH = np.array([[4.0, 1.2], [1.2, 1.0]])
@@ -30,11 +30,11 @@ def draw_errors(n, rng, heavy=0.0, formal=None):
 
 
 def test_gaussian_errors_give_back_their_covariance():
-    cov = label_covariance(draw_errors(40_000, np.random.default_rng(0)))
+    cov = excess_covariance(draw_errors(40_000, np.random.default_rng(0)))
     # the correlation is that of the total errors, so it is a little too weak or too strong
     assert_allclose(np.diag(cov), np.diag(TRUTH), rtol=0.05)
     same = np.full((40_000, 1, 1), 0.01) * np.eye(2)
-    cov = label_covariance(draw_errors(40_000, np.random.default_rng(1), formal=same))
+    cov = excess_covariance(draw_errors(40_000, np.random.default_rng(1), formal=same))
     assert_allclose(cov, TRUTH, rtol=0.05)
 
 
@@ -42,7 +42,7 @@ def test_gaussian_errors_give_back_their_covariance():
 @given(st.integers(2, 300), st.sampled_from([0.0, 0.1]), st.integers(0, 99))
 def test_two_thirds_are_covered_by_construction(n, heavy, seed):
     errors = draw_errors(n, np.random.default_rng(seed), heavy)
-    cov = label_covariance(errors)
+    cov = excess_covariance(errors)
     value = np.linalg.eigvalsh(cov)
     assert value.min() >= -1e-9 * max(value.max(), 1e-9)
     assert_allclose(cov, cov.T)
@@ -58,13 +58,13 @@ def test_no_more_than_needed():
     rng = np.random.default_rng(0)
     formal = np.repeat(np.eye(2)[None], 500, axis=0)
     errors = LabelErrors(0.5 * rng.normal(size=(500, 2)), formal, np.ones(500, dtype=bool))
-    assert_array_equal(label_covariance(errors), 0)
+    assert_array_equal(excess_covariance(errors), 0)
 
 
 def test_a_few_wrong_labels_do_no_harm():
     rng = np.random.default_rng(0)
-    clean = label_covariance(draw_errors(4000, rng))
-    spoilt = label_covariance(draw_errors(4000, rng, heavy=0.05))
+    clean = excess_covariance(draw_errors(4000, rng))
+    spoilt = excess_covariance(draw_errors(4000, rng, heavy=0.05))
     assert np.all(np.diag(spoilt) < 1.6 * np.diag(clean))
     errors = draw_errors(4000, rng, heavy=0.05)
     assert np.all(errors.error.var(axis=0) > 20 * np.diag(clean))  # the textbook estimate: ruined
@@ -72,9 +72,9 @@ def test_a_few_wrong_labels_do_no_harm():
 
 def test_a_few_wrong_labels_do_not_turn_the_correlation():
     errors = draw_errors(4000, np.random.default_rng(0))
-    before = label_covariance(errors)
+    before = excess_covariance(errors)
     errors.error[::100] = [100.0, -100.0]
-    after = label_covariance(errors)
+    after = excess_covariance(errors)
     assert before[0, 1] > 0.3
     assert after[0, 1] > 0.6 * before[0, 1]
 
@@ -84,13 +84,13 @@ def test_stars_without_information_do_not_count():
     errors = draw_errors(300, rng)
     informed = rng.random(300) < 0.7
     error = np.where(informed[:, None], errors.error, 1e6)
-    some = label_covariance(LabelErrors(error, errors.formal, informed))
-    dropped = label_covariance(
+    some = excess_covariance(LabelErrors(error, errors.formal, informed))
+    dropped = excess_covariance(
         LabelErrors(errors.error[informed], errors.formal[informed], informed[informed])
     )
     assert_array_equal(some, dropped)
     one = LabelErrors(errors.error, errors.formal, np.arange(300) == 5)
-    assert_array_equal(label_covariance(one), 0)
+    assert_array_equal(excess_covariance(one), 0)
 
 
 def add(total, weight, residual, jacobian, curvature):
@@ -141,11 +141,11 @@ def test_outliers_are_robust():
     errors = draw_errors(500, np.random.default_rng(3))
     wrong = np.arange(0, 500, 20)
     errors.error[wrong, 0] += 60
-    found = np.flatnonzero(errors.outliers(label_covariance(errors), 5))
+    found = np.flatnonzero(errors.outliers(excess_covariance(errors), 5))
     assert set(wrong) <= set(found)
     assert len(found) <= len(wrong) + 3
     errors.informed[wrong[0]] = False
-    assert wrong[0] not in np.flatnonzero(errors.outliers(label_covariance(errors), 5))
+    assert wrong[0] not in np.flatnonzero(errors.outliers(excess_covariance(errors), 5))
 
 
 def test_a_weakly_held_label_is_not_a_wrong_one():
@@ -179,7 +179,7 @@ def test_local_covariance_follows_the_errors():
     for side, factor in ((worse, 9), (~worse, 1)):
         assert_allclose(cov[far & side].mean(axis=0), factor * TRUTH, rtol=0.25)
         assert_allclose(covered[side].mean(axis=0), 0.68, atol=0.04)
-    overall = 0.01 + np.diag(label_covariance(errors))
+    overall = 0.01 + np.diag(excess_covariance(errors))
     assert np.all((errors.error[~worse] ** 2 < overall).mean(axis=0) > 0.85)  # too wide there
 
 
@@ -211,7 +211,7 @@ def test_few_stars_share_one_covariance(n):
     errors, x = draw_errors(250, rng), rng.normal(size=(250, 2))
     few = LabelErrors(errors.error, errors.formal, np.arange(250) < n)
     cov = LocalCovariance.around(x, x, few).near(np.arange(12).reshape(4, 3))
-    assert_allclose(cov, np.tile(label_covariance(few), (4, 1, 1)), atol=1e-12)
+    assert_allclose(cov, np.tile(excess_covariance(few), (4, 1, 1)), atol=1e-12)
 
 
 # -- in the models ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 
 __all__ = ["autocorrelated", "correlated_information", "residual_correlation"]
 
-TINY = 1e-9  # of the diagonal, so that directions without information can be inverted
+TINY = 1e-12  # of the diagonal, so that directions without information can be inverted
 
 
 def residual_correlation(residual, length, order=None) -> np.ndarray:
