@@ -14,15 +14,13 @@ from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
 from skspec.forward._refits import refit_without
+from skspec.forward._training_errors import training_label_errors
 from skspec.likelihood import (
     FluxBasis,
     FreeColumns,
     FreeParameters,
-    HeldOut,
-    HeldOutStars,
     Inversion,
     InversionResult,
-    LabelErrorSum,
     LabelLikelihood,
     LabelPopulation,
     LabelScale,
@@ -33,7 +31,6 @@ from skspec.likelihood import (
     TrainingLabels,
     compress,
     excess_covariance,
-    low_rank_errors,
     mean_square,
 )
 from skspec.likelihood._spectrum_model import batch_rows
@@ -291,7 +288,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 f"No pixel could be trained with {len(kept)} stars: give more of them, or a model with "
                 "fewer parameters."
             )
-        self._errors = ResidualComponents(np.zeros((0, len(power))), self.scatter_**2)
+        self._errors = ResidualComponents(self.error_components_[:0], self.scatter_**2)
         self.training_mse_ = self._training_mse(x[keep], kept)
         n_labels = x.shape[1]
         n_columns = n_labels + self._columns.free.n_nonlinear
@@ -299,7 +296,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         self.label_covariance_ = np.zeros((n_labels, n_labels))
         if not self._needs_held_out:
             return None
-        errors = self._label_errors(x, spectra, keep, kept)
+        errors, self._errors, self.cv_mse_ = training_label_errors(self, x, spectra, keep, kept)
+        self.error_components_ = self._errors.spectra
         self.cv_label_errors_ = errors.error[:, :n_labels] * self.label_scale_
         if self.label_covariance:
             self._scaled_model_cov = excess_covariance(errors)
@@ -315,46 +313,6 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             part = spectra[:, pixels]
             mse[pixels] = mean_square(phi @ coef[:, pixels] - part.flux, part.good)
         return mse
-
-    def _label_errors(self, x, spectra, keep, kept):
-        """Label errors of all stars, each from a model that has not seen it; sets `cv_mse_`."""
-        total = LabelErrorSum(*x.shape, len(self._columns))
-        out = self._out_of_sample(x[keep], kept)
-        rows = np.arange(len(kept)) if out.rows is None else out.rows
-        some, stars = (kept, x[keep]) if out.rows is None else (kept[rows], x[keep][rows])
-        parts, residual, photon = [(slice(None), self._errors)], None, self._photon_variance(some)
-        if self.coherence:
-            trained = np.isfinite(self.scatter_)
-            self._errors, parts, residual = low_rank_errors(out, photon, trained, self.coherence)
-            self.error_components_ = self._errors.spectra
-        sums, self.cv_mse_ = self._sums(stars, photon, out, parts, residual)
-        total.merge(np.flatnonzero(keep)[rows], sums)
-        removed = np.flatnonzero(~keep)
-        step = batch_rows(spectra.shape[1] * (x.shape[1] + 1))
-        for start in range(0, len(removed), step):
-            rows = removed[start : start + step]
-            total.merge(rows, self._unseen_sums(x[rows], spectra[rows]))
-        return total.errors(x.shape[1] + self._columns.free.n_nonlinear)
-
-    def _sums(self, x, photon, out, parts, residual):
-        phi, coef = (self._features(x), self._coef) if len(self._columns) else (None, None)
-        stars = HeldOutStars(
-            photon,
-            self._flux_floor,
-            x.shape[1],
-            self._columns,
-            lambda pixels: phi @ coef[:, pixels],
-        )
-        curvature = out.curvature or (lambda rows, weight: self._curvature(x[rows], weight))
-        return stars.sums(out, parts, curvature, residual)
-
-    def _unseen_sums(self, x, spectra):
-        """Sums for the label errors of stars that the model has not seen."""
-        (phi, slope), coef = self._features(x, derivative=True), self._coef
-        residual = np.where(spectra.good, spectra.flux - phi @ coef, 0.0)
-        unseen = HeldOut(residual, slope @ coef, lambda weighted, _: weighted @ coef.T)
-        out, parts = OutOfSample(lambda _: unseen, [slice(None)]), [(slice(None), self._errors)]
-        return self._sums(x, self._photon_variance(spectra), out, parts, residual)[0]
 
     def _learned(self, x, keep, errors) -> LabelLikelihood:
         """What spectra say of labels, given all that the fit has found."""

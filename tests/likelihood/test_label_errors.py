@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec.datasets import make_spectra
 from skspec.forward import SLAM, TheCannon
+from skspec.forward._training_errors import unseen_sums
 from skspec.likelihood import Inversion, NormalEquations
 from skspec.likelihood._label_errors import (
     LabelErrors,
@@ -363,7 +364,7 @@ def test_errors_of_noisy_stars_are_those_of_models_without_them(options):
         rest = np.arange(250) != i
         other = TheCannon(label_covariance=False, **options).fit(spectra[rest], labels[rest])
         x = other._to_scaled(labels[~rest].to_numpy())
-        sums = other._unseen_sums(x, spectra[~rest])
+        sums = unseen_sums(other, x, spectra[~rest], other._errors)
         expected.append(sums.errors().error[0] * other.label_scale_)
     expected, found = np.array(expected), model.cv_label_errors_[stars]
     assert np.all(np.std(found - expected, axis=0) < 0.1 * np.std(expected, axis=0))
