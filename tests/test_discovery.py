@@ -1,9 +1,11 @@
 """The registry: what is in it, what it says, and the pages written from it."""
 
 import inspect
+import re
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,20 @@ def test_the_page_is_what_the_registry_says():
     assert script["rendered"](page) == page
     for name in names():
         assert name in page
+
+
+def test_what_the_api_page_lists_is_there():
+    rooms = re.split(r"\.\. currentmodule:: (\S+)\n", (ROOT / "doc" / "api.rst").read_text())
+    for room, text in zip(rooms[1::2], rooms[2::2]):
+        module = import_module(room)
+        listed = re.findall(r"^   (\w+)$", text.split("\n``")[0], re.MULTILINE)
+        assert [name for name in listed if not hasattr(module, name)] == [], room
+
+
+@pytest.mark.parametrize("room", ["calibration", "ensemble", "forward", "likelihood"])
+def test_public_names_are_in_the_api_page(room):
+    listed = (ROOT / "doc" / "api.rst").read_text().split()
+    assert set(import_module(f"skspec.{room}").__all__) <= set(listed)
 
 
 def test_every_estimator_is_in_the_api_and_every_regressor_in_the_changes():

@@ -1,4 +1,4 @@
-"""The house of DESIGN.md: imports run downward only."""
+"""The house of doc/design.rst: imports run downward only."""
 
 import ast
 import subprocess
@@ -98,7 +98,7 @@ def rooms_used(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_run_downward(path):
     here = room_of(path)
-    assert here in LEVEL, f"{here} has no place in the house: add it to STOREYS and DESIGN.md"
+    assert here in LEVEL, f"{here} has no place in the house: add it to STOREYS and doc/design.rst"
     for there in set(rooms_used(path)) - {here}:
         assert there in LEVEL, f"{path.name} imports skspec.{there}, which has no place"
         down = LEVEL[there] < LEVEL[here] or (here, there) in SAME_STOREY_ALLOWED

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from skspec.cli._errors import UserError, one_line
 
 MIN_STARS = 20  # to fit a method to, and to judge it by
+#: all that can be named, written down here so that ``--help`` imports nothing
+METHODS = (
+    "the_cannon",
+    "cannon_coherent",
+    "slam",
+    "the_payne",
+    "spectral_gp",
+    "full_spectrum",
+    "ridge",
+    "pca_svr",
+    "kernel_pca",
+    "template_match",
+    "consensus",
+    "spectral_cnn",
+    "beta_vae",
+)
+METHODS_HELP = (
+    f"methods: {', '.join(METHODS)} (the_payne, spectral_cnn and beta_vae need PyTorch); or "
+    "MODULE:CLASS for a skspec estimator of your own, such as mymodule:MyModel in mymodule.py of the "
+    "current folder"
+)
 
 
 def add_selection(add):
@@ -21,6 +43,20 @@ def add_selection(add):
         default=[],
         help="keep stars in this range; may be repeated",
     )
+
+
+def method_named(name):
+    """The method of this name; a class of the user's may lie in the current folder."""
+    from skspec.diagnostics import available_methods, find_method
+
+    if ":" not in name and name not in (known := available_methods()):
+        raise UserError(f"unknown method {name!r}; known: {', '.join(known)}, or module:Class")
+    if ":" in name and "" not in sys.path:
+        sys.path.insert(0, "")  # as python -m does
+    try:
+        return find_method(name)
+    except ValueError as error:
+        raise UserError(one_line(error).removesuffix(".")) from error
 
 
 def label_ranges(args):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from skspec.cli._errors import INSTALL, UserError, has_package, one_line
-from skspec.cli._input import add_selection, label_ranges, load_labelled
+from skspec.cli._input import METHODS_HELP, add_selection, label_ranges, load_labelled, method_named
 from skspec.cli._progress import progress_bars
 
 
@@ -13,6 +13,7 @@ def add_parser(commands):
     text = "test whether a method measures the labels of these stars, or infers them from others"
     add = commands.add_parser("audit", help=text, description=text.capitalize() + ".")
     add.set_defaults(run=run)
+    add.epilog = METHODS_HELP
     add = add.add_argument
     add("--data", required=True, metavar="FILE.npz", help="spectra and labels to train with")
     add(
@@ -20,7 +21,7 @@ def add_parser(commands):
         metavar="FILE.npz",
         help="spectra on the same pixels with independent labels, such as synthetic ones",
     )
-    add("--method", default="the_cannon", metavar="NAME", help="default: %(default)s")
+    add("--method", default="the_cannon", metavar="NAME", help="see below; default: %(default)s")
     add("--labels", nargs="+", metavar="NAME", help="default: all of the file")
     add_selection(add)
     add("--n-jobs", type=int, metavar="N", help="parallel refits")
@@ -29,10 +30,9 @@ def add_parser(commands):
 
 
 def run(args):
-    from skspec.diagnostics import audit_labels, available_methods, make_method
+    from skspec.diagnostics import audit_labels
 
-    if args.method not in (known := available_methods()):
-        raise UserError(f"unknown method {args.method!r}; known: {', '.join(known)}")
+    method = method_named(args.method)
     if args.out and not has_package("matplotlib"):
         raise UserError(f"the page needs matplotlib: {INSTALL} (or leave out --out)")
     if args.out and not args.out.absolute().parent.is_dir():
@@ -45,7 +45,7 @@ def run(args):
             args.data, args.labels, args.ranges = args.decorrelated, list(labels), {}
             other = load_labelled(args)[:2]
         progress.say("auditing")
-        model = make_method(args.method, len(labels) // 2, random_state=args.seed)
+        model = method.build(len(labels) // 2, random_state=args.seed)
         try:
             audit = audit_labels(
                 model,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skspec.cli._errors import INSTALL, UserError, has_package, one_line
 from skspec.cli._input import (
+    METHODS_HELP,
     MIN_STARS,
     add_selection,
     check_label_names,
@@ -14,6 +15,7 @@ from skspec.cli._input import (
     fraction,
     label_ranges,
     load_labelled,
+    method_named,
 )
 from skspec.cli._progress import progress_bars
 from skspec.cli._tables import print_tables
@@ -35,6 +37,7 @@ def add_parser(commands):
     text = "fit several methods on the same stars, predict the same other stars, write a report"
     add = commands.add_parser("compare", help=text, description=text.capitalize() + ".")
     add.set_defaults(run=run)
+    add.epilog = METHODS_HELP
     add = add.add_argument
     add("--data", metavar="FILE.npz", help="spectra and labels; default: synthetic spectra")
     add(
@@ -42,7 +45,7 @@ def add_parser(commands):
         nargs="+",
         metavar="NAME",
         default=list(DEFAULT_METHODS),
-        help=f"default: {' '.join(DEFAULT_METHODS)}",
+        help=f"see below; default: {' '.join(DEFAULT_METHODS)}",
     )
     add("--labels", nargs="+", metavar="NAME", help="default: all of the file, or teff logg feh")
     add("--snr", metavar="N|LO,HI", help="S/N of the synthetic spectra (default 20,300)")
@@ -70,14 +73,11 @@ def add_parser(commands):
 
 def run(args):
     _check(args)
-    from skspec.diagnostics import available_methods, compare, make_method
+    from skspec.diagnostics import compare
     from skspec.model_selection import star_groups
 
-    known = available_methods()
-    unknown = [name for name in args.methods if name not in known]
-    if unknown:
-        raise UserError(f"unknown method {unknown[0]!r}; known: {', '.join(known)}")
-    names = list(dict.fromkeys(args.methods))
+    known = {name: method_named(name) for name in args.methods}
+    names = list(known)
     with progress_bars() as progress:
         progress.say("reading spectra" if args.data else "making spectra")
         reference = None  # the first forward model
@@ -86,14 +86,16 @@ def run(args):
         else:
             spectra, labels, reference, data = _make(args)
         n_train = _n_train(len(labels), args)
-        given = {"n_jobs": args.n_jobs, "random_state": args.seed}
-        methods = {name: make_method(name, n_train, **given) for name in names}
+        given = {"random_state": args.seed}
+        if args.n_jobs is not None:
+            given["n_jobs"] = args.n_jobs
+        methods = {name: known[name].build(n_train, **given) for name in names}
         titles = {name: known[name].title for name in names}
         if args.clean_training:
             given["clean_training"] = args.clean_training
             for name in names:
                 if known[name].family == "forward":
-                    methods[f"{name}_cleaned"] = make_method(name, n_train, **given)
+                    methods[f"{name}_cleaned"] = known[name].build(n_train, **given)
                     titles[f"{name}_cleaned"] = f"{known[name].title}, cleaned"
         try:
             comparison = compare(

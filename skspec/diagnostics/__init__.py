@@ -30,7 +30,7 @@ from skspec.diagnostics._format import (
     snr_tables,
 )
 from skspec.diagnostics._information import InformationMap, information_map
-from skspec.diagnostics._methods import Method, available_methods, make_method
+from skspec.diagnostics._methods import Method, available_methods, find_method, make_method
 from skspec.diagnostics._residuals import attenuation_slope, error_table, snr_bins, snr_table
 from skspec.diagnostics._synthetic_gap import SyntheticGap, synthetic_gap
 from skspec.diagnostics._synthetic_gradients import SyntheticGradients
@@ -59,6 +59,7 @@ __all__ = [
     "cramer_rao_bound",
     "efficiency",
     "error_table",
+    "find_method",
     "information_map",
     "interval_coverage",
     "label_tables",

@@ -1,10 +1,11 @@
-"""The methods that `skspec compare` knows by name, each with sensible settings."""
+"""The methods that `skspec compare` knows by name, and classes of anybody's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
+from importlib import import_module
+from inspect import isclass, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from skspec._short_repr import ShortRepr
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
-__all__ = ["Method", "available_methods", "make_method"]
+__all__ = ["Method", "available_methods", "find_method", "make_method"]
 
 _FORWARD = {
     "the_cannon": ("TheCannon", "The Cannon", "Ness et al. 2015"),
@@ -59,7 +60,7 @@ def available_methods() -> dict[str, Method]:
             title,
             reference,
             "forward",
-            _forward_builder(getattr(forward, cls), **_CHANGED.get(name, {})),
+            _builder(getattr(forward, cls), **_CHANGED.get(name, {})),
         )
         for name, (cls, title, reference) in _FORWARD.items()
         if name != "the_payne" or can_train()
@@ -73,7 +74,7 @@ def available_methods() -> dict[str, Method]:
             "Template matching",
             "Xiang et al. 2015",
             "discriminative",
-            _forward_builder(discriminative.TemplateMatch),
+            _builder(discriminative.TemplateMatch),
         ),
         Method("consensus", "Consensus", "Lee et al. 2008", "discriminative", _consensus),
     )
@@ -88,32 +89,89 @@ def available_methods() -> dict[str, Method]:
     return methods | {method.name: method for method in baselines}
 
 
+def find_method(name: str) -> Method:
+    """The method `name`: one of :func:`available_methods`, or ``module:Class``.
+
+    Parameters
+    ----------
+    name : str
+        ``package.module:Class`` is imported: a subclass of :class:`skspec.LabelRegressor`, of whose
+        parameters none must be given.
+
+    Returns
+    -------
+    Method
+
+    Raises
+    ------
+    ValueError
+        When there is no such method, or the class cannot be had.
+    """
+    methods = available_methods()
+    if name in methods:
+        return methods[name]
+    if ":" not in name:
+        raise ValueError(
+            f"There is no method {name!r}; known: {', '.join(methods)}, or module:Class for one of "
+            "your own."
+        )
+    cls = _imported(name)
+    from skspec.forward import ForwardModel
+
+    family = "forward" if issubclass(cls, ForwardModel) else "discriminative"
+    return Method(name, cls.__name__, cls.__module__, family, _builder(cls))
+
+
 def make_method(name: str, n_train: int, **settings: Any) -> BaseEstimator:
     """Estimator of the method `name`.
 
     Parameters
     ----------
     name : str
-        A key of :func:`available_methods`.
+        A key of :func:`available_methods`, or ``module:Class``.
     n_train : int
         Number of training stars of the smallest fit.
     **settings
         ``n_jobs``, ``clean_training``, ``coherence``, ``label_prior``, ``random_state``: passed to the
         estimators that have them, unless None.
 
+    Returns
+    -------
+    estimator
+
     Raises
     ------
     ValueError
         When there is no such method.
     """
-    methods = available_methods()
-    if name not in methods:
-        raise ValueError(f"There is no method {name!r}; known: {', '.join(methods)}.")
     given = {key: value for key, value in settings.items() if value is not None}
-    return methods[name].build(n_train, **given)
+    return find_method(name).build(n_train, **given)
 
 
-def _forward_builder(cls, **changed):
+def _imported(name):
+    """The class that ``module:Class`` names."""
+    from skspec.base import LabelRegressor
+
+    module, _, title = name.partition(":")
+    try:
+        cls = getattr(import_module(module), title, None)
+    except Exception as error:  # whatever a module of the user's raises
+        raise ValueError(f"{name}: cannot import {module!r}: {error}") from error
+    if cls is None:
+        raise ValueError(f"{name}: the module {module!r} has no {title!r}.")
+    if not isclass(cls) or not issubclass(cls, LabelRegressor):
+        raise ValueError(f"{name}: {title} is no subclass of skspec.LabelRegressor.")
+    missing = [
+        key
+        for key, each in signature(cls).parameters.items()
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+    if missing:
+        raise ValueError(f"{name}: {title} needs {', '.join(missing)}; give these a default.")
+    return cls
+
+
+def _builder(cls, **changed):
     def build(n_train, **settings):
         known = signature(cls).parameters
         return cls(**changed | {key: value for key, value in settings.items() if key in known})

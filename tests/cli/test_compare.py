@@ -1,10 +1,14 @@
 import json
+import re
+import sys
+import textwrap
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from skspec.cli import main
+from skspec.diagnostics import find_method
 
 SMALL = ["--n-samples", "80", "--wavelength-range", "5100", "5250", "--seed", "1"]
 FAST = ["--methods", "the_cannon", "ridge"]
@@ -132,6 +136,80 @@ class TestFiles:
 
     def test_synthetic_options(self, library, capsys):
         assert "for synthetic spectra" in self.complaint(capsys, library, "--snr", "50")
+
+
+class TestOwnMethods:
+    """``module:Class``, in a file of the current folder."""
+
+    FILES = {
+        "own_flat.py": """
+            import numpy as np
+            from skspec import LabelRegressor, MultivariateNormal
+
+            class Flat(LabelRegressor):
+                def __init__(self, random_state=None):
+                    self.random_state = random_state
+
+                def fit(self, X, y):
+                    _, y = self._validate_fit(X, y)
+                    self.mean_, self.std_ = y.mean(axis=0), y.std(axis=0)
+                    return self
+
+                def predict_dist(self, X):
+                    shape = len(self._validate_predict(X)), len(self.mean_)
+                    loc, scale = (np.broadcast_to(a, shape) for a in (self.mean_, self.std_))
+                    return MultivariateNormal(loc, scale=scale, label_names=self.label_names_in_)
+
+            class Needy(Flat):
+                def __init__(self, width):
+                    self.width = width
+            """,
+        "own_broken.py": "1 / 0",
+    }
+
+    @pytest.fixture(autouse=True)
+    def files(self, tmp_path, monkeypatch):
+        for name, text in self.FILES.items():
+            (tmp_path / name).write_text(textwrap.dedent(text))
+        monkeypatch.setattr("sys.path", [*sys.path])
+        yield
+        for name in self.FILES:
+            sys.modules.pop(name.removesuffix(".py"), None)
+
+    def test_takes_part(self, tmp_path, capsys):
+        names = ["ridge", "own_flat:Flat", "skspec.forward:TheCannon"]
+        assert main(["compare", *SMALL, "--methods", *names, "--seed", "3"]) == 0
+        assert "[2/2] own_flat:Flat: done in" in capsys.readouterr().err
+        data = json.loads((tmp_path / "skspec_compare" / "results.json").read_text())
+        assert list(data["methods"]) == names
+        assert data["methods"]["own_flat:Flat"]["title"] == "Flat"
+        page = (tmp_path / "skspec_compare" / "report.html").read_text("utf-8")
+        assert re.search(r"(?<!:)\bFlat\b", page)  # its title, and not only its name
+
+    def test_settings_and_family(self):
+        sys.path.insert(0, "")
+        flat, cannon = map(find_method, ("own_flat:Flat", "skspec.forward:TheCannon"))
+        assert (flat.family, cannon.family) == ("discriminative", "forward")
+        assert flat.build(100, random_state=3, n_jobs=2).random_state == 3
+        assert cannon.build(100, random_state=3, clean_training=4.0).clean_training == 4.0
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("own_nowhere:Flat", "cannot import 'own_nowhere': No module named 'own_nowhere'"),
+            ("own_broken:Flat", "cannot import 'own_broken': division by zero"),
+            (":Flat", "cannot import ''"),
+            ("own_flat:Round", "the module 'own_flat' has no 'Round'"),
+            ("own_flat:np", "np is no subclass of skspec.LabelRegressor"),
+            ("sklearn.linear_model:Ridge", "Ridge is no subclass of skspec.LabelRegressor"),
+            ("own_flat:Needy", "Needy needs width; give these a default"),
+        ],
+    )
+    def test_a_wrong_one_gets_a_sentence(self, name, message, capsys):
+        assert main(["compare", *SMALL, "--methods", name]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"skspec: {name}: ") and message in err
+        assert len(err.splitlines()) == 1
 
 
 def test_missing_matplotlib_names_the_install_line(monkeypatch, capsys):

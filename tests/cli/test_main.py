@@ -29,6 +29,15 @@ class TestProcess:
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
+    def test_help_names_all_methods(self):
+        from skspec.cli._input import METHODS
+        from skspec.diagnostics import available_methods
+
+        assert METHODS == tuple(available_methods())
+        for command in ("compare", "audit"):
+            words = self.run(command, "--help").stdout.replace(",", " ").split()
+            assert {*METHODS, "MODULE:CLASS"} <= set(words)
+
     def test_end_to_end(self, tmp_path):
         out = self.run("compare", *SMALL, "--methods", "ridge", "--out", "out")
         assert out.returncode == 0, out.stderr
