@@ -8,12 +8,15 @@ from skspec.forward._slam import SLAM
 from skspec.forward._spectral_gp import SpectralGP
 from skspec.forward._the_cannon import FewStarsWarning, TheCannon, censoring_mask
 from skspec.forward._the_payne import ThePayne
+from skspec.likelihood import Inversion, InversionResult
 
 __all__ = [
     "CorrectedModel",
     "FewStarsWarning",
     "ForwardModel",
     "FullSpectrumFit",
+    "Inversion",
+    "InversionResult",
     "PosteriorSamples",
     "SLAM",
     "SpectralGP",
