@@ -36,7 +36,7 @@ class Inversion(BaseEstimator):
         errors then count the autocorrelation of each star's own residuals (Newey & West 1987,
         Econometrica 55, 703). 0: pixels are independent.
     clean_rounds : int, default=3
-        Fits at most with `clean_training`, each without the stars removed by the last.
+        Times at most that `clean_training` removes stars and fits again.
 
     Examples
     --------
