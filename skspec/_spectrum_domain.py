@@ -46,7 +46,7 @@ class SpectrumDomainMixin:
 class InnerDomainMixin:
     """That of the fitted ``estimator_`` of a wrapper, or the mean of its ``estimators_``."""
 
-    def domain_score(self, X) -> np.ndarray:
+    def domain_score(self, X: SpectraLike) -> np.ndarray:
         """Domain score of the method (:func:`skspec.domain_score`), the mean of several fits.
 
         Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -13,6 +14,10 @@ from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT
 from skspec.likelihood._normal_equations import with_least_information
+
+if TYPE_CHECKING:
+    from skspec._typing import RandomState, SpectraLike
+    from skspec.likelihood import InversionResult
 
 __all__ = ["PosteriorSamples", "sample_posterior"]
 
@@ -75,7 +80,7 @@ class PosteriorSamples:
         away = self.samples - self.mean()[:, None]
         return np.swapaxes(away, 1, 2) @ away / away.shape[1]
 
-    def interval(self, level: float = 0.6827):
+    def interval(self, level: float = 0.6827) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end (n, K) of the central interval that holds `level` of the samples."""
         return tuple(np.quantile(self.samples, [0.5 - level / 2, 0.5 + level / 2], axis=1))
 
@@ -86,16 +91,16 @@ class PosteriorSamples:
 
 
 def sample_posterior(
-    model,
-    X,
-    result=None,
+    model: ForwardModel,
+    X: SpectraLike,
+    result: InversionResult | None = None,
     *,
-    n_walkers=None,
-    n_steps=1000,
-    n_burn=250,
-    label_covariance=True,
-    n_jobs=None,
-    random_state=None,
+    n_walkers: int | None = None,
+    n_steps: int = 1000,
+    n_burn: int = 250,
+    label_covariance: bool = True,
+    n_jobs: int | None = None,
+    random_state: RandomState | None = None,
 ) -> PosteriorSamples:
     r"""Sample the labels of each star by Markov chain Monte Carlo, with emcee.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -14,6 +16,9 @@ from skspec.likelihood import HeldOut, OutOfSample
 from skspec.networks import ACTIVATIONS, Perceptron
 from skspec.solvers.linear.output_layer import refit_output_layer
 from skspec.solvers.linear.pixel_blocks import pixel_slices
+
+if TYPE_CHECKING:
+    from skspec._typing import RandomState
 
 __all__ = ["ThePayne"]
 
@@ -123,19 +128,19 @@ class ThePayne(ForwardModel):
 
     def __init__(
         self,
-        hidden_layer_sizes=(100, 100),
-        activation="silu",
+        hidden_layer_sizes: int | Sequence[int] = (100, 100),
+        activation: str = "silu",
         *,
-        criterion="l2",
-        learning_rate_init=0.005,
-        max_iter=150,
-        batch_size=128,
-        n_iter_no_change=50,
-        validation_fraction=0.2,
-        cv=None,
-        refit_output=True,
-        device="auto",
-        random_state=None,
+        criterion: str = "l2",
+        learning_rate_init: float = 0.005,
+        max_iter: int = 150,
+        batch_size: int = 128,
+        n_iter_no_change: int = 50,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        refit_output: bool = True,
+        device: str = "auto",
+        random_state: RandomState | None = None,
         **shared,
     ):
         super().__init__(**shared)

@@ -37,7 +37,12 @@ class FreeParameters:
     degree: int | None = None
 
     @classmethod
-    def of(cls, fit_rv=False, fit_broadening=False, continuum_degree=None) -> FreeParameters:
+    def of(
+        cls,
+        fit_rv: bool | tuple[float, float] = False,
+        fit_broadening: bool | str = False,
+        continuum_degree: int | None = None,
+    ) -> FreeParameters:
         """The switches of a forward model.
 
         Raises
@@ -120,11 +125,11 @@ class FreeColumns:
         position = np.arange(self.n_pixels) if self.wavelength is None else self.wavelength
         return Polynomials(continuum_basis(position, self.free.degree, self.order))
 
-    def __len__(self):
+    def __len__(self) -> int:
         n_linear = 0 if self.polynomials is None else len(self.polynomials)
         return len(self.free.units) + n_linear
 
-    def __call__(self, flux, pixels) -> np.ndarray:
+    def __call__(self, flux: np.ndarray, pixels: slice) -> np.ndarray:
         """Columns (n, len(self), B) for the spectra (n, B) of the slice `pixels`."""
         if not len(self):
             return np.empty((len(flux), 0, flux.shape[1]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,7 +72,13 @@ class HeldOutStars:
     columns: FreeColumns
     flux: Callable
 
-    def sums(self, out_of_sample, parts, curvature, residual=None):
+    def sums(
+        self,
+        out_of_sample: OutOfSample,
+        parts: Sequence[tuple[Any, ResidualComponents]],
+        curvature: Callable,
+        residual: np.ndarray | None = None,
+    ) -> tuple[LabelErrorSum, np.ndarray]:
         """Add up all pixels at the true labels.
 
         Parameters
@@ -156,7 +162,7 @@ class _Stars:
         total.put(self.rows, normal, n_good, curvature(self.rows, weight))
 
 
-def mean_square(values, good) -> np.ndarray:
+def mean_square(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Mean square of each column over its good values; NaN where there are none."""
     if good.all():
         return np.einsum("np,np->p", values, values, dtype=float) / len(values)

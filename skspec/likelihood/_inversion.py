@@ -58,13 +58,13 @@ class Inversion(BaseEstimator):
 
     def __init__(
         self,
-        loss="linear",
+        loss: str = "linear",
         *,
-        n_init=4,
-        max_iter=50,
-        tol=1e-8,
-        correlation_length=0,
-        clean_rounds=3,
+        n_init: int = 4,
+        max_iter: int = 50,
+        tol: float = 1e-8,
+        correlation_length: int = 0,
+        clean_rounds: int = 3,
     ):
         self.loss = loss
         self.n_init = n_init
@@ -150,7 +150,7 @@ def _reweighted(batch, found: Descent, options: Inversion):
     return batch.with_noise(noise.with_weight(weight))
 
 
-def influence(z2, loss) -> np.ndarray:
+def influence(z2: np.ndarray, loss: str) -> np.ndarray:
     """Derivative of the loss with respect to the squared residual in units of sigma."""
     if loss == "linear":
         return np.ones_like(z2)

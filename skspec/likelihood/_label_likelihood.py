@@ -44,11 +44,11 @@ class LabelScale:
     pivot: np.ndarray
     unit: np.ndarray
 
-    def scaled(self, labels) -> np.ndarray:
+    def scaled(self, labels: np.ndarray) -> np.ndarray:
         """Scaled labels."""
         return (labels - self.pivot) / self.unit
 
-    def labels(self, x) -> np.ndarray:
+    def labels(self, x: np.ndarray) -> np.ndarray:
         """Labels in their own units."""
         return self.pivot + x * self.unit
 
@@ -98,7 +98,9 @@ class LabelLikelihood:
 
     # -- noise -------------------------------------------------------------------------------------
 
-    def budget(self, spectra: Spectra, correlation_length=0, *, photon_only=False) -> NoiseBudget:
+    def budget(
+        self, spectra: Spectra, correlation_length: int = 0, *, photon_only: bool = False
+    ) -> NoiseBudget:
         """Photon variance in the unit of the spectra, and the rest in that of the model's flux."""
         photon, shape = spectra.variance, spectra.shape[1]
         if photon_only:
@@ -110,7 +112,9 @@ class LabelLikelihood:
 
     # -- the model as the likelihood sees it -------------------------------------------------------
 
-    def spectrum_model(self, columns=None, *, exact=False, shared=True) -> SpectrumModel:
+    def spectrum_model(
+        self, columns: FreeColumns | None = None, *, exact: bool = False, shared: bool = True
+    ) -> SpectrumModel:
         """At rest, or with all that is free; `exact`: not compressed at rest."""
         columns, box = self.columns if columns is None else columns, self.training
         basis = self.exact if exact and not len(columns) else self.basis
@@ -183,7 +187,9 @@ class LabelLikelihood:
                 where = slice(first, first + len(rows))
                 yield Linearization(where, design, continuum, noise, batch.observed[at] - flux)
 
-    def fisher_information(self, solution, spectra, correlation_length=0) -> np.ndarray:
+    def fisher_information(
+        self, solution: Solution, spectra: Spectra, correlation_length: int = 0
+    ) -> np.ndarray:
         """On the labels (n, K, K), in their units; whatever else is free is integrated over."""
         kept = np.arange(len(self.scale.unit))
         fisher = np.empty((len(spectra), len(kept), len(kept)))
@@ -236,7 +242,7 @@ class LabelLikelihood:
             **self._free_result(found, total, blind),
         )
 
-    def model_cov_near(self, x) -> np.ndarray:
+    def model_cov_near(self, x: np.ndarray) -> np.ndarray:
         """Model covariance (m, M, M) in scaled units, around scaled labels (m, K)."""
         if self.local_cov is None:
             return np.zeros((len(x), len(self.unit), len(self.unit)))

@@ -14,6 +14,7 @@ them finish.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -51,24 +52,24 @@ class RestFrame:
     upper: np.ndarray
 
     @property
-    def box(self):
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest scaled labels."""
         return self.lower, self.upper
 
-    def batch_size(self, n_stars) -> int:
+    def batch_size(self, n_stars: int) -> int:
         """Stars that fit into the working memory together."""
         widest = max(len(self.basis.reference), len(self.basis.leading().flux) ** 2)
         return batch_rows(widest)
 
-    def spectra(self, p) -> np.ndarray:
+    def spectra(self, p: np.ndarray) -> np.ndarray:
         """Model spectra (n, P)."""
         return self.basis.spectra(p)
 
-    def design(self, p) -> np.ndarray:
+    def design(self, p: np.ndarray) -> np.ndarray:
         """Their derivatives (n, K, P)."""
         return self.basis.with_slope(p)[1] @ self.basis.flux
 
-    def linear(self, p) -> None:
+    def linear(self, p: np.ndarray) -> None:
         """There is no continuum to fit."""
 
     def steps_per_unit(self, solution: Solution) -> np.ndarray:
@@ -79,11 +80,11 @@ class RestFrame:
         """Parameters (n, K) of a solution."""
         return solution.x
 
-    def map(self, function, batches) -> list:
+    def map(self, function: Callable, batches: list) -> list:
         """`function` of all batches, one after the other: large products use all threads."""
         return [function(batch) for batch in batches]
 
-    def batch(self, flux, budget: NoiseBudget) -> RestBatch:
+    def batch(self, flux: np.ndarray, budget: NoiseBudget) -> RestBatch:
         """Some stars."""
         return RestBatch(self, flux, budget.at_rest())
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skspec.distributions import MultivariateNormal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["InversionResult"]
 
@@ -76,7 +80,7 @@ class InversionResult:
     def __len__(self) -> int:
         return len(self.chi2)
 
-    def __getitem__(self, stars) -> InversionResult:
+    def __getitem__(self, stars: Any) -> InversionResult:
         """Of some stars."""
         stars = [stars] if isinstance(stars, Integral) else stars
         parts = (getattr(self, each.name) for each in fields(self))
@@ -115,7 +119,7 @@ class InversionResult:
         likelihood, names = self.likelihood.mean(), self.dist.label_names
         return MultivariateNormal(likelihood, cov=self.formal_cov, label_names=names)
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """`pandas.DataFrame`: labels, total and formal errors, quality flags; one row per star."""
         frame = self.dist.to_frame()
         formal = self.formal_dist.std()

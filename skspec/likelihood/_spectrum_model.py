@@ -7,9 +7,9 @@ subspace: its principal components, enough of them that nothing is lost, are the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class NoiseBudget:
         weight = 1.0 / (self.photon + self.model)
         return PixelNoise(weight, self.shared, self.correlation_length, self.order)
 
-    def __getitem__(self, stars) -> NoiseBudget:
+    def __getitem__(self, stars: Any) -> NoiseBudget:
         model = self.model if self.model.ndim == 1 else self.model[stars]
         return replace(self, photon=self.photon[stars], model=model)
 
@@ -149,12 +149,12 @@ class Solution:
         """Parameters that `information` has integrated over."""
         return 0 if self.continuum is None else self.continuum.shape[1]
 
-    def __getitem__(self, stars) -> Solution:
+    def __getitem__(self, stars: Any) -> Solution:
         parts = (None if part is None else part[stars] for part in vars(self).values())
         return Solution(*parts)
 
     @classmethod
-    def concatenate(cls, parts) -> Solution:
+    def concatenate(cls, parts: Iterable[Solution]) -> Solution:
         """Of several batches, one after the other."""
         columns = zip(*(vars(part).values() for part in parts))
         return cls(*(None if c[0] is None else np.concatenate(c) for c in columns))
@@ -225,7 +225,7 @@ class FluxBasis:
     n_leading: int
 
     @classmethod
-    def of_features(cls, features, coef) -> FluxBasis:
+    def of_features(cls, features: Callable, coef: np.ndarray) -> FluxBasis:
         """Not compressed: ``phi(x) @ coef``."""
         n_features, n_pixels = coef.shape
         nothing = np.zeros(n_features), np.zeros(n_pixels)
@@ -238,16 +238,16 @@ class FluxBasis:
         r = self.n_leading
         return replace(self, mix=self.mix[:, :r], flux=self.flux[:r])
 
-    def __call__(self, x) -> np.ndarray:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         """Reduced features (m, r) of scaled labels (m, K)."""
         return self._reduced(self.features(x) - self.origin)
 
-    def with_slope(self, x) -> tuple[np.ndarray, np.ndarray]:
+    def with_slope(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reduced features (m, r), and their derivatives (m, K, r)."""
         phi, slope = self.features(x, derivative=True)
         return self._reduced(phi - self.origin), self._reduced(slope)
 
-    def with_leading_slope(self, x) -> tuple[np.ndarray, np.ndarray]:
+    def with_leading_slope(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same, the derivatives (m, K, n_leading) of the leading features alone."""
         phi, slope = self.features(x, derivative=True)
         return self._reduced(phi - self.origin), self.leading()._reduced(slope)
@@ -255,7 +255,7 @@ class FluxBasis:
     def _reduced(self, features):
         return features if self.mix is None else one_product(features, self.mix)
 
-    def spectra(self, x) -> np.ndarray:
+    def spectra(self, x: np.ndarray) -> np.ndarray:
         """Model spectra (m, P)."""
         return self.reference + self(x) @ self.flux
 
@@ -265,7 +265,15 @@ class FluxBasis:
         return len(self.flux) <= MAX_LOSSLESS
 
 
-def compress(features, points, coef, noise, *, tol=1e-3, leading_tol=0.3) -> FluxBasis:
+def compress(
+    features: Callable,
+    points: np.ndarray,
+    coef: np.ndarray,
+    noise: np.ndarray,
+    *,
+    tol: float = 1e-3,
+    leading_tol: float = 0.3,
+) -> FluxBasis:
     """Find the subspace of pixel space that holds the model spectra of `points`.
 
     Parameters

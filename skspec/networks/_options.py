@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from os import PathLike
+from typing import TYPE_CHECKING
 
 from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import Interval
+
+if TYPE_CHECKING:
+    from skspec._typing import RandomState
 
 __all__ = ["NetworkOptions", "TrainingOptions"]
 
@@ -49,13 +53,13 @@ class TrainingOptions(SharedParameters):
     def __init__(
         self,
         *,
-        learning_rate_init=0.001,
-        max_iter=100,
-        batch_size=64,
-        validation_fraction=0.1,
-        checkpoint=None,
-        device="auto",
-        random_state=None,
+        learning_rate_init: float = 0.001,
+        max_iter: int = 100,
+        batch_size: int = 64,
+        validation_fraction: float = 0.1,
+        checkpoint: PathLike | None = None,
+        device: str = "auto",
+        random_state: RandomState | None = None,
         **shared,
     ):
         super().__init__(**shared)
@@ -96,11 +100,11 @@ class NetworkOptions(TrainingOptions):
     def __init__(
         self,
         *,
-        weight_decay=0.01,
-        n_iter_no_change=30,
-        clip_norm=1.0,
-        amp=False,
-        compile=False,
+        weight_decay: float = 0.01,
+        n_iter_no_change: int = 30,
+        clip_norm: float | None = 1.0,
+        amp: bool = False,
+        compile: bool | str = False,
         **shared,
     ):
         super().__init__(**shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -17,6 +18,12 @@ from skspec.networks import TrainingOptions
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
 from skspec.transfer._spaces import ComponentSpace, PixelSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels, RandomState, SpectraLike
+    from skspec.spectra import Spectra
 
 __all__ = ["CycleStarNet"]
 
@@ -149,17 +156,17 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
 
     def __init__(
         self,
-        n_shared=8,
-        n_split=1,
+        n_shared: int = 8,
+        n_split: int = 1,
         *,
-        architecture="dense",
-        architecture_params=None,
-        synthetic_weight=None,
-        observed_weight=None,
-        adversarial_weight=1.0,
-        error_floor=0.005,
-        max_iter=5000,
-        batch_size=128,
+        architecture: str = "dense",
+        architecture_params: dict[str, Any] | None = None,
+        synthetic_weight: float | None = None,
+        observed_weight: float | None = None,
+        adversarial_weight: float = 1.0,
+        error_floor: float = 0.005,
+        max_iter: int = 5000,
+        batch_size: int = 128,
         **shared,
     ):
         super().__init__(max_iter=max_iter, batch_size=batch_size, **shared)
@@ -175,7 +182,14 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
     # -- training ----------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, synthetic, observed, *, synthetic_labels=None, observed_labels=None):
+    def fit(
+        self,
+        synthetic: SpectraLike,
+        observed: SpectraLike,
+        *,
+        synthetic_labels: Labels | None = None,
+        observed_labels: Labels | None = None,
+    ) -> Self:
         """Learn the translation.
 
         Parameters
@@ -280,7 +294,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
 
     # -- translation -------------------------------------------------------------------------------
 
-    def transform(self, X, split=None):
+    def transform(self, X: SpectraLike, split: ArrayLike | None = None) -> Spectra | np.ndarray:
         """Observed-like spectra from synthetic ones.
 
         Parameters
@@ -323,7 +337,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
     def _replaced(self, spectra, x):
         return spectra.replace(flux=self._space.flux(x).astype(spectra.dtype))
 
-    def reconstruct(self, X, domain="observed"):
+    def reconstruct(self, X: SpectraLike, domain: str = "observed") -> Spectra:
         """Spectra as the networks see them: encoded and decoded in their own domain.
 
         Parameters
@@ -346,7 +360,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         function = {"observed": observed, "synthetic": synthetic}[_known(domain)]
         return self._replaced(spectra, self._evaluated(spectra, function))
 
-    def encode_shared(self, X, domain="observed"):
+    def encode_shared(self, X: SpectraLike, domain: str = "observed") -> np.ndarray:
         """Shared latent numbers of spectra.
 
         Parameters
@@ -362,11 +376,11 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         encoder = f"{_known(domain)}_to_shared"
         return self._evaluated(self._checked(X), lambda net, x: getattr(net, encoder)(x))
 
-    def encode_split(self, X):
+    def encode_split(self, X: SpectraLike) -> np.ndarray:
         """Split latent numbers (n, n_split) of observed spectra (n, P)."""
         return self._evaluated(self._checked(X), lambda net, x: net.split(x))
 
-    def leakage(self, observed, labels) -> np.ndarray:
+    def leakage(self, observed: SpectraLike, labels: Labels) -> np.ndarray:
         """Cross-validated R2 (K,) of labels (m, K) predicted from split latent numbers.
 
         Should be near 0 for every label that synthetic spectra have, too.
@@ -379,7 +393,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         labels = np.asarray(labels, dtype=float).reshape(len(labels), -1)
         return split_r2(self.encode_split(observed), labels)
 
-    def sample_split(self, n, random_state=None):
+    def sample_split(self, n: int, random_state: RandomState | None = None) -> np.ndarray:
         """Split latent numbers (n, n_split) drawn from those of the observed training spectra."""
         check_is_fitted(self)
         return self.split_[check_random_state(random_state).randint(len(self.split_), size=n)]
