@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, Shuffl
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from skspec._typing import CrossValidation, SpectraLike, Splitter
+    from skspec._typing import CrossValidation, RandomState, SpectraLike, Splitter
 
 __all__ = ["GroupCheckedCV", "check_cv", "star_groups", "star_splits"]
 
@@ -47,9 +47,10 @@ def star_groups(X: SpectraLike, groups: ArrayLike | None = None) -> np.ndarray |
     if groups is None:
         return None
     groups = np.asarray(groups)
-    if groups.shape != (len(X),):
+    n_spectra = len(X)  # type: ignore[arg-type]  # an ArrayLike may be a number
+    if groups.shape != (n_spectra,):
         raise ValueError(
-            f"groups of shape {groups.shape} for {len(X)} spectra; give the star of each spectrum."
+            f"groups of shape {groups.shape} for {n_spectra} spectra; give the star of each spectrum."
         )
     return np.unique(groups, return_inverse=True)[1]
 
@@ -86,8 +87,8 @@ def check_cv(
     """
     cv = 5 if cv is None else cv
     if not isinstance(cv, Integral):
-        cv = model_selection.check_cv(cv)
-        return cv if groups is None else GroupCheckedCV(cv, groups)
+        splitter = model_selection.check_cv(cv)
+        return splitter if groups is None else GroupCheckedCV(splitter, groups)
     order = {"shuffle": True, "random_state": 0} if shuffle else {}
     if groups is None:
         return KFold(min(cv, max_splits), **order)
@@ -134,9 +135,9 @@ class GroupCheckedCV:
 def star_splits(
     n_stars: int,
     test_size: float = 0.2,
-    cv: int | Splitter | None = None,
+    cv: CrossValidation | None = None,
     groups: ArrayLike | None = None,
-    random_state: int | None = 0,
+    random_state: RandomState | None = 0,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Train and test rows, by star: ``[(train, test), ...]``.
 
@@ -150,8 +151,8 @@ def star_splits(
         Folds.
     groups : array-like of shape (n_stars,), optional
         Star of each spectrum.
-    random_state : int or None
-        Seed of the shuffle.
+    random_state : int, RandomState instance or None
+        Of the shuffle.
     """
     if cv is None:
         kind = ShuffleSplit if groups is None else GroupShuffleSplit

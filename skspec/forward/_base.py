@@ -519,9 +519,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             Of some stars each.
         """
         solution, spectra = self._solution_at(labels, X)
-        options = {"free": free, "photon_only": photon_only}
         length = self._options.correlation_length
-        return self._likelihood.linearize(solution, spectra, length, **options)
+        return self._likelihood.linearize(
+            solution, spectra, length, free=free, photon_only=photon_only
+        )
 
     def _solution_at(self, labels, X) -> tuple[Solution, Spectra]:
         """Of labels or an `InversionResult`, and of as many spectra."""
@@ -610,11 +611,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             When the model was fitted with ``label_covariance=False``: no star was held out.
         """
         check_is_fitted(self)
-        if self._likelihood.typical_chi2 is None:
+        typical = self._likelihood.typical_chi2
+        if typical is None:
             raise ValueError(
                 "domain_score needs training stars that were held out: fit with label_covariance=True."
             )
-        return self.invert(X).domain_score
+        return self.invert(X).reduced_chi2 / typical
 
 
 class _TrainingSpectra(Spectra):

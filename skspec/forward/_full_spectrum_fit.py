@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import comb
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -115,15 +115,15 @@ class FullSpectrumFit(WrappedForwardModel):
         label_prior: str | None = None,
         **shared,
     ):
-        super().__init__(
-            continuum_degree=continuum_degree,
-            fit_rv=fit_rv,
-            label_covariance=label_covariance,
-            clean_training=clean_training,
-            coherence=coherence,
-            label_prior=label_prior,
-            **shared,
-        )
+        own: dict[str, Any] = {  # where it is None, what `model` says stands
+            "continuum_degree": continuum_degree,
+            "fit_rv": fit_rv,
+            "label_covariance": label_covariance,
+            "clean_training": clean_training,
+            "coherence": coherence,
+            "label_prior": label_prior,
+        }
+        super().__init__(**own, **shared)
         self.model = model
         self.n_rounds = n_rounds
         self.init = init
@@ -156,7 +156,7 @@ class FullSpectrumFit(WrappedForwardModel):
         """
         spectra, y = self._validate_fit(X, y)
         n_pixels = spectra.shape[1]
-        degree = min(self.continuum_degree, n_pixels // PIXELS_PER_DEGREE)
+        degree = min(self.continuum_degree or 0, n_pixels // PIXELS_PER_DEGREE)
         is_auto = isinstance(self.fit_rv, str)
         fit_rv = self.wavelength_ is not None if is_auto else self.fit_rv
         final = self._new_model(len(y)).set_params(

@@ -216,7 +216,7 @@ def sample_posterior(
         error = MultivariateNormal(np.zeros_like(result.labels), cov=result.model_cov)
         seed = random.randint(np.iinfo(np.int32).max)
         samples += np.swapaxes(error.sample(samples.shape[1], random_state=seed), 0, 1)
-    names = list(result.dist.label_names)
+    names = list(known.scale.names)
     return PosteriorSamples(
         samples,
         np.where(blind, np.nan, acceptance),

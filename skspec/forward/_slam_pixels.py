@@ -141,7 +141,7 @@ def fit_pixels(job: SLAMJob, Y, good, photon) -> SLAMPixels:
         solution = job.solve(y, point, w, job.tol)
         out.dual_coef[:, mine], out.intercept[mine] = solution.dual_coef, solution.intercept
         residual[:, mine], duals = _hold_out(job, y, solution, point, w)
-        if job.keep_held_out:
+        if out.duals is not None:
             out.duals[:, :, mine] = duals
     _measure(out, residual, good, photon)
     if job.keep_held_out:

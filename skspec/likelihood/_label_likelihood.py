@@ -137,9 +137,7 @@ class LabelLikelihood:
 
     def best_fit(self, solution: Solution) -> np.ndarray:
         """Model spectra (n, P) as observed; NaN where the model ends."""
-        if not len(self.columns):
-            return self.exact.spectra(solution.x)
-        return self.spectrum_model().best_fit(solution)
+        return self.spectrum_model(exact=True).best_fit(solution)
 
     def linearize(
         self,

@@ -174,7 +174,7 @@ class PixelNoise:
     def covariance(self) -> np.ndarray:
         """Of all pixels, (n, P, P), for small spectra; ``inf`` on the diagonal at bad pixels."""
         cov = np.zeros((*self.weight.shape, self.weight.shape[1]))
-        cov += np.swapaxes(self.shared, -1, -2) @ self.shared
+        cov += self.shared.swapaxes(-1, -2) @ self.shared
         pixels = np.arange(self.weight.shape[1])
         cov[:, pixels, pixels] = self.variance()
         return cov

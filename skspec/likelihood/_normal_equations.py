@@ -80,7 +80,7 @@ class NormalEquations(NamedTuple):
         """With other pixels of the same stars."""
         return NormalEquations(*(a + b for a, b in zip(self, other)))
 
-    def __getitem__(self, stars: Any) -> NormalEquations:
+    def __getitem__(self, stars: Any) -> NormalEquations:  # type: ignore[override]  # not by field
         return NormalEquations(*(part[stars] for part in self))
 
     def add_to(self, stars: Any, other: NormalEquations) -> None:

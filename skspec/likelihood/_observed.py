@@ -79,9 +79,11 @@ class Observed:
         """Lowest and highest labels, shift and squared width, in steps about the first guess."""
         lower, upper = [self.rest.lower], [self.rest.upper]
         if self.free.rv_range is not None:
-            lower.append([-REACH]), upper.append([REACH])
+            lower.append([-REACH])
+            upper.append([REACH])
         if self.free.kernel is not None:
-            lower.append([0.0]), upper.append([(MAX_WIDTH / self.step_kms) ** 2])
+            lower.append([0.0])
+            upper.append([(MAX_WIDTH / self.step_kms) ** 2])
         return np.concatenate(lower), np.concatenate(upper)
 
     def batch_size(self, n_stars: int) -> int:

@@ -76,6 +76,10 @@ class RestFrame:
         """Of each parameter (n, K): derivatives are with respect to scaled labels."""
         return np.ones(solution.x.shape)
 
+    def best_fit(self, solution: Solution) -> np.ndarray:
+        """Model spectra (n, P)."""
+        return self.spectra(solution.x)
+
     def theta_of(self, solution: Solution) -> np.ndarray:
         """Parameters (n, K) of a solution."""
         return solution.x
@@ -275,7 +279,7 @@ class _Objective:
         weighted = residual * weight
         rank, stack = len(used.flux), used.flux
         if noise.n_shared:
-            stack = np.vstack([used.flux, shared])
+            stack = np.vstack((used.flux, shared))
         constant = np.einsum("np,np->n", weighted, residual)
         projection = weighted @ stack.T
         self.gram_scale = np.ones(len(flux))

@@ -163,6 +163,18 @@ class Solution:
 class Batch(Protocol):
     """Some stars seen by a :class:`SpectrumModel`."""
 
+    @property
+    def observed(self) -> np.ndarray:
+        """Their flux (n, P), in units of `level`."""
+
+    @property
+    def level(self) -> np.ndarray:
+        """Unit (n, 1) of the flux."""
+
+    @property
+    def noise(self) -> PixelNoise | None:
+        """Of `observed`; None before the start is known."""
+
     def start(self, options): ...
     def descend(self, p, options): ...
     def residual(self, p): ...
@@ -175,8 +187,9 @@ class Batch(Protocol):
 class SpectrumModel(Protocol):
     """Model spectra as functions of parameters `p` (n, M): labels first, then what else is free."""
 
-    #: lowest and highest value (M,) of each parameter
-    box: tuple[np.ndarray, np.ndarray]
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest value (M,) of each parameter."""
 
     def spectra(self, p: np.ndarray) -> np.ndarray:
         """Model spectra (n, P)."""
@@ -186,6 +199,12 @@ class SpectrumModel(Protocol):
 
     def linear(self, p: np.ndarray) -> LinearColumns | None:
         """Columns of parameters in which the spectra are linear, with a flat prior."""
+
+    def steps_per_unit(self, solution: Solution) -> np.ndarray:
+        """Of each parameter (n, M): per scaled label, km/s and (km/s)^2."""
+
+    def best_fit(self, solution: Solution) -> np.ndarray:
+        """Model spectra (n, P) as observed; NaN where the model ends."""
 
     def batch(self, flux: np.ndarray, budget: NoiseBudget) -> Batch:
         """Some stars, ready to be inverted."""

@@ -34,7 +34,7 @@ class Monomials:
         flat = np.maximum(lower, 0).reshape(-1, n_labels)
         self._lower, index = np.unique(flat, axis=0, return_inverse=True)
         self._index = index.reshape(n_labels, -1)
-        self._second = None
+        self._second: Monomials | None = None
 
     @classmethod
     def of_degree(cls, n_labels: int, degree: int) -> Monomials:
