@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
@@ -37,7 +38,7 @@ BATCH = 256  # stars matched together
 
 
 @dataclass(frozen=True)
-class TemplateMatchResult:
+class TemplateMatchResult(ShortRepr):
     """Labels of `n` stars, and the `m` templates they come from.
 
     Attributes

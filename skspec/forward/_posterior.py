@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT
@@ -26,7 +27,7 @@ LONG_ENOUGH = 50  # autocorrelation times that a chain should last (Foreman-Mack
 
 
 @dataclass(frozen=True)
-class PosteriorSamples:
+class PosteriorSamples(ShortRepr):
     """Samples of the labels of `n` stars, and whether the chains were long enough.
 
     Attributes
@@ -53,10 +54,10 @@ class PosteriorSamples:
     rv: np.ndarray | None = None
     broadening: np.ndarray | None = None
 
-    def __repr__(self) -> str:
-        n, size, _ = self.samples.shape
-        told = f"{np.sum(self.converged)} converged"
-        return f"<PosteriorSamples of {', '.join(self.label_names)}: {n} stars, {size} samples, {told}>"
+    def _repr_values(self):
+        shape = {"n_stars": len(self), "n_samples": self.samples.shape[1]}
+        converged = int(np.count_nonzero(self.converged))
+        return shape | {"converged": converged, "label_names": self.label_names}
 
     def __len__(self) -> int:
         return len(self.samples)

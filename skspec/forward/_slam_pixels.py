@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.solvers.kernels.svr import fit_svr, fit_svr_libsvm
 from skspec.solvers.kernels.svr_active_set import leave_one_out
 
@@ -48,7 +49,7 @@ def rbf_curvature(x, centres, kernel, gamma, weight):
 
 
 @dataclass(frozen=True)
-class SLAMJob:
+class SLAMJob(ShortRepr):
     """What all chunks of pixels share.
 
     Attributes
@@ -89,7 +90,7 @@ class SLAMJob:
 
 
 @dataclass
-class SLAMPixels:
+class SLAMPixels(ShortRepr):
     """Fit of some pixels, in standardised flux.
 
     Attributes

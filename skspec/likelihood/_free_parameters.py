@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._noise import Polynomials
 from skspec.solvers.spectra.line_of_sight import C_KMS, LineOfSight
 from skspec.solvers.spectra.nuisance import continuum_basis, nuisance_gradients
@@ -19,7 +20,7 @@ RV_RANGE = (-500.0, 500.0)  # of ``fit_rv=True`` [km/s]
 
 
 @dataclass(frozen=True)
-class FreeParameters:
+class FreeParameters(ShortRepr):
     """What is fitted to each star besides its labels.
 
     Attributes
@@ -87,7 +88,7 @@ def velocity_range(fit_rv) -> tuple[float, float] | None:
 
 
 @dataclass
-class FreeColumns:
+class FreeColumns(ShortRepr):
     """Derivatives of spectra at rest with respect to everything but the labels.
 
     Parameters

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._free_parameters import FreeColumns
 from skspec.likelihood._label_errors import LabelErrorSum
 from skspec.likelihood._noise import PixelNoise
@@ -28,7 +29,7 @@ class HeldOut(NamedTuple):
 
 
 @dataclass
-class OutOfSample:
+class OutOfSample(ShortRepr):
     """What a forward model knows of training stars that it was not trained on.
 
     Attributes
@@ -50,7 +51,7 @@ class OutOfSample:
 
 
 @dataclass
-class HeldOutStars:
+class HeldOutStars(ShortRepr):
     """Label errors of training stars, from their residuals.
 
     Parameters

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from skspec._short_repr import ShortRepr
 from skspec._sklearn import Interval, StrOptions
 from skspec.likelihood._noise import PixelNoise
 from skspec.likelihood._spectrum_model import Batch, Solution
@@ -75,7 +76,7 @@ class Inversion(BaseEstimator):
 
 
 @dataclass
-class Descent:
+class Descent(ShortRepr):
     """Where a descent has ended, of `n` stars and their nonlinear parameters.
 
     Attributes

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._normal_equations import TINY_INFORMATION, NormalEquations
 from skspec.likelihood._spectrum_model import batch_rows
 from skspec.metrics import ONE_SIGMA
@@ -41,7 +42,7 @@ N_LOCAL = 200  # training stars around a star; fewer leave the quantile too nois
 
 
 @dataclass(frozen=True)
-class LabelErrors:
+class LabelErrors(ShortRepr):
     """Label errors of training stars, in scaled labels.
 
     Attributes
@@ -161,7 +162,7 @@ def label_covariance(errors: LabelErrors) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LocalCovariance:
+class LocalCovariance(ShortRepr):
     """The same, with variances measured around each of `n` training stars.
 
     Attributes

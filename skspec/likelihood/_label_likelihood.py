@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
 from skspec.likelihood._free_parameters import FreeColumns, FreeParameters
 from skspec.likelihood._inversion import Inversion, minimize
@@ -31,7 +32,7 @@ __all__ = ["LabelLikelihood", "LabelScale"]
 
 
 @dataclass(frozen=True)
-class LabelScale:
+class LabelScale(ShortRepr):
     """Labels and their scaled values: ``scaled = (label - pivot) / unit``.
 
     Attributes
@@ -54,7 +55,7 @@ class LabelScale:
 
 
 @dataclass
-class LabelLikelihood:
+class LabelLikelihood(ShortRepr):
     """A trained model of the flux, its noise, and what is free for each star.
 
     Attributes

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._normal_equations import NormalEquations, inverse_information, regularized
 from skspec.solvers.linear.weighted_gram import weighted_gram
 from skspec.solvers.spectra.correlated_noise import autocorrelated, correlated_information
@@ -70,7 +71,7 @@ class Polynomials:
 
 
 @dataclass(frozen=True)
-class LinearColumns:
+class LinearColumns(ShortRepr):
     """Columns ``factor (n, 1, P) * rows (Q, P)`` of a design: a multiplicative continuum."""
 
     polynomials: Polynomials
@@ -98,7 +99,7 @@ class LinearColumns:
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class LinearFit(ShortRepr):
     """Linear parameters at their best values.
 
     Attributes
@@ -129,7 +130,7 @@ class LinearFit:
 
 
 @dataclass(frozen=True)
-class PixelNoise:
+class PixelNoise(ShortRepr):
     r"""Covariance ``diag(1 / weight) + U^T U`` of the pixels of `n` stars.
 
     Parameters
@@ -156,10 +157,9 @@ class PixelNoise:
     def __len__(self) -> int:
         return len(self.weight)
 
-    def __repr__(self):
-        n, n_pixels = self.weight.shape
-        more = f", correlated over {self.correlation_length} pixels" * bool(self.correlation_length)
-        return f"<PixelNoise of {n} stars x {n_pixels} pixels, {self.n_shared} components{more}>"
+    def _repr_values(self):
+        values = {"n_stars": len(self), "n_pixels": self.weight.shape[1], "n_shared": self.n_shared}
+        return values | {"correlation_length": self.correlation_length or None}
 
     @property
     def n_shared(self) -> int:

@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._first_guess import FirstGuess
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT, FreeColumns
 from skspec.likelihood._inversion import Descent, influence
@@ -297,7 +298,7 @@ class Observed:
 
 
 @dataclass
-class ObservedBatch:
+class ObservedBatch(ShortRepr):
     """Some stars, their flux in units of a rough level of the continuum."""
 
     model: Observed

@@ -27,6 +27,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logsumexp
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
 from skspec.likelihood._spectrum_model import batch_rows
 
@@ -40,7 +41,7 @@ MIN_SCORE = 1e-6  # below which a label is known, and chooses nothing
 
 
 @dataclass(frozen=True)
-class LabelPopulation:
+class LabelPopulation(ShortRepr):
     """Density of scaled labels.
 
     Attributes

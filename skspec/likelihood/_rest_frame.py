@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._inversion import Descent, influence
 from skspec.likelihood._noise import PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
@@ -34,7 +35,7 @@ POLISH_TOL, POLISH_ITER = 1e-4, 20  # of the last steps, with all components and
 
 
 @dataclass(frozen=True)
-class RestFrame:
+class RestFrame(ShortRepr):
     """Model spectra of labels alone; a :class:`~skspec.likelihood._spectrum_model.SpectrumModel`.
 
     Parameters
@@ -94,7 +95,7 @@ class RestFrame:
 
 
 @dataclass
-class RestBatch:
+class RestBatch(ShortRepr):
     """Some stars at rest, of given noise."""
 
     model: RestFrame

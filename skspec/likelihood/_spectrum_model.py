@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._noise import LinearColumns, PixelNoise, one_product
 
 __all__ = [
@@ -43,7 +44,7 @@ def spread_rows(x, n_rows) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class NoiseBudget:
+class NoiseBudget(ShortRepr):
     """What photons and what the model contribute to the noise of `n` spectra.
 
     Attributes
@@ -76,7 +77,7 @@ class NoiseBudget:
 
 
 @dataclass(frozen=True)
-class Linearization:
+class Linearization(ShortRepr):
     """Some stars near given parameters: gradient spectra, and the noise they are held against.
 
     Attributes
@@ -110,7 +111,7 @@ class Linearization:
 
 
 @dataclass
-class Solution:
+class Solution(ShortRepr):
     """Parameters of `n` stars at the minimum of chi2.
 
     Attributes
@@ -217,7 +218,7 @@ class SpectrumModel(Protocol):
 
 
 @dataclass(frozen=True)
-class FluxBasis:
+class FluxBasis(ShortRepr):
     """Reduced features ``psi(x) = (phi(x) - origin) @ mix`` and spectra ``reference + psi @ flux``.
 
     Attributes
