@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from skspec._short_repr import ShortRepr
 from skspec._sklearn import Interval, StrOptions
+from skspec.base import DocumentedEstimator
 from skspec.likelihood._noise import PixelNoise
 from skspec.likelihood._spectrum_model import Batch, Solution
 
@@ -18,7 +18,7 @@ __all__ = ["Descent", "Inversion", "influence", "minimize"]
 MAX_SWEEPS, TOL_SWEEP = 50, 1e-6  # of a robust loss; squared step in sigma between two of them
 
 
-class Inversion(BaseEstimator):
+class Inversion(DocumentedEstimator):
     """How a forward model is inverted: options of the search for the labels of each star.
 
     Parameters
