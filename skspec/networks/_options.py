@@ -12,7 +12,7 @@ from skspec._sklearn import Interval
 if TYPE_CHECKING:
     from skspec._typing import RandomState
 
-__all__ = ["NetworkOptions", "TrainingOptions"]
+__all__ = ["NetworkOptions", "ResumableOptions", "TrainingOptions"]
 
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 
@@ -23,17 +23,13 @@ class TrainingOptions(SharedParameters):
     Parameters
     ----------
     learning_rate_init : float
-        Of AdamW; falls to zero along a cosine.
+        Falls to zero along a cosine.
     max_iter : int
         Epochs at most.
     batch_size : int
         Stars per step.
     validation_fraction : float
         Of the stars, held out to stop in time and to choose the best state.
-    checkpoint : path-like or None
-        File in which ``fit`` keeps the training: interrupted and called again with the same parameters
-        and stars, it goes on from there and ends as it would have. One file for one fit. It needs a
-        `random_state`.
     device : str
         Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None
@@ -45,7 +41,6 @@ class TrainingOptions(SharedParameters):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "checkpoint": [str, PathLike, None],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -57,7 +52,6 @@ class TrainingOptions(SharedParameters):
         max_iter: int = 100,
         batch_size: int = 64,
         validation_fraction: float = 0.1,
-        checkpoint: PathLike | None = None,
         device: str = "auto",
         random_state: RandomState | None = None,
         **shared,
@@ -67,16 +61,35 @@ class TrainingOptions(SharedParameters):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.validation_fraction = validation_fraction
-        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
 
 
-class NetworkOptions(TrainingOptions):
+class ResumableOptions(TrainingOptions):
+    """Mixin: a training of one network, which goes on from where it was interrupted.
+
+    Parameters
+    ----------
+    checkpoint : path-like or None
+        File in which ``fit`` keeps the training: interrupted and called again with the same parameters
+        and stars, it goes on from there and ends as it would have. One file for one fit. It needs a
+        `random_state`.
+    """
+
+    _parameter_constraints: dict = {"checkpoint": [str, PathLike, None]}
+
+    def __init__(self, *, checkpoint: PathLike | None = None, **shared):
+        super().__init__(**shared)
+        self.checkpoint = checkpoint
+
+
+class NetworkOptions(ResumableOptions):
     """Mixin: what a training by :func:`~skspec.networks.fit_network` can be told.
 
     Parameters
     ----------
+    learning_rate_init : float
+        Of AdamW; falls to zero along a cosine.
     weight_decay : float
         Of AdamW; more of it for a few hundred stars.
     n_iter_no_change : int

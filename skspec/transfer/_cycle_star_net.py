@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
-from skspec.networks import TrainingOptions
+from skspec.networks import ResumableOptions
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
 from skspec.transfer._spaces import ComponentSpace, PixelSpace
@@ -35,7 +35,7 @@ MIN_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
-class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
+class CycleStarNet(ResumableOptions, CallbackSupportMixin, DomainCorrection):
     r"""Translate spectra between two domains that share most of what makes a spectrum.
 
     Encoders turn synthetic spectra S and observed spectra O into the same shared latent numbers `z`;
