@@ -220,8 +220,9 @@ class BetaVAE(
         self._weight_unit = _mean_weight(spectra, train)
         self.scaler_ = FluxScaler(_some(spectra, train, rng), rng)
         seed = int(rng.randint(2**31 - 1))
+        parts = self._rows(spectra, train), self._rows(spectra, valid)
         with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
-            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, on_epoch)
+            self._train(*parts, seed, on_epoch)
         self._interpret(spectra, y)
         unit = np.nanquantile(self._by_block(self._reduced_chi2, _some(spectra, valid, rng)), 0.99)
         self._domain_unit = float(unit) or 1.0

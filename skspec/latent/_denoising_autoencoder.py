@@ -147,7 +147,7 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
         parts = [self._rows(spectra[train], fresh), self._arrays(seen[valid], fresh)]
         parts[1] = (fresh.once(parts[1][0], seed), *parts[1][1:])  # one draw for all epochs
         with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
-            self._train(*parts, fresh, seed, on_epoch)
+            self._train(parts[0], parts[1], fresh, seed, on_epoch)
         return self
 
     def _arrays(self, spectra, fresh):

@@ -214,10 +214,10 @@ class CycleStarNet(ResumableOptions, CallbackSupportMixin, DomainCorrection):
         rng = check_random_state(self.random_state)
         rails = GuardRails.before(synthetic, observed, synthetic_labels, observed_labels)
         train, held_out = zip(*(self._split_off(part, rng) for part in (synthetic, observed)))
-        self._space = self._make_space(*train, rng)
+        self._space = self._make_space(train[0], train[1], rng)
         n_blocks = -(-self.max_iter // BLOCK)
         with fit_steps(self, synthetic, None, "blocks", n_blocks) as on_block:
-            self._train(*train, int(rng.randint(2**31 - 1)), on_block)
+            self._train(train[0], train[1], int(rng.randint(2**31 - 1)), on_block)
         self.split_ = self.encode_split(observed)
         self.guard_rails_ = rails.after(self, train, held_out, rng)
         self.guard_rails_.warn()
@@ -390,7 +390,8 @@ class CycleStarNet(ResumableOptions, CallbackSupportMixin, DomainCorrection):
         observed : Spectra or array-like of shape (m, P)
         labels : array-like of shape (m, K)
         """
-        labels = np.asarray(labels, dtype=float).reshape(len(labels), -1)
+        labels = np.asarray(labels, dtype=float)
+        labels = labels.reshape(len(labels), -1)
         return split_r2(self.encode_split(observed), labels)
 
     def sample_split(self, n: int, random_state: RandomState | None = None) -> np.ndarray:
