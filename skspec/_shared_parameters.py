@@ -55,7 +55,7 @@ class SharedParameters:
 
 
 # a class without parameters has none; the others declare theirs
-SharedParameters.__init__.__signature__ = Signature(
+vars(SharedParameters)["__init__"].__signature__ = Signature(
     [Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)]
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +12,18 @@ from skspec.model_selection import star_groups
 from skspec.solvers.spectra.spectrum_domain import fit_domain
 
 if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
     from skspec._typing import SpectraLike
+    from skspec.spectra import Spectra
 
 __all__ = ["InnerDomainMixin", "SpectrumDomainMixin"]
 
 
 class SpectrumDomainMixin:
     """Distance in linear principal components: for a regressor whose fit calls `_fit_domain`."""
+
+    _validate_predict: Callable[..., Spectra]  # of the regressor
 
     def _fit_domain(self, spectra):
         self.domain_ = fit_domain(
@@ -46,7 +52,10 @@ class SpectrumDomainMixin:
 class InnerDomainMixin:
     """That of the fitted ``estimator_`` of a wrapper, or the mean of its ``estimators_``."""
 
-    def domain_score(self, X) -> np.ndarray:
+    estimator_: BaseEstimator  # of the wrapper, as its validation
+    _validate_predict: Callable[..., Spectra]
+
+    def domain_score(self, X: SpectraLike) -> np.ndarray:
         """Domain score of the method (:func:`skspec.domain_score`), the mean of several fits.
 
         Parameters

@@ -7,6 +7,7 @@ other libraries (optuna, dask-ml) are known too.
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
@@ -15,13 +16,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from skspec.distributions import MultivariateNormal
 
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import SpectraLike
+
 __all__ = ["last_step", "target_transformer", "transform_targets_back", "unwrap", "unwrap_once"]
 
 FITTED, GIVEN = ("best_estimator_", "estimator_", "regressor_"), ("estimator", "regressor")
 
 
 @singledispatch
-def unwrap_once(model, X):
+def unwrap_once(model: BaseEstimator, X: SpectraLike) -> tuple[BaseEstimator, Any] | None:
     """The fitted estimator within a wrapper, and the spectra as it sees them.
 
     Wrappers are Pipeline, FrozenEstimator, and whatever predicts no distribution of its own but keeps
@@ -67,7 +73,7 @@ def _(model: FrozenEstimator, X):
     return model.estimator, X
 
 
-def unwrap(model, X):
+def unwrap(model: BaseEstimator, X: SpectraLike) -> tuple[BaseEstimator, Any]:
     """Last estimator of a fitted Pipeline, search or the like, and the spectra as it sees them.
 
     Stops at a target transformer: what is within it has labels in other units.
@@ -87,7 +93,7 @@ def unwrap(model, X):
     return model, X
 
 
-def last_step(estimator):
+def last_step(estimator: BaseEstimator) -> BaseEstimator:
     """Last estimator within any wrappers, target transformers too; it need not be fitted."""
     while (inner := _inner(estimator, FITTED + GIVEN)) is not None:
         estimator = inner

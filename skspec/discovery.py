@@ -9,6 +9,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from skspec._short_repr import ShortRepr
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,7 +31,7 @@ WRAPPED = ("estimator", "estimators", "model")  # parameters that hold other est
 
 
 @dataclass(frozen=True)
-class Capabilities:
+class Capabilities(ShortRepr):
     """What an estimator can do.
 
     None, of a class that wraps other estimators: whatever these can do.

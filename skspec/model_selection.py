@@ -7,16 +7,23 @@ that cross-validates asks :func:`star_groups` and takes its folds from :func:`ch
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn import model_selection
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, ShuffleSplit
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import CrossValidation, RandomState, SpectraLike, Splitter
+
 __all__ = ["GroupCheckedCV", "check_cv", "star_groups", "star_splits"]
 
 
-def star_groups(X, groups=None):
+def star_groups(X: SpectraLike, groups: ArrayLike | None = None) -> np.ndarray | None:
     """Star that each spectrum belongs to: `groups`, else ``group_id`` or ``star_id`` in ``X.meta``.
 
     Parameters
@@ -40,14 +47,21 @@ def star_groups(X, groups=None):
     if groups is None:
         return None
     groups = np.asarray(groups)
-    if groups.shape != (len(X),):
+    n_spectra = len(X)  # type: ignore[arg-type]  # an ArrayLike may be a number
+    if groups.shape != (n_spectra,):
         raise ValueError(
-            f"groups of shape {groups.shape} for {len(X)} spectra; give the star of each spectrum."
+            f"groups of shape {groups.shape} for {n_spectra} spectra; give the star of each spectrum."
         )
     return np.unique(groups, return_inverse=True)[1]
 
 
-def check_cv(cv, max_splits, groups=None, *, shuffle=False):
+def check_cv(
+    cv: CrossValidation | None,
+    max_splits: int,
+    groups: ArrayLike | None = None,
+    *,
+    shuffle: bool = False,
+) -> Splitter:
     """Cross-validation splitter of the parameter `cv`, as scikit-learn's, by star.
 
     Parameters
@@ -73,8 +87,8 @@ def check_cv(cv, max_splits, groups=None, *, shuffle=False):
     """
     cv = 5 if cv is None else cv
     if not isinstance(cv, Integral):
-        cv = model_selection.check_cv(cv)
-        return cv if groups is None else GroupCheckedCV(cv, groups)
+        splitter = model_selection.check_cv(cv)
+        return splitter if groups is None else GroupCheckedCV(splitter, groups)
     order = {"shuffle": True, "random_state": 0} if shuffle else {}
     if groups is None:
         return KFold(min(cv, max_splits), **order)
@@ -94,14 +108,16 @@ class GroupCheckedCV:
         Star of each spectrum.
     """
 
-    def __init__(self, cv, groups):
+    def __init__(self, cv: Splitter, groups: ArrayLike):
         self.cv, self.groups = cv, np.asarray(groups)
 
-    def get_n_splits(self, X=None, y=None, groups=None):
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """Number of folds."""
         return self.cv.get_n_splits(X, y, self.groups)
 
-    def split(self, X, y=None, groups=None):
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Train and test rows of each fold."""
         with warnings.catch_warnings():  # whether stars are torn apart matters, not how
             warnings.filterwarnings("ignore", "The groups parameter is ignored")
@@ -116,7 +132,13 @@ class GroupCheckedCV:
         return iter(folds)
 
 
-def star_splits(n_stars, test_size=0.2, cv=None, groups=None, random_state=0):
+def star_splits(
+    n_stars: int,
+    test_size: float = 0.2,
+    cv: CrossValidation | None = None,
+    groups: ArrayLike | None = None,
+    random_state: RandomState | None = 0,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Train and test rows, by star: ``[(train, test), ...]``.
 
     Parameters
@@ -129,8 +151,8 @@ def star_splits(n_stars, test_size=0.2, cv=None, groups=None, random_state=0):
         Folds.
     groups : array-like of shape (n_stars,), optional
         Star of each spectrum.
-    random_state : int or None
-        Seed of the shuffle.
+    random_state : int, RandomState instance or None
+        Of the shuffle.
     """
     if cv is None:
         kind = ShuffleSplit if groups is None else GroupShuffleSplit

@@ -16,13 +16,13 @@ from skspec._short_repr import ShortRepr
 from skspec.datasets import make_spectra
 from skspec.diagnostics import calibration_report, cramer_rao_bound, efficiency, information_map
 from skspec.explore import LatentSpace
-from skspec.forward import TheCannon
+from skspec.forward import PosteriorSamples, TheCannon
 from skspec.latent import latent_mutual_information
 from skspec.networks import can_train
 
 ROOT = Path(skspec.__file__).parent
-# of arrays that no user prints; forward models are to come
-NOT_THESE = {"solvers", "forward", *(() if can_train() else ("networks",))}
+# of arrays that no user prints
+NOT_THESE = {"solvers", *(() if can_train() else ("networks",))}
 
 
 def results():
@@ -103,6 +103,40 @@ def test_others(fitted):
     )
     assert len(repr(space.star(3))) < 500
     assert len(repr(latent_mutual_information(space.latents, labels))) < 500
+
+
+def test_forward(fitted):
+    model, spectra, labels = fitted
+    result = model.invert(spectra)
+    (teff, _, _), (std, _, _) = (
+        np.median(result.labels, axis=0),
+        np.median(result.dist.std(), axis=0),
+    )
+    shown = repr(result)
+    assert shown.startswith(f"<InversionResult: n_stars=150, median={{teff: {teff:.4g}, logg: ")
+    assert f"median_std={{teff: {std:.4g}, logg: " in shown
+    told = (
+        f"inside_training={result.inside_training.sum()},",
+        f"at_bound={result.at_bound.any(1).sum()}>",
+    )
+    for part in (f"reduced_chi2={np.median(result.reduced_chi2):.4g}", "converged=150", *told):
+        assert part in shown
+    assert "n_stars=0" in repr(result[:0])
+    blind = model.invert(spectra[:2].replace(ivar=0.0))
+    assert "median={teff: nan" in repr(blind) and "converged=0" in repr(blind)
+    noise = model.noise(spectra)
+    assert repr(noise) == "<PixelNoise: n_stars=150, n_pixels=200, n_shared=0>"
+    noise = replace(noise, shared=np.ones((3, 200)), correlation_length=5)
+    assert repr(noise)[-40:] == "n_pixels=200, n_shared=3, correlation_length=5>"[-40:]
+
+
+def test_posterior_samples():
+    drawn = np.random.default_rng(0).normal(size=(4, 600, 2))
+    time = np.array([[5.0, 5], [5, 90], [5, 6], [90, 90]])
+    samples = PosteriorSamples(drawn, np.full(4, 0.3), time, 300, ["teff", "feh"])
+    assert repr(samples) == (
+        "<PosteriorSamples: n_stars=4, n_samples=600, converged=2, label_names=[teff, feh]>"
+    )
 
 
 @dataclass(frozen=True)

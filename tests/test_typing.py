@@ -11,20 +11,6 @@ import skspec
 
 ROOT = Path(skspec.__file__).parent
 SPECIAL = {"__init__", "__call__", "__getitem__", "__len__"}
-#: modules that are not annotated yet; the list only gets shorter
-NOT_YET = (
-    "skspec.augmentation.",
-    "skspec.discriminative._spectral_cnn",
-    "skspec.forward.",
-    "skspec.latent._beta_vae",
-    "skspec.latent._denoising_autoencoder",
-    "skspec.solvers.linear.coherent_errors",
-    "skspec.solvers.linear.component_projection",
-    "skspec.solvers.spectra.correlated_noise",
-    "skspec.solvers.spectra.nuisance",
-    "skspec.solvers.spectra.residual_components",
-    "skspec.transfer._cycle_star_net",
-)
 
 
 def _public(path):
@@ -58,7 +44,7 @@ def _function(member):
     member = inspect.unwrap(member) if callable(member) else member
     if not inspect.isfunction(member) or not _ours(member):
         return None
-    return None if member.__module__.startswith(NOT_YET) else member
+    return member
 
 
 def _ours(thing):

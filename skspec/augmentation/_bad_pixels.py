@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
 from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift
+
+if TYPE_CHECKING:
+    from skspec._typing import Range, Windows
+    from skspec.spectra import Spectra
 
 __all__ = ["BadPixels", "TelluricMask"]
 
@@ -59,12 +64,12 @@ class BadPixels(Augmentation):
 
     def __init__(
         self,
-        points=0.01,
-        runs=0.0,
+        points: Range = 0.01,
+        runs: Range = 0.0,
         *,
-        run_length=(5, 20),
-        observed=None,
-        flux=1.0,
+        run_length: Range = (5, 20),
+        observed: Spectra | None = None,
+        flux: float | None = 1.0,
         **shared,
     ):
         super().__init__(**shared)
@@ -148,7 +153,9 @@ class TelluricMask(Augmentation):
         "flux": [Real, None],
     }
 
-    def __init__(self, windows=(), *, velocity=0.0, flux=None, **shared):
+    def __init__(
+        self, windows: Windows = (), *, velocity: Range = 0.0, flux: float | None = None, **shared
+    ):
         super().__init__(**shared)
         self.windows = windows
         self.velocity = velocity

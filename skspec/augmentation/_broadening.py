@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from skspec.solvers.spectra.broadening import (
     sight_of,
 )
 from skspec.solvers.spectra.line_of_sight import C_KMS
+
+if TYPE_CHECKING:
+    from skspec._typing import Range
 
 __all__ = ["InstrumentBroadening", "RotationalBroadening"]
 
@@ -129,7 +133,14 @@ class RotationalBroadening(Broadening):
         "label": [str, Integral, None],
     }
 
-    def __init__(self, vsini=(0.0, 70.0), *, epsilon=0.6, label="vsini", **shared):
+    def __init__(
+        self,
+        vsini: Range = (0.0, 70.0),
+        *,
+        epsilon: Range = 0.6,
+        label: str | int | None = "vsini",
+        **shared,
+    ):
         super().__init__(**shared)
         self.vsini = vsini
         self.epsilon = epsilon
@@ -191,7 +202,9 @@ class InstrumentBroadening(Broadening):
         "from_resolution": [Interval(Real, 0, None, closed="neither"), None],
     }
 
-    def __init__(self, resolution=None, *, from_resolution=None, **shared):
+    def __init__(
+        self, resolution: Range | None = None, *, from_resolution: float | None = None, **shared
+    ):
         super().__init__(**shared)
         self.resolution = resolution
         self.from_resolution = from_resolution

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from skspec.augmentation._base import Augmentation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["Compose", "OneOf"]
 
@@ -14,7 +20,7 @@ class _Several(Augmentation):
 
     _parameter_constraints: dict = {"augmentations": [list, tuple]}
 
-    def __init__(self, augmentations=(), **shared):
+    def __init__(self, augmentations: Sequence[Augmentation] = (), **shared):
         super().__init__(**shared)
         self.augmentations = augmentations
 
@@ -91,7 +97,13 @@ class OneOf(_Several):
 
     _parameter_constraints: dict = {"probabilities": ["array-like", None]}
 
-    def __init__(self, augmentations=(), *, probabilities=None, **shared):
+    def __init__(
+        self,
+        augmentations: Sequence[Augmentation] = (),
+        *,
+        probabilities: ArrayLike | None = None,
+        **shared,
+    ):
         super().__init__(augmentations, **shared)
         self.probabilities = probabilities
 

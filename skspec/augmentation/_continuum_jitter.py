@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 
 from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, uniform
+
+if TYPE_CHECKING:
+    from skspec._typing import Range
 
 __all__ = ["ContinuumJitter"]
 
@@ -51,7 +55,7 @@ class ContinuumJitter(Augmentation):
         "degree": [Interval(Integral, 0, None, closed="left")],
     }
 
-    def __init__(self, amplitude=0.02, *, degree=3, **shared):
+    def __init__(self, amplitude: Range = 0.02, *, degree: int = 3, **shared):
         super().__init__(**shared)
         self.amplitude = amplitude
         self.degree = degree

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skspec._sklearn import Interval, StrOptions
 from skspec.augmentation._base import Augmentation, drawn_stars, like, limits, uniform
+
+if TYPE_CHECKING:
+    from skspec._typing import Range
+    from skspec.spectra import Spectra
 
 __all__ = ["GaussianNoise"]
 
@@ -65,7 +70,9 @@ class GaussianNoise(Augmentation):
         "observed": "no_validation",
     }
 
-    def __init__(self, snr=(20.0, 200.0), *, observed=None, **shared):
+    def __init__(
+        self, snr: Range | str | None = (20.0, 200.0), *, observed: Spectra | None = None, **shared
+    ):
         super().__init__(**shared)
         self.snr = snr
         self.observed = observed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from skspec._sklearn import Interval
 from skspec.augmentation._base import Augmentation, limits, put, uniform
 from skspec.solvers.spectra.broadening import shift, sight_of
 from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift, velocity
+
+if TYPE_CHECKING:
+    from skspec._typing import Range
 
 __all__ = ["RadialVelocityShift"]
 
@@ -62,7 +66,7 @@ class RadialVelocityShift(Augmentation):
         "label": [str, Integral, None],
     }
 
-    def __init__(self, rv=(-5.0, 5.0), *, label="rv", **shared):
+    def __init__(self, rv: Range = (-5.0, 5.0), *, label: str | int | None = "rv", **shared):
         super().__init__(**shared)
         self.rv = rv
         self.label = label

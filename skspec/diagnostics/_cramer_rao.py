@@ -107,7 +107,7 @@ class CramerRaoBound(ShortRepr):
         ValueError
             When the radial velocity was not among the parameters.
         """
-        if "rv" not in self.nuisance_names:
+        if self.full_fisher is None or "rv" not in self.nuisance_names:
             raise ValueError("The radial velocity was held fixed: cramer_rao_bound(..., rv=True).")
         index = self.fisher.shape[1] + self.nuisance_names.index("rv")
         information = marginal_information(self.full_fisher, [index])[:, 0, 0]

@@ -161,9 +161,9 @@ def information_map(
     marginal, conditional, n_stars = np.zeros(shape), np.zeros(shape), 0
     for batch in gradients.batches():
         star = _bounded(batch.information(), n_labels)
-        noise = batch.noise[star]
+        pixels = batch.noise[star]
         residual = None if batch.residual is None else batch.residual[star]
-        shares = noise.pixel_shares(batch.columns[star], residual)
+        shares = pixels.pixel_shares(batch.columns[star], residual)
         for total, share in zip((marginal, conditional), shares):
             share = share[:, :n_labels]
             total += np.einsum("nkp,nk->pk", share, share.sum(axis=2) ** -2.0)

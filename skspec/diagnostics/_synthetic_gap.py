@@ -266,8 +266,8 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels) -> tuple[
             f"The synthetic spectra have {synthetic.shape[1]} pixels, the observed ones "
             f"{observed.shape[1]}. Put both on one grid with skspec.preprocessing.Resampler."
         )
-    grids = synthetic.wavelength, observed.wavelength
-    if not any(grid is None for grid in grids) and not np.allclose(*grids, rtol=1e-9):
+    one, other = synthetic.wavelength, observed.wavelength
+    if one is not None and other is not None and not np.allclose(one, other, rtol=1e-9):
         raise ValueError(
             "Synthetic and observed spectra lie on different wavelengths; use Resampler first."
         )

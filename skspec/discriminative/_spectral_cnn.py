@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -17,6 +18,12 @@ from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
 from skspec.networks import FluxScaler, NetworkOptions
 from skspec.solvers.statistics.mahalanobis import fit_distance, held_out_quantile
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import Labels, Range, SpectraLike
+    from skspec.augmentation._base import Augmentation
 
 __all__ = ["SpectralCNN"]
 
@@ -150,22 +157,22 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
 
     def __init__(
         self,
-        architecture="starnet",
-        covariance="diagonal",
+        architecture: str | Any = "starnet",
+        covariance: str = "diagonal",
         *,
-        architecture_params=None,
-        gate="sigmoid",
-        denoiser=None,
-        fine_tune=False,
-        beta_nll=0.5,
-        augment_snr=None,
-        augmentation=None,
-        flux_errors="head",
-        n_dropout_passes=0,
-        schedule="one_cycle",
-        n_iter_no_change=50,
-        warm_start=False,
-        ivar="auto",
+        architecture_params: dict[str, Any] | None = None,
+        gate: str = "sigmoid",
+        denoiser: BaseEstimator | None = None,
+        fine_tune: bool = False,
+        beta_nll: float = 0.5,
+        augment_snr: Range | str | None = None,
+        augmentation: Augmentation | None = None,
+        flux_errors: str = "head",
+        n_dropout_passes: int = 0,
+        schedule: str | None = "one_cycle",
+        n_iter_no_change: int = 50,
+        warm_start: bool = False,
+        ivar: str = "auto",
         **shared,
     ):
         super().__init__(n_iter_no_change=n_iter_no_change, **shared)
@@ -187,7 +194,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
     # -- training ----------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: SpectraLike, y: Labels) -> Self:
         """Train the network.
 
         Parameters
@@ -216,7 +223,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
         return self
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y):
+    def partial_fit(self, X: SpectraLike, y: Labels) -> Self:
         """One epoch over more stars, at a constant learning rate.
 
         The first call sets the standardisation: give it a fair sample of all stars. Every call holds out
@@ -392,7 +399,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
 
     # -- prediction --------------------------------------------------------------------------------
 
-    def predict_dist(self, X) -> MultivariateNormal:
+    def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
         """Distribution of the labels.
 
         Parameters
@@ -485,7 +492,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
             out[rows] = (J * excess[rows, None, :]) @ np.swapaxes(J, 1, 2)
         return out
 
-    def label_gradient(self, X):
+    def label_gradient(self, X: SpectraLike) -> np.ndarray:
         """Derivative of the labels with respect to the flux of each pixel.
 
         Parameters
@@ -516,7 +523,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
 
     # -- what the network sees ---------------------------------------------------------------------
 
-    def domain_score(self, X):
+    def domain_score(self, X: SpectraLike) -> np.ndarray:
         """How far spectra are from the training set, as pixels and as the network sees them.
 
         The larger of two Mahalanobis distances from the training stars: of the features in the last
@@ -551,7 +558,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
             ]
         return np.concatenate(parts)
 
-    def attention(self, X):
+    def attention(self, X: SpectraLike) -> np.ndarray:
         """Attention of each pixel, relative to the mean over pixels, of an attention network.
 
         Parameters

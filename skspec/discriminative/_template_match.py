@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor
 from skspec.distributions import MultivariateNormal
@@ -37,7 +38,7 @@ BATCH = 256  # stars matched together
 
 
 @dataclass(frozen=True)
-class TemplateMatchResult:
+class TemplateMatchResult(ShortRepr):
     """Labels of `n` stars, and the `m` templates they come from.
 
     Attributes
@@ -247,15 +248,15 @@ class TemplateMatch(LabelRegressor):
             spectra, velocities["rv"], velocities["rv_std"] = self._at_rest(spectra)
         step = range(0, max(1, len(spectra)), BATCH)
         parts = [self._matched(spectra[start : start + BATCH]) for start in step]
-        parts = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        labels, n_good = parts.pop("labels"), spectra.good.sum(axis=1)
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        labels, n_good = found.pop("labels"), spectra.good.sum(axis=1)
         formal = self._formal_cov(spectra) * np.outer(self.label_scale_, self.label_scale_)
         blind = n_good == 0
         labels[blind] = np.nan
         formal[blind] = np.diag(np.full(labels.shape[1], np.inf))
-        parts["chi2"][blind] = parts["best_chi2"][blind] = np.nan
+        found["chi2"][blind] = found["best_chi2"][blind] = np.nan
         free = n_good - labels.shape[1]
-        reduced = np.where(free > 0, parts["chi2"] / np.maximum(free, 1), np.nan)
+        reduced = np.where(free > 0, found["chi2"] / np.maximum(free, 1), np.nan)
         dist = MultivariateNormal(
             labels, cov=formal + self.label_covariance_, label_names=self.label_names_in_
         )
@@ -265,7 +266,7 @@ class TemplateMatch(LabelRegressor):
             self.label_covariance_,
             reduced_chi2=reduced,
             n_good=n_good,
-            **parts,
+            **found,
             **velocities,
         )
 

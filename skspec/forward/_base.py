@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -37,6 +39,10 @@ from skspec.likelihood._spectrum_model import batch_rows
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.spectra.residual_components import ResidualComponents
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, SpectraLike
+    from skspec.likelihood import Linearization
 
 __all__ = ["ForwardModel"]
 
@@ -143,15 +149,15 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def __init__(
         self,
         *,
-        label_covariance=True,
-        clean_training=None,
-        fit_rv=False,
-        fit_broadening=False,
-        continuum_degree=None,
-        coherence=0.0,
-        label_prior="flat",
-        inversion=None,
-        ivar="auto",
+        label_covariance: bool = True,
+        clean_training: float | None = None,
+        fit_rv: bool | tuple[float, float] = False,
+        fit_broadening: bool | str = False,
+        continuum_degree: int | None = None,
+        coherence: float = 0.0,
+        label_prior: str = "flat",
+        inversion: Inversion | None = None,
+        ivar: str = "auto",
     ):
         self.label_covariance = label_covariance
         self.clean_training = clean_training
@@ -163,7 +169,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         self.inversion = inversion
         self.ivar = ivar
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; ``inversion__loss`` and its kin without an `inversion` of one's own, too."""
         nested = any(name.startswith("inversion__") for name in params)
         if nested and params.get("inversion", self.inversion) is None:
@@ -206,7 +212,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         return Inversion() if self.inversion is None else self.inversion
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X: SpectraLike, y: Labels) -> Self:
         """Learn the flux of every pixel as a function of the labels.
 
         Parameters
@@ -350,7 +356,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     # -- the model of the flux ---------------------------------------------------------------------
 
-    def predict_flux(self, labels) -> np.ndarray:
+    def predict_flux(self, labels: Labels) -> np.ndarray:
         """Model spectra of given labels.
 
         Parameters
@@ -364,7 +370,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         """
         return self._features(self._checked_labels(labels)) @ self._coef
 
-    def flux_jacobian(self, labels) -> np.ndarray:
+    def flux_jacobian(self, labels: Labels) -> np.ndarray:
         """Gradient spectra: derivative of the flux with respect to each label.
 
         Parameters
@@ -407,7 +413,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 variance = np.where(unknown, self.training_variance_[pixels], variance)
         return variance
 
-    def noise(self, X) -> PixelNoise:
+    def noise(self, X: SpectraLike) -> PixelNoise:
         """Noise of every pixel in the inversion: photons and the error of the model.
 
         Parameters
@@ -424,7 +430,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         check_is_fitted(self)
         return self._likelihood.budget(as_spectra(X), self._options.correlation_length).at_rest()
 
-    def fisher_information(self, labels, X) -> np.ndarray:
+    def fisher_information(self, labels: Labels | InversionResult, X: SpectraLike) -> np.ndarray:
         r"""Fisher matrix of each star, in label units, of the noise that an inversion takes.
 
         .. math:: F = J^T \Sigma^{-1} J
@@ -448,7 +454,14 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         length = self._options.correlation_length
         return self._likelihood.fisher_information(solution, spectra, length)
 
-    def linearize(self, labels, X, *, free: FreeParameters | None = None, photon_only=False):
+    def linearize(
+        self,
+        labels: Labels | InversionResult,
+        X: SpectraLike,
+        *,
+        free: FreeParameters | None = None,
+        photon_only: bool = False,
+    ) -> Iterator[Linearization]:
         """Gradient spectra of everything that is free, and the noise of each star.
 
         Parameters
@@ -467,9 +480,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             Of some stars each.
         """
         solution, spectra = self._solution_at(labels, X)
-        options = {"free": free, "photon_only": photon_only}
         length = self._options.correlation_length
-        return self._likelihood.linearize(solution, spectra, length, **options)
+        return self._likelihood.linearize(
+            solution, spectra, length, free=free, photon_only=photon_only
+        )
 
     def _solution_at(self, labels, X) -> tuple[Solution, Spectra]:
         """Of labels or an `InversionResult`, and of as many spectra."""
@@ -484,7 +498,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     # -- inversion ---------------------------------------------------------------------------------
 
-    def invert(self, X) -> InversionResult:
+    def invert(self, X: SpectraLike) -> InversionResult:
         r"""Labels of each star by maximum likelihood, with errors and quality flags.
 
         Minimises :math:`\chi^2 = \sum_j (f_j - f_j(\ell))^2 / (\sigma_j^2 + s_j^2)` inside the range
@@ -504,7 +518,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         self._check_correlation(len(self.error_components_) > 0)
         return self._likelihood.invert(spectra, options)
 
-    def best_fit(self, result) -> np.ndarray:
+    def best_fit(self, result: InversionResult) -> np.ndarray:
         """Fitted spectra as they would be observed: shifted, broadened, times their continuum.
 
         Parameters
@@ -520,7 +534,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         check_is_fitted(self)
         return self._likelihood.best_fit(self._likelihood.solution_at(result))
 
-    def start_from(self, labels):
+    def start_from(self, labels: Labels) -> Self:
         """Start inversions from these labels instead of the best of the training labels.
 
         Parameters
@@ -536,11 +550,11 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         training.candidates = np.clip(x, training.lower, training.upper)
         return self
 
-    def predict_dist(self, X) -> MultivariateNormal:
+    def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
         """Labels of each star with their total covariance: ``invert(X).dist``."""
         return self.invert(X).dist
 
-    def domain_score(self, X) -> np.ndarray:
+    def domain_score(self, X: SpectraLike) -> np.ndarray:
         """How badly the best model spectrum fits: ``invert(X).domain_score``, above 1 for 1 % at most.
 
         Parameters
@@ -558,11 +572,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             When the model was fitted with ``label_covariance=False``: no star was held out.
         """
         check_is_fitted(self)
-        if self._likelihood.typical_chi2 is None:
+        typical = self._likelihood.typical_chi2
+        if typical is None:
             raise ValueError(
                 "domain_score needs training stars that were held out: fit with label_covariance=True."
             )
-        return self.invert(X).domain_score
+        return self.invert(X).reduced_chi2 / typical
 
 
 class _TrainingSpectra(Spectra):

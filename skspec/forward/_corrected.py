@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,12 @@ from skspec.forward._spectral_gp import SpectralGP
 from skspec.forward._wrapped import WrappedForwardModel
 from skspec.likelihood import marginal_information
 from skspec.spectra import concatenate
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import Labels, RandomState, SpectraLike
+    from skspec.likelihood import InversionResult
 
 __all__ = ["CorrectedModel"]
 
@@ -79,7 +86,13 @@ class CorrectedModel(WrappedForwardModel):
     }
 
     def __init__(
-        self, model=None, correction=None, *, n_directions=3, n_copies=1, random_state=None
+        self,
+        model: ForwardModel | None = None,
+        correction: BaseEstimator | None = None,
+        *,
+        n_directions: int = 3,
+        n_copies: int = 1,
+        random_state: RandomState | None = None,
     ):
         self.model = model
         self.correction = correction
@@ -93,7 +106,7 @@ class CorrectedModel(WrappedForwardModel):
         return tags
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, observed=None):
+    def fit(self, X: SpectraLike, y: Labels, observed: SpectraLike | None = None) -> Self:
         """Correct the spectra, and learn them.
 
         Parameters
@@ -192,15 +205,15 @@ class CorrectedModel(WrappedForwardModel):
         n_missing = len(self.label_pivot_) - labels.shape[1]
         return np.hstack([labels, np.zeros((len(labels), n_missing))])
 
-    def predict_dist(self, X) -> MultivariateNormal:
+    def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
         """Labels of each star with their total covariance, whatever the split latent numbers are."""
         return self.invert(X).dist.marginal(self.label_names_in_)
 
-    def flux_jacobian(self, labels) -> np.ndarray:
+    def flux_jacobian(self, labels: Labels) -> np.ndarray:
         """Gradient spectra (m, P, K) of labels (m, K), at the mean of the split latent numbers."""
         return super().flux_jacobian(labels)[..., : len(self.label_names_in_)]
 
-    def fisher_information(self, labels, X) -> np.ndarray:
+    def fisher_information(self, labels: Labels | InversionResult, X: SpectraLike) -> np.ndarray:
         """Fisher matrix (n, K, K) of the labels, whatever the split latent numbers are.
 
         Parameters

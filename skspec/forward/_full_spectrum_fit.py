@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import comb
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from skspec.forward._the_cannon import TheCannon
 from skspec.forward._wrapped import WrappedForwardModel
 from skspec.likelihood import PixelNoise, Polynomials
 from skspec.solvers.spectra.nuisance import continuum_basis
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, SpectraLike
 
 __all__ = ["FullSpectrumFit"]
 
@@ -99,27 +103,27 @@ class FullSpectrumFit(WrappedForwardModel):
 
     def __init__(
         self,
-        model=None,
+        model: ForwardModel | None = None,
         *,
-        continuum_degree=10,
-        fit_rv="auto",
-        n_rounds=3,
-        init=None,
-        label_covariance=None,
-        clean_training=None,
-        coherence=None,
-        label_prior=None,
+        continuum_degree: int = 10,
+        fit_rv: str | bool | tuple[float, float] = "auto",
+        n_rounds: int = 3,
+        init: Labels | None = None,
+        label_covariance: bool | None = None,
+        clean_training: float | None = None,
+        coherence: float | None = None,
+        label_prior: str | None = None,
         **shared,
     ):
-        super().__init__(
-            continuum_degree=continuum_degree,
-            fit_rv=fit_rv,
-            label_covariance=label_covariance,
-            clean_training=clean_training,
-            coherence=coherence,
-            label_prior=label_prior,
-            **shared,
-        )
+        own: dict[str, Any] = {  # where it is None, what `model` says stands
+            "continuum_degree": continuum_degree,
+            "fit_rv": fit_rv,
+            "label_covariance": label_covariance,
+            "clean_training": clean_training,
+            "coherence": coherence,
+            "label_prior": label_prior,
+        }
+        super().__init__(**own, **shared)
         self.model = model
         self.n_rounds = n_rounds
         self.init = init
@@ -131,7 +135,7 @@ class FullSpectrumFit(WrappedForwardModel):
         return tags
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X: SpectraLike, y: Labels) -> Self:
         """Learn the model and the polynomials of the training spectra.
 
         Parameters
@@ -152,7 +156,7 @@ class FullSpectrumFit(WrappedForwardModel):
         """
         spectra, y = self._validate_fit(X, y)
         n_pixels = spectra.shape[1]
-        degree = min(self.continuum_degree, n_pixels // PIXELS_PER_DEGREE)
+        degree = min(self.continuum_degree or 0, n_pixels // PIXELS_PER_DEGREE)
         is_auto = isinstance(self.fit_rv, str)
         fit_rv = self.wavelength_ is not None if is_auto else self.fit_rv
         final = self._new_model(len(y)).set_params(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
 from skspec.forward._base import ForwardModel
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT
 from skspec.likelihood._normal_equations import with_least_information
+
+if TYPE_CHECKING:
+    from skspec._typing import RandomState, SpectraLike
+    from skspec.likelihood import InversionResult
 
 __all__ = ["PosteriorSamples", "sample_posterior"]
 
@@ -21,7 +27,7 @@ LONG_ENOUGH = 50  # autocorrelation times that a chain should last (Foreman-Mack
 
 
 @dataclass(frozen=True)
-class PosteriorSamples:
+class PosteriorSamples(ShortRepr):
     """Samples of the labels of `n` stars, and whether the chains were long enough.
 
     Attributes
@@ -48,10 +54,10 @@ class PosteriorSamples:
     rv: np.ndarray | None = None
     broadening: np.ndarray | None = None
 
-    def __repr__(self) -> str:
-        n, size, _ = self.samples.shape
-        told = f"{np.sum(self.converged)} converged"
-        return f"<PosteriorSamples of {', '.join(self.label_names)}: {n} stars, {size} samples, {told}>"
+    def _repr_values(self):
+        shape = {"n_stars": len(self), "n_samples": self.samples.shape[1]}
+        converged = int(np.count_nonzero(self.converged))
+        return shape | {"converged": converged, "label_names": self.label_names}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -75,7 +81,7 @@ class PosteriorSamples:
         away = self.samples - self.mean()[:, None]
         return np.swapaxes(away, 1, 2) @ away / away.shape[1]
 
-    def interval(self, level: float = 0.6827):
+    def interval(self, level: float = 0.6827) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper end (n, K) of the central interval that holds `level` of the samples."""
         return tuple(np.quantile(self.samples, [0.5 - level / 2, 0.5 + level / 2], axis=1))
 
@@ -86,16 +92,16 @@ class PosteriorSamples:
 
 
 def sample_posterior(
-    model,
-    X,
-    result=None,
+    model: ForwardModel,
+    X: SpectraLike,
+    result: InversionResult | None = None,
     *,
-    n_walkers=None,
-    n_steps=1000,
-    n_burn=250,
-    label_covariance=True,
-    n_jobs=None,
-    random_state=None,
+    n_walkers: int | None = None,
+    n_steps: int = 1000,
+    n_burn: int = 250,
+    label_covariance: bool = True,
+    n_jobs: int | None = None,
+    random_state: RandomState | None = None,
 ) -> PosteriorSamples:
     r"""Sample the labels of each star by Markov chain Monte Carlo, with emcee.
 
@@ -211,7 +217,7 @@ def sample_posterior(
         error = MultivariateNormal(np.zeros_like(result.labels), cov=result.model_cov)
         seed = random.randint(np.iinfo(np.int32).max)
         samples += np.swapaxes(error.sample(samples.shape[1], random_state=seed), 0, 1)
-    names = list(result.dist.label_names)
+    names = list(known.scale.names)
     return PosteriorSamples(
         samples,
         np.where(blind, np.nan, acceptance),

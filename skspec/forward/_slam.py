@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from numbers import Integral, Real
 
@@ -113,15 +114,15 @@ class SLAM(ForwardModel):
 
     def __init__(
         self,
-        C=(2.0, 8.0, 32.0),
-        epsilon=0.05,
-        gamma=None,
+        C: float | Sequence[float] = (2.0, 8.0, 32.0),
+        epsilon: float | Sequence[float] = 0.05,
+        gamma: float | Sequence[float] | None = None,
         *,
-        cv=5,
-        selection="loo",
-        solver="batched",
-        svr_tol=1e-6,
-        n_jobs=None,
+        cv: int = 5,
+        selection: str = "loo",
+        solver: str = "batched",
+        svr_tol: float = 1e-6,
+        n_jobs: int | None = None,
         **shared,
     ):
         super().__init__(**shared)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.solvers.kernels.svr import fit_svr, fit_svr_libsvm
 from skspec.solvers.kernels.svr_active_set import leave_one_out
 
@@ -48,7 +49,7 @@ def rbf_curvature(x, centres, kernel, gamma, weight):
 
 
 @dataclass(frozen=True)
-class SLAMJob:
+class SLAMJob(ShortRepr):
     """What all chunks of pixels share.
 
     Attributes
@@ -89,7 +90,7 @@ class SLAMJob:
 
 
 @dataclass
-class SLAMPixels:
+class SLAMPixels(ShortRepr):
     """Fit of some pixels, in standardised flux.
 
     Attributes
@@ -141,7 +142,7 @@ def fit_pixels(job: SLAMJob, Y, good, photon) -> SLAMPixels:
         solution = job.solve(y, point, w, job.tol)
         out.dual_coef[:, mine], out.intercept[mine] = solution.dual_coef, solution.intercept
         residual[:, mine], duals = _hold_out(job, y, solution, point, w)
-        if job.keep_held_out:
+        if out.duals is not None:
             out.duals[:, :, mine] = duals
     _measure(out, residual, good, photon)
     if job.keep_held_out:

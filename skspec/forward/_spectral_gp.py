@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -24,6 +25,9 @@ from skspec.solvers.kernels.gaussian_process import (
 from skspec.solvers.linear.least_squares import fit_least_squares_with_scatter
 from skspec.solvers.linear.monomials import Monomials
 from skspec.solvers.linear.pixel_blocks import parallel_map, pixel_slices
+
+if TYPE_CHECKING:
+    from skspec._typing import Labels, RandomState
 
 __all__ = ["SpectralGP"]
 
@@ -105,12 +109,12 @@ class SpectralGP(ForwardModel):
 
     def __init__(
         self,
-        mean_degree=1,
+        mean_degree: int = 1,
         *,
-        length_bounds=(2.0, 10.0),
-        max_search=500,
-        max_rank=2000,
-        random_state=0,
+        length_bounds: tuple[float, float] = (2.0, 10.0),
+        max_search: int = 500,
+        max_rank: int = 2000,
+        random_state: RandomState | None = 0,
         **shared,
     ):
         super().__init__(**shared)
@@ -269,7 +273,7 @@ class SpectralGP(ForwardModel):
     def _coef(self):
         return self.coef_
 
-    def flux_std(self, labels) -> np.ndarray:
+    def flux_std(self, labels: Labels) -> np.ndarray:
         """Standard deviation of the model spectra: what the training set leaves open.
 
         Grows away from the training stars. Noise of an observation is not in it.

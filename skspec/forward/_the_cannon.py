@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +18,11 @@ from skspec.solvers.linear.least_squares import LeastSquaresFit, fit_least_squar
 from skspec.solvers.linear.leave_one_out import leave_one_out_plan
 from skspec.solvers.linear.monomials import LogMonomials, Monomials, label_index
 from skspec.solvers.linear.pixel_blocks import parallel_blocks
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Windows
 
 __all__ = ["FewStarsWarning", "TheCannon", "censoring_mask"]
 
@@ -103,16 +110,16 @@ class TheCannon(ForwardModel):
 
     def __init__(
         self,
-        degree=2,
+        degree: int = 2,
         *,
-        terms=None,
-        log_labels=None,
-        scatter="ml",
-        regularization=0.0,
-        regularization_units="absolute",
-        censoring=None,
-        label_scale_factor=0.25,
-        warm_start=False,
+        terms: Sequence[tuple[str | int, ...]] | None = None,
+        log_labels: Sequence[str | int] | None = None,
+        scatter: str | float = "ml",
+        regularization: ArrayLike = 0.0,
+        regularization_units: str = "absolute",
+        censoring: dict[str, Any] | None = None,
+        label_scale_factor: float = 0.25,
+        warm_start: bool = False,
         **shared,
     ):
         super().__init__(**shared)
@@ -260,7 +267,7 @@ class TheCannon(ForwardModel):
         return OutOfSample(held_out, blocks)
 
 
-def censoring_mask(wavelength, windows):
+def censoring_mask(wavelength: ArrayLike, windows: Windows) -> np.ndarray:
     """Pixels outside all wavelength windows: where a label that acts only in them is censored.
 
     Parameters

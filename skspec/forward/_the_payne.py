@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -11,7 +12,7 @@ from skspec._progress import track
 from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
 from skspec.likelihood import HeldOut, OutOfSample
-from skspec.networks import ACTIVATIONS, Perceptron
+from skspec.networks import ACTIVATIONS, Perceptron, TrainingOptions
 from skspec.solvers.linear.output_layer import refit_output_layer
 from skspec.solvers.linear.pixel_blocks import pixel_slices
 
@@ -26,7 +27,7 @@ GOOD_ENOUGH = 0.05
 THREADS_FROM = 2e7
 
 
-class ThePayne(ForwardModel):
+class ThePayne(TrainingOptions, ForwardModel):
     r"""The Payne: one network emulates the flux of all pixels, inverted by likelihood.
 
     .. math:: f_j(x) = b_j + \sum_h W_{hj}\, a_h(x)
@@ -45,10 +46,6 @@ class ThePayne(ForwardModel):
         (as published, without errors).
     learning_rate_init : float, default=0.005
         Of Adam; falls to zero along a cosine.
-    max_iter : int, default=150
-        Epochs at most.
-    batch_size : int, default=128
-        Stars per step.
     n_iter_no_change : int, default=50
         Stop after so many epochs without a better validation loss.
     validation_fraction : float, default=0.2
@@ -61,8 +58,6 @@ class ThePayne(ForwardModel):
         then there are 5 folds.
     refit_output : bool, default=True
         Refit the output layer in closed form when the network is trained.
-    device : str, default="auto"
-        Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None, default=None
         Of the held-out stars, the initial weights and the batches.
 
@@ -110,47 +105,39 @@ class ThePayne(ForwardModel):
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "criterion": [StrOptions({"l1", "l2"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "cv": [Interval(Integral, 2, None, closed="left"), None],
         "refit_output": ["boolean"],
-        "device": [str],
-        "random_state": ["random_state"],
     }
 
     def __init__(
         self,
-        hidden_layer_sizes=(100, 100),
-        activation="silu",
+        hidden_layer_sizes: int | Sequence[int] = (100, 100),
+        activation: str = "silu",
         *,
-        criterion="l2",
-        learning_rate_init=0.005,
-        max_iter=150,
-        batch_size=128,
-        n_iter_no_change=50,
-        validation_fraction=0.2,
-        cv=None,
-        refit_output=True,
-        device="auto",
-        random_state=None,
+        criterion: str = "l2",
+        learning_rate_init: float = 0.005,
+        max_iter: int = 150,
+        batch_size: int = 128,
+        n_iter_no_change: int = 50,
+        validation_fraction: float = 0.2,
+        cv: int | None = None,
+        refit_output: bool = True,
         **shared,
     ):
-        super().__init__(**shared)
+        super().__init__(
+            learning_rate_init=learning_rate_init,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            validation_fraction=validation_fraction,
+            **shared,
+        )
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.criterion = criterion
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.batch_size = batch_size
         self.n_iter_no_change = n_iter_no_change
-        self.validation_fraction = validation_fraction
         self.cv = cv
         self.refit_output = refit_output
-        self.device = device
-        self.random_state = random_state
 
     # -- training ----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -20,6 +21,12 @@ from skspec.model_selection import star_groups
 from skspec.networks import FluxScaler, NetworkOptions
 from skspec.solvers.statistics.gaussian_divergence import gaussian_divergence
 from skspec.spectra import Spectra
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from sklearn.base import BaseEstimator
+
+    from skspec._typing import Labels, RandomState, SpectraLike
 
 __all__ = ["BetaVAE"]
 
@@ -151,14 +158,14 @@ class BetaVAE(
 
     def __init__(
         self,
-        n_latent=128,
+        n_latent: int = 128,
         *,
-        beta=1.0,
-        reduction="sum",
-        architecture="convolutional",
-        architecture_params=None,
-        head=None,
-        threshold=0.02,
+        beta: float = 1.0,
+        reduction: str = "sum",
+        architecture: str = "convolutional",
+        architecture_params: dict[str, Any] | None = None,
+        head: BaseEstimator | None = None,
+        threshold: float = 0.02,
         **shared,
     ):
         super().__init__(**shared)
@@ -183,7 +190,7 @@ class BetaVAE(
     # -- training ----------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Labels | None = None) -> Self:
         """Train the network, and with labels also the head.
 
         Parameters
@@ -213,8 +220,9 @@ class BetaVAE(
         self._weight_unit = _mean_weight(spectra, train)
         self.scaler_ = FluxScaler(_some(spectra, train, rng), rng)
         seed = int(rng.randint(2**31 - 1))
+        parts = self._rows(spectra, train), self._rows(spectra, valid)
         with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
-            self._train(*(self._rows(spectra, rows) for rows in (train, valid)), seed, on_epoch)
+            self._train(*parts, seed, on_epoch)
         self._interpret(spectra, y)
         unit = np.nanquantile(self._by_block(self._reduced_chi2, _some(spectra, valid, rng)), 0.99)
         self._domain_unit = float(unit) or 1.0
@@ -324,7 +332,9 @@ class BetaVAE(
 
     # -- what it says of spectra -------------------------------------------------------------------
 
-    def transform(self, X, return_std=False):
+    def transform(
+        self, X: SpectraLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Latent numbers of each spectrum.
 
         Parameters
@@ -343,7 +353,7 @@ class BetaVAE(
         mean, std = self._posterior(self._validate_predict(X))
         return (mean, std) if return_std else mean
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Flux of given latent numbers.
 
         Parameters
@@ -364,7 +374,7 @@ class BetaVAE(
             )
         return self._decoded(z)
 
-    def sample(self, n_samples=1, random_state=None):
+    def sample(self, n_samples: int = 1, random_state: RandomState | None = None) -> np.ndarray:
         """Spectra of latent numbers drawn from the prior.
 
         Parameters
@@ -380,7 +390,7 @@ class BetaVAE(
         rng = check_random_state(random_state)
         return self.inverse_transform(rng.normal(size=(n_samples, self.n_latent)))
 
-    def score_samples(self, X):
+    def score_samples(self, X: SpectraLike) -> np.ndarray:
         """Evidence lower bound of each spectrum [nat], with beta = 1.
 
         Parameters
@@ -403,7 +413,7 @@ class BetaVAE(
             return misfit
         return misfit - gaussian_divergence(mean, std**2, 2.0 * np.log(std)).sum(axis=1)
 
-    def score(self, X, y=None):
+    def score(self, X: SpectraLike, y: Any = None) -> float:
         """Mean evidence lower bound of the spectra [nat]; larger is better.
 
         Parameters
@@ -417,7 +427,7 @@ class BetaVAE(
         """
         return float(np.nanmean(self.score_samples(X)))
 
-    def predict_dist(self, X) -> MultivariateNormal:
+    def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
         """Distribution of the labels, after a fit with labels.
 
         Parameters
@@ -444,7 +454,7 @@ class BetaVAE(
         cov = np.repeat(self.head_.covariance[None], len(mean), axis=0)
         return self._distribution(mean, cov, lost)
 
-    def domain_score(self, X) -> np.ndarray:
+    def domain_score(self, X: SpectraLike) -> np.ndarray:
         """How far each spectrum is from those that the network reconstructs.
 
         Its reduced chi2 against its reconstruction, in units of the 99th percentile of stars that were

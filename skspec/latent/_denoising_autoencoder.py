@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -12,6 +13,10 @@ from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer
 from skspec.networks import FluxScaler, NetworkOptions
+
+if TYPE_CHECKING:
+    from skspec._typing import Range, SpectraLike
+    from skspec.augmentation._base import Augmentation
 
 __all__ = ["DenoisingAutoencoder"]
 
@@ -97,11 +102,11 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
 
     def __init__(
         self,
-        n_latent=100,
+        n_latent: int = 100,
         *,
-        snr=(20.0, 100.0),
-        augmentation=None,
-        width=32,
+        snr: Range | str = (20.0, 100.0),
+        augmentation: Augmentation | None = None,
+        width: int = 32,
         **shared,
     ):
         super().__init__(**shared)
@@ -111,7 +116,7 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
         self.width = width
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: SpectraLike, y: Any = None) -> Self:
         """Train the network.
 
         Parameters
@@ -142,7 +147,7 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
         parts = [self._rows(spectra[train], fresh), self._arrays(seen[valid], fresh)]
         parts[1] = (fresh.once(parts[1][0], seed), *parts[1][1:])  # one draw for all epochs
         with fit_steps(self, X, y, "epochs", self.max_iter) as on_epoch:
-            self._train(*parts, fresh, seed, on_epoch)
+            self._train(parts[0], parts[1], fresh, seed, on_epoch)
         return self
 
     def _arrays(self, spectra, fresh):
@@ -191,7 +196,7 @@ class DenoisingAutoencoder(NetworkOptions, CallbackSupportMixin, SpectraTransfor
             ivar = np.where(used, np.inf if ivar is None else ivar, 0.0)
         return spectra.replace(flux=flux, ivar=ivar)
 
-    def encode(self, X):
+    def encode(self, X: SpectraLike) -> np.ndarray:
         """The numbers that each spectrum is squeezed into.
 
         Parameters

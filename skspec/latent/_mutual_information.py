@@ -193,7 +193,8 @@ def latent_mutual_information(
     _check_counts(n_permutations, n_splits, sigma_clip)
     clip = sigma_clip if method == "histogram" else None
     draw = _Draw(latents, groups, clip, Neighbours.n_parts * (n_neighbors + 2), rng)
-    columns, reported = {key: {} for key in estimators}, {}
+    columns: dict[str, dict] = {key: {} for key in estimators}
+    reported = {}
     for name in table:
         rows, sample = draw(table[name])
         for key, estimator in estimators.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -133,7 +134,7 @@ def latent_traversal(
 def latent_traversals(
     model: BaseEstimator,
     X: SpectraLike,
-    nodes: ArrayLike | None = None,
+    nodes: Iterable[int] | None = None,
     n_values: int = 9,
     *,
     star: int | None = None,

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._noise import Polynomials
 from skspec.solvers.spectra.line_of_sight import C_KMS, LineOfSight
 from skspec.solvers.spectra.nuisance import continuum_basis, nuisance_gradients
@@ -19,7 +20,7 @@ RV_RANGE = (-500.0, 500.0)  # of ``fit_rv=True`` [km/s]
 
 
 @dataclass(frozen=True)
-class FreeParameters:
+class FreeParameters(ShortRepr):
     """What is fitted to each star besides its labels.
 
     Attributes
@@ -37,7 +38,12 @@ class FreeParameters:
     degree: int | None = None
 
     @classmethod
-    def of(cls, fit_rv=False, fit_broadening=False, continuum_degree=None) -> FreeParameters:
+    def of(
+        cls,
+        fit_rv: bool | tuple[float, float] = False,
+        fit_broadening: bool | str = False,
+        continuum_degree: int | None = None,
+    ) -> FreeParameters:
         """The switches of a forward model.
 
         Raises
@@ -82,7 +88,7 @@ def velocity_range(fit_rv) -> tuple[float, float] | None:
 
 
 @dataclass
-class FreeColumns:
+class FreeColumns(ShortRepr):
     """Derivatives of spectra at rest with respect to everything but the labels.
 
     Parameters
@@ -120,11 +126,11 @@ class FreeColumns:
         position = np.arange(self.n_pixels) if self.wavelength is None else self.wavelength
         return Polynomials(continuum_basis(position, self.free.degree, self.order))
 
-    def __len__(self):
+    def __len__(self) -> int:
         n_linear = 0 if self.polynomials is None else len(self.polynomials)
         return len(self.free.units) + n_linear
 
-    def __call__(self, flux, pixels) -> np.ndarray:
+    def __call__(self, flux: np.ndarray, pixels: slice) -> np.ndarray:
         """Columns (n, len(self), B) for the spectra (n, B) of the slice `pixels`."""
         if not len(self):
             return np.empty((len(flux), 0, flux.shape[1]))

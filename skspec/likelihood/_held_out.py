@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._free_parameters import FreeColumns
 from skspec.likelihood._label_errors import LabelErrorSum
 from skspec.likelihood._noise import PixelNoise
@@ -28,7 +29,7 @@ class HeldOut(NamedTuple):
 
 
 @dataclass
-class OutOfSample:
+class OutOfSample(ShortRepr):
     """What a forward model knows of training stars that it was not trained on.
 
     Attributes
@@ -50,7 +51,7 @@ class OutOfSample:
 
 
 @dataclass
-class HeldOutStars:
+class HeldOutStars(ShortRepr):
     """Label errors of training stars, from their residuals.
 
     Parameters
@@ -72,7 +73,13 @@ class HeldOutStars:
     columns: FreeColumns
     flux: Callable
 
-    def sums(self, out_of_sample, parts, curvature, residual=None):
+    def sums(
+        self,
+        out_of_sample: OutOfSample,
+        parts: Sequence[tuple[Any, ResidualComponents]],
+        curvature: Callable,
+        residual: np.ndarray | None = None,
+    ) -> tuple[LabelErrorSum, np.ndarray]:
         """Add up all pixels at the true labels.
 
         Parameters
@@ -156,7 +163,7 @@ class _Stars:
         total.put(self.rows, normal, n_good, curvature(self.rows, weight))
 
 
-def mean_square(values, good) -> np.ndarray:
+def mean_square(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Mean square of each column over its good values; NaN where there are none."""
     if good.all():
         return np.einsum("np,np->p", values, values, dtype=float) / len(values)

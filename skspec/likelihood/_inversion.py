@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
+from skspec._short_repr import ShortRepr
 from skspec._sklearn import Interval, StrOptions
+from skspec.base import DocumentedEstimator
 from skspec.likelihood._noise import PixelNoise
 from skspec.likelihood._spectrum_model import Batch, Solution
 
@@ -17,7 +18,7 @@ __all__ = ["Descent", "Inversion", "influence", "minimize"]
 MAX_SWEEPS, TOL_SWEEP = 50, 1e-6  # of a robust loss; squared step in sigma between two of them
 
 
-class Inversion(BaseEstimator):
+class Inversion(DocumentedEstimator):
     """How a forward model is inverted: options of the search for the labels of each star.
 
     Parameters
@@ -58,13 +59,13 @@ class Inversion(BaseEstimator):
 
     def __init__(
         self,
-        loss="linear",
+        loss: str = "linear",
         *,
-        n_init=4,
-        max_iter=50,
-        tol=1e-8,
-        correlation_length=0,
-        clean_rounds=3,
+        n_init: int = 4,
+        max_iter: int = 50,
+        tol: float = 1e-8,
+        correlation_length: int = 0,
+        clean_rounds: int = 3,
     ):
         self.loss = loss
         self.n_init = n_init
@@ -75,7 +76,7 @@ class Inversion(BaseEstimator):
 
 
 @dataclass
-class Descent:
+class Descent(ShortRepr):
     """Where a descent has ended, of `n` stars and their nonlinear parameters.
 
     Attributes
@@ -150,7 +151,7 @@ def _reweighted(batch, found: Descent, options: Inversion):
     return batch.with_noise(noise.with_weight(weight))
 
 
-def influence(z2, loss) -> np.ndarray:
+def influence(z2: np.ndarray, loss: str) -> np.ndarray:
     """Derivative of the loss with respect to the squared residual in units of sigma."""
     if loss == "linear":
         return np.ones_like(z2)

@@ -25,10 +25,12 @@ where the star is; with few stars, or for the correlations, over the whole set.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._normal_equations import TINY_INFORMATION, NormalEquations
 from skspec.likelihood._spectrum_model import batch_rows
 from skspec.metrics import ONE_SIGMA
@@ -40,7 +42,7 @@ N_LOCAL = 200  # training stars around a star; fewer leave the quantile too nois
 
 
 @dataclass(frozen=True)
-class LabelErrors:
+class LabelErrors(ShortRepr):
     """Label errors of training stars, in scaled labels.
 
     Attributes
@@ -65,11 +67,11 @@ class LabelErrors:
     reduced_chi2: np.ndarray | None = None
 
     @property
-    def formal_variance(self):
+    def formal_variance(self) -> np.ndarray:
         """Diagonal of `formal`, shape (n, M)."""
         return np.diagonal(self.formal, axis1=1, axis2=2)
 
-    def outliers(self, covariance, n_sigma):
+    def outliers(self, covariance: np.ndarray, n_sigma: float) -> np.ndarray:
         """Stars off by more than `n_sigma` robust standard deviations in any label (or velocity)."""
         error = self.error if self.first_order is None else self.first_order
         z = error / np.sqrt(self.formal_variance + np.diag(covariance))
@@ -92,7 +94,9 @@ class LabelErrorSum:
         self.curvature = np.zeros((n, n_labels, n_labels))
         self.n_good = np.zeros(n, dtype=int)
 
-    def put(self, rows, normal: NormalEquations, n_good, curvature):
+    def put(
+        self, rows: Any, normal: NormalEquations, n_good: np.ndarray, curvature: np.ndarray
+    ) -> None:
         """Add the sums over pixels of some stars.
 
         Parameters
@@ -107,11 +111,11 @@ class LabelErrorSum:
         self.n_good[rows] += n_good
         self.curvature[rows] += curvature
 
-    def merge(self, rows, other: LabelErrorSum):
+    def merge(self, rows: Any, other: LabelErrorSum) -> None:
         """Add the sums of `other`, which are those of the stars `rows`."""
         self.put(rows, other.normal, other.n_good, other.curvature)
 
-    def errors(self, n_kept=None) -> LabelErrors:
+    def errors(self, n_kept: int | None = None) -> LabelErrors:
         """Errors of all stars, of the labels and of `n_kept` parameters in all (default: all)."""
         n_columns, n_labels = self.normal.score.shape[1], self.curvature.shape[1]
         fisher = self.normal.information + TINY_INFORMATION * np.eye(n_columns)
@@ -158,7 +162,7 @@ def excess_covariance(errors: LabelErrors) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LocalCovariance:
+class LocalCovariance(ShortRepr):
     """The same, with variances measured around each of `n` training stars.
 
     Attributes
@@ -172,7 +176,7 @@ class LocalCovariance:
     variance: np.ndarray
 
     @classmethod
-    def around(cls, centres, x, errors: LabelErrors) -> LocalCovariance:
+    def around(cls, centres: np.ndarray, x: np.ndarray, errors: LabelErrors) -> LocalCovariance:
         """Variances of the errors of the 200 stars nearest to each centre; of all, where fewer.
 
         All are multiplied by one factor for each label, so that one total sigma holds as many stars as
@@ -203,7 +207,7 @@ class LocalCovariance:
             variance *= np.where(np.isfinite(factor), np.maximum(factor, 0.0), 1.0)
         return cls(correlation, variance)
 
-    def near(self, rows):
+    def near(self, rows: np.ndarray) -> np.ndarray:
         """Covariance (m, M, M): mean variance at the training stars `rows` (m, k)."""
         sigma = np.sqrt(self.variance[rows].mean(axis=1))
         return self.correlation * sigma[:, :, None] * sigma[:, None, :]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
 from skspec.likelihood._free_parameters import FreeColumns, FreeParameters
 from skspec.likelihood._inversion import Inversion, minimize
@@ -31,7 +32,7 @@ __all__ = ["LabelLikelihood", "LabelScale"]
 
 
 @dataclass(frozen=True)
-class LabelScale:
+class LabelScale(ShortRepr):
     """Labels and their scaled values: ``scaled = (label - pivot) / unit``.
 
     Attributes
@@ -44,17 +45,17 @@ class LabelScale:
     pivot: np.ndarray
     unit: np.ndarray
 
-    def scaled(self, labels) -> np.ndarray:
+    def scaled(self, labels: np.ndarray) -> np.ndarray:
         """Scaled labels."""
         return (labels - self.pivot) / self.unit
 
-    def labels(self, x) -> np.ndarray:
+    def labels(self, x: np.ndarray) -> np.ndarray:
         """Labels in their own units."""
         return self.pivot + x * self.unit
 
 
 @dataclass
-class LabelLikelihood:
+class LabelLikelihood(ShortRepr):
     """A trained model of the flux, its noise, and what is free for each star.
 
     Attributes
@@ -101,7 +102,9 @@ class LabelLikelihood:
 
     # -- noise -------------------------------------------------------------------------------------
 
-    def budget(self, spectra: Spectra, correlation_length=0, *, photon_only=False) -> NoiseBudget:
+    def budget(
+        self, spectra: Spectra, correlation_length: int = 0, *, photon_only: bool = False
+    ) -> NoiseBudget:
         """Photon variance in the unit of the spectra, and the rest in that of the model's flux."""
         photon, shape = spectra.variance, spectra.shape[1]
         if photon_only:
@@ -113,7 +116,9 @@ class LabelLikelihood:
 
     # -- the model as the likelihood sees it -------------------------------------------------------
 
-    def spectrum_model(self, columns=None, *, exact=False, shared=True) -> SpectrumModel:
+    def spectrum_model(
+        self, columns: FreeColumns | None = None, *, exact: bool = False, shared: bool = True
+    ) -> SpectrumModel:
         """At rest, or with all that is free; `exact`: not compressed at rest."""
         columns, box = self.columns if columns is None else columns, self.training
         basis = self.exact() if exact and not len(columns) else self.basis
@@ -136,9 +141,7 @@ class LabelLikelihood:
 
     def best_fit(self, solution: Solution) -> np.ndarray:
         """Model spectra (n, P) as observed; NaN where the model ends."""
-        if not len(self.columns):
-            return self.exact().spectra(solution.x)
-        return self.spectrum_model().best_fit(solution)
+        return self.spectrum_model(exact=True).best_fit(solution)
 
     def linearize(
         self,
@@ -186,7 +189,9 @@ class LabelLikelihood:
                 where = slice(first, first + len(rows))
                 yield Linearization(where, design, continuum, noise, batch.observed[at] - flux)
 
-    def fisher_information(self, solution, spectra, correlation_length=0) -> np.ndarray:
+    def fisher_information(
+        self, solution: Solution, spectra: Spectra, correlation_length: int = 0
+    ) -> np.ndarray:
         """On the labels (n, K, K), in their units; whatever else is free is integrated over."""
         kept = np.arange(len(self.scale.unit))
         fisher = np.empty((len(spectra), len(kept), len(kept)))
@@ -239,7 +244,7 @@ class LabelLikelihood:
             **self._free_result(found, total, blind),
         )
 
-    def model_cov_near(self, x) -> np.ndarray:
+    def model_cov_near(self, x: np.ndarray) -> np.ndarray:
         """Model covariance (m, M, M) in scaled units, around scaled labels (m, K)."""
         if self.local_cov is None:
             return np.zeros((len(x), len(self.unit), len(self.unit)))

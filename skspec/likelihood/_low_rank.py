@@ -33,7 +33,9 @@ class LowRankErrors(NamedTuple):
     residual: np.ndarray
 
 
-def low_rank_errors(out_of_sample: OutOfSample, photon, trained, strength) -> LowRankErrors:
+def low_rank_errors(
+    out_of_sample: OutOfSample, photon: np.ndarray, trained: np.ndarray, strength: float
+) -> LowRankErrors:
     """Components of the errors of a model.
 
     Parameters

@@ -13,12 +13,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._normal_equations import NormalEquations, inverse_information, regularized
 from skspec.solvers.linear.weighted_gram import weighted_gram
 from skspec.solvers.spectra.correlated_noise import autocorrelated, correlated_information
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
 
 __all__ = ["LinearColumns", "LinearFit", "PixelNoise", "Polynomials", "one_product"]
 
@@ -40,7 +45,7 @@ class Polynomials:
         Such as :func:`skspec.solvers.spectra.nuisance.continuum_basis`.
     """
 
-    def __init__(self, rows):
+    def __init__(self, rows: np.ndarray):
         self.rows = rows
         first, second = np.tril_indices(len(rows))
         present = (rows != 0).astype(float)
@@ -48,14 +53,14 @@ class Polynomials:
         self._pairs = first[meet], second[meet]
         self._products = rows[first[meet]] * rows[second[meet]]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def times(self, factor) -> LinearColumns:
+    def times(self, factor: ArrayLike) -> LinearColumns:
         """Columns of stars with these model spectra (n, P)."""
         return LinearColumns(self, np.asarray(factor, dtype=float))
 
-    def gram(self, weight):
+    def gram(self, weight: np.ndarray) -> np.ndarray:
         """``T diag(w) T^T`` (n, Q, Q)."""
         size = len(self.rows)
         out = np.zeros((len(weight), size, size))
@@ -66,17 +71,17 @@ class Polynomials:
 
 
 @dataclass(frozen=True)
-class LinearColumns:
+class LinearColumns(ShortRepr):
     """Columns ``factor (n, 1, P) * rows (Q, P)`` of a design: a multiplicative continuum."""
 
     polynomials: Polynomials
     factor: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.polynomials)
 
     @property
-    def rows(self):
+    def rows(self) -> np.ndarray:
         """Of the polynomials."""
         return self.polynomials.rows
 
@@ -84,17 +89,17 @@ class LinearColumns:
         """All columns, (n, Q, P)."""
         return self.factor[:, None] * self.rows
 
-    def normal(self, weight):
+    def normal(self, weight: np.ndarray) -> np.ndarray:
         """``C W C^T`` (n, Q, Q)."""
         return self.polynomials.gram(weight * self.factor * self.factor)
 
-    def on(self, weighted):
+    def on(self, weighted: np.ndarray) -> np.ndarray:
         """``C (W r)`` (n, Q) of weighted residuals (n, P)."""
         return (weighted * self.factor) @ self.rows.T
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class LinearFit(ShortRepr):
     """Linear parameters at their best values.
 
     Attributes
@@ -114,18 +119,18 @@ class LinearFit:
     on_shared: np.ndarray
 
     @property
-    def curve(self):
+    def curve(self) -> np.ndarray:
         """The polynomials (n, P) that multiply the model."""
         return self.coef @ self.columns.rows
 
     @property
-    def flux(self):
+    def flux(self) -> np.ndarray:
         """The model times them, (n, P)."""
         return self.curve * self.columns.factor
 
 
 @dataclass(frozen=True)
-class PixelNoise:
+class PixelNoise(ShortRepr):
     r"""Covariance ``diag(1 / weight) + U^T U`` of the pixels of `n` stars.
 
     Parameters
@@ -149,13 +154,12 @@ class PixelNoise:
         if self.shared is None:
             object.__setattr__(self, "shared", np.zeros((0, self.weight.shape[1])))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.weight)
 
-    def __repr__(self):
-        n, n_pixels = self.weight.shape
-        more = f", correlated over {self.correlation_length} pixels" * bool(self.correlation_length)
-        return f"<PixelNoise of {n} stars x {n_pixels} pixels, {self.n_shared} components{more}>"
+    def _repr_values(self):
+        values = {"n_stars": len(self), "n_pixels": self.weight.shape[1], "n_shared": self.n_shared}
+        return values | {"correlation_length": self.correlation_length or None}
 
     @property
     def n_shared(self) -> int:
@@ -170,12 +174,12 @@ class PixelNoise:
     def covariance(self) -> np.ndarray:
         """Of all pixels, (n, P, P), for small spectra; ``inf`` on the diagonal at bad pixels."""
         cov = np.zeros((*self.weight.shape, self.weight.shape[1]))
-        cov += np.swapaxes(self.shared, -1, -2) @ self.shared
+        cov += self.shared.swapaxes(-1, -2) @ self.shared
         pixels = np.arange(self.weight.shape[1])
         cov[:, pixels, pixels] = self.variance()
         return cov
 
-    def __getitem__(self, stars) -> PixelNoise:
+    def __getitem__(self, stars: Any) -> PixelNoise:
         shared = self.shared if self.shared.ndim == 2 else self.shared[stars]
         some = replace(self, weight=self.weight[stars], shared=shared)
         for name in ("_root", "_inverse"):  # what is known already need not be found again
@@ -184,7 +188,7 @@ class PixelNoise:
                 some.__dict__[name] = known if len(known) == 1 else known[stars]
         return some
 
-    def with_weight(self, weight) -> PixelNoise:
+    def with_weight(self, weight: np.ndarray) -> PixelNoise:
         """With other weights (n, P), such as those of a robust loss."""
         return replace(self, weight=weight)
 
@@ -214,7 +218,7 @@ class PixelNoise:
 
     # -- sums over pixels --------------------------------------------------------------------------
 
-    def on_shared(self, weighted, real=float) -> np.ndarray:
+    def on_shared(self, weighted: np.ndarray, real: DTypeLike = float) -> np.ndarray:
         """``A W U^T`` (n, M, q) of rows ``A W`` (n, M, P)."""
         if self.shared.ndim == 2:
             shared = self.shared.T.astype(weighted.dtype, copy=False)
@@ -222,32 +226,34 @@ class PixelNoise:
         shared = self.shared.astype(real, copy=False)
         return (weighted.astype(real, copy=False) @ np.swapaxes(shared, 1, 2)).astype(float)
 
-    def amplitudes(self, residual, real=float) -> np.ndarray:
+    def amplitudes(self, residual: np.ndarray, real: DTypeLike = float) -> np.ndarray:
         """Most likely amplitudes (n, q) of the shared errors in residuals (n, P)."""
         on_residual = self.on_shared((self.weight * residual)[:, None], real)[:, 0]
         return (self._inverse @ on_residual[..., None])[..., 0]
 
-    def shared_part(self, residual) -> np.ndarray:
+    def shared_part(self, residual: np.ndarray) -> np.ndarray:
         """What of the residuals (n, P) the shared errors explain."""
         amplitude = self.amplitudes(residual)
         if self.shared.ndim == 2:
             return amplitude @ self.shared
         return (amplitude[:, None] @ self.shared)[:, 0]
 
-    def chi2(self, residual) -> np.ndarray:
+    def chi2(self, residual: np.ndarray) -> np.ndarray:
         """``r Sigma^-1 r`` (n,)."""
         whole = np.einsum("np,np,np->n", self.weight, residual, residual)
         on_residual = self.on_shared((self.weight * residual)[:, None])[:, 0]
         best = (self._inverse @ on_residual[..., None])[..., 0]
         return whole - np.einsum("nq,nq->n", on_residual, best)
 
-    def solve(self, rows) -> np.ndarray:
+    def solve(self, rows: np.ndarray) -> np.ndarray:
         """``Sigma^-1`` times rows (n, M, P); 0 at bad pixels."""
         weighted = rows * self.weight[:, None]
         taken = (self.on_shared(weighted) @ self._inverse) @ self.shared
         return weighted - taken * self.weight[:, None]
 
-    def integrated(self, normal, on_design, residual) -> NormalEquations:
+    def integrated(
+        self, normal: NormalEquations, on_design: np.ndarray, residual: np.ndarray
+    ) -> NormalEquations:
         """Sums over all pixels, with the shared errors integrated over.
 
         Parameters
@@ -261,7 +267,9 @@ class PixelNoise:
         on_residual = self.on_shared((self.weight * residual)[:, None])[:, 0]
         return normal.without(on_design, on_residual, self._inverse)
 
-    def fit_linear(self, columns: LinearColumns, flux, real=float) -> LinearFit:
+    def fit_linear(
+        self, columns: LinearColumns, flux: np.ndarray, real: DTypeLike = float
+    ) -> LinearFit:
         """Coefficients with which the columns come closest to spectra (n, P)."""
         weighted = self.weight * columns.factor
         normal = columns.normal(self.weight)
@@ -278,7 +286,13 @@ class PixelNoise:
         return LinearFit(columns, coef, normal, on_shared)
 
     def normal_equations(
-        self, design, residual, linear: LinearFit | None = None, *, scale=None, real=float
+        self,
+        design: np.ndarray,
+        residual: np.ndarray,
+        linear: LinearFit | None = None,
+        *,
+        scale: np.ndarray | None = None,
+        real: DTypeLike = float,
     ) -> tuple[NormalEquations, np.ndarray]:
         """What the spectra say of the parameters of a design, everything linear integrated over.
 
@@ -321,7 +335,13 @@ class PixelNoise:
         return normal._replace(information=normal.information + cross @ slope), slope
 
     def information(
-        self, design, residual=None, linear=None, *, scale=None, real=float
+        self,
+        design: np.ndarray,
+        residual: np.ndarray | None = None,
+        linear: LinearFit | None = None,
+        *,
+        scale: np.ndarray | None = None,
+        real: DTypeLike = float,
     ) -> np.ndarray:
         """Information (n, M, M) on the parameters of a design; see :meth:`normal_equations`.
 
@@ -351,7 +371,9 @@ class PixelNoise:
         coef = np.linalg.solve(linear.information, np.swapaxes(right, 1, 2))
         return white - (np.swapaxes(coef, 1, 2) @ linear.columns.rows) * model[:, None]
 
-    def pixel_shares(self, design, residual=None) -> tuple[np.ndarray, np.ndarray]:
+    def pixel_shares(
+        self, design: np.ndarray, residual: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         r"""What the noise of each pixel contributes to the covariance of the parameters.
 
         The least-squares estimate is :math:`H r` of the residuals `r`, so the variance of parameter

@@ -12,9 +12,12 @@ that are marginalised (Schur complement).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "NormalEquations",
@@ -52,7 +55,7 @@ class NormalEquations(NamedTuple):
         return cls(np.zeros(n), np.zeros(shape[:2]), np.zeros(shape))
 
     @classmethod
-    def of(cls, design, residual, weight) -> NormalEquations:
+    def of(cls, design: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> NormalEquations:
         """Of a design (n, M, P), residuals (n, P) and weights (n, P)."""
         weighted = weight * residual
         return cls(
@@ -62,7 +65,7 @@ class NormalEquations(NamedTuple):
         )
 
     @classmethod
-    def of_white(cls, design, residual) -> NormalEquations:
+    def of_white(cls, design: np.ndarray, residual: np.ndarray) -> NormalEquations:
         """Of design and residuals in units of the noise.
 
         Products with the design are formed in its own precision: whitened values fit into single
@@ -77,15 +80,15 @@ class NormalEquations(NamedTuple):
         """With other pixels of the same stars."""
         return NormalEquations(*(a + b for a, b in zip(self, other)))
 
-    def __getitem__(self, stars) -> NormalEquations:
+    def __getitem__(self, stars: Any) -> NormalEquations:  # type: ignore[override]  # not by field
         return NormalEquations(*(part[stars] for part in self))
 
-    def add_to(self, stars, other) -> None:
+    def add_to(self, stars: Any, other: NormalEquations) -> None:
         """Add other pixels of some stars, in place."""
         for mine, more in zip(self, other):
             mine[stars] += more
 
-    def without(self, cross, score, inverse) -> NormalEquations:
+    def without(self, cross: np.ndarray, score: np.ndarray, inverse: np.ndarray) -> NormalEquations:
         """With further parameters integrated over.
 
         Parameters
@@ -104,12 +107,12 @@ class NormalEquations(NamedTuple):
             self.information - cross @ inverse @ np.swapaxes(cross, 1, 2),
         )
 
-    def linear(self, kept: int, precision=0.0) -> np.ndarray:
+    def linear(self, kept: int, precision: ArrayLike = 0.0) -> np.ndarray:
         """Best values (n, L) of the parameters behind `kept`, of prior ``N(0, 1 / precision)``."""
         inner = _with_precision(self.information[:, kept:, kept:], precision)
         return np.linalg.solve(inner, self.score[:, kept:, None])[..., 0]
 
-    def marginal(self, kept: int, precision=0.0) -> NormalEquations:
+    def marginal(self, kept: int, precision: ArrayLike = 0.0) -> NormalEquations:
         """Of the first `kept` parameters, the others integrated over ``N(0, 1 / precision)``."""
         inner = _with_precision(self.information[:, kept:, kept:], precision)
         kept_part = NormalEquations(
@@ -118,7 +121,7 @@ class NormalEquations(NamedTuple):
         cross, score = self.information[:, :kept, kept:], self.score[:, kept:]
         return kept_part.without(cross, score, np.linalg.inv(inner))
 
-    def pulled_back(self, value, slope) -> NormalEquations:
+    def pulled_back(self, value: np.ndarray, slope: np.ndarray) -> NormalEquations:
         """In `K` other parameters, of which these are functions: `value` (n, M), `slope` (n, K, M)."""
         there = (self.information @ value[..., None])[..., 0]
         return NormalEquations(
@@ -158,7 +161,7 @@ def with_least_information(information, n_labels: int) -> np.ndarray:
     return regularized(information + np.diag(least))
 
 
-def inverse_information(fisher) -> np.ndarray:
+def inverse_information(fisher: np.ndarray) -> np.ndarray:
     """Pseudo-inverse of Fisher matrices (n, M, M), in units in which their diagonal is one.
 
     Parameters (or combinations of them) that the spectrum says nothing about are left out.
@@ -169,7 +172,7 @@ def inverse_information(fisher) -> np.ndarray:
     return np.linalg.pinv(fisher / unit, rcond=ROUNDING, hermitian=True) / unit
 
 
-def marginal_information(fisher, keep) -> np.ndarray:
+def marginal_information(fisher: ArrayLike, keep: ArrayLike) -> np.ndarray:
     r"""Fisher information of some parameters when all others are free too.
 
     The Schur complement :math:`F_{kk} - F_{kf} F_{ff}^{-1} F_{fk}` of the free block.

@@ -14,11 +14,13 @@ end is that of the noise at the solution.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._first_guess import FirstGuess
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT, FreeColumns
 from skspec.likelihood._inversion import Descent, influence
@@ -50,7 +52,7 @@ class Observed:
         Errors of the model that pixels share, at rest.
     """
 
-    def __init__(self, rest: RestFrame, columns: FreeColumns, shared):
+    def __init__(self, rest: RestFrame, columns: FreeColumns, shared: np.ndarray):
         self.free, self.polynomials = columns.free, columns.polynomials
         self.line_of_sight = columns.line_of_sight
         basis, self.shared = _bridged(rest.basis, shared)
@@ -74,16 +76,18 @@ class Observed:
         return C_KMS * self.line_of_sight.step
 
     @cached_property
-    def box(self):
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest labels, shift and squared width, in steps about the first guess."""
         lower, upper = [self.rest.lower], [self.rest.upper]
         if self.free.rv_range is not None:
-            lower.append([-REACH]), upper.append([REACH])
+            lower.append([-REACH])
+            upper.append([REACH])
         if self.free.kernel is not None:
-            lower.append([0.0]), upper.append([(MAX_WIDTH / self.step_kms) ** 2])
+            lower.append([0.0])
+            upper.append([(MAX_WIDTH / self.step_kms) ** 2])
         return np.concatenate(lower), np.concatenate(upper)
 
-    def batch_size(self, n_stars) -> int:
+    def batch_size(self, n_stars: int) -> int:
         """Stars whose steps are taken together."""
         size = int(np.clip(-(-n_stars // thread_count()), CHUNK, BATCH))
         if self.shared.size:
@@ -92,7 +96,9 @@ class Observed:
 
     # -- spectra of given parameters ---------------------------------------------------------------
 
-    def rows(self, p, shift, derivative=True, leading=False) -> np.ndarray:
+    def rows(
+        self, p: np.ndarray, shift: np.ndarray, derivative: bool = True, leading: bool = False
+    ) -> np.ndarray:
         """Spectra (n, 1 + M, P): of the parameters `p` (n, M), and their derivatives.
 
         In single precision, a thousandth of the noise of any spectrum. The leading components are
@@ -134,7 +140,7 @@ class Observed:
             hat *= self.line_of_sight.phase(shift, np.complex64)[:, None]
         return self.line_of_sight.spectra(hat)
 
-    def flux(self, p, shift) -> np.ndarray:
+    def flux(self, p: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """Model spectra (n, P) without continuum."""
         parts = [
             self.rows(p[a : a + CHUNK], shift[a : a + CHUNK], derivative=False)[:, 0]
@@ -142,23 +148,23 @@ class Observed:
         ]
         return np.concatenate(parts).astype(float)
 
-    def spectra(self, p) -> np.ndarray:
+    def spectra(self, p: np.ndarray) -> np.ndarray:
         """Model spectra (n, P), of shifts from rest."""
         return self.flux(p, np.zeros(len(p)))
 
-    def design(self, p) -> np.ndarray:
+    def design(self, p: np.ndarray) -> np.ndarray:
         """Their derivatives (n, M, P)."""
         return self.rows(p, np.zeros(len(p)))[:, 1:]
 
-    def linear(self, p) -> LinearColumns | None:
+    def linear(self, p: np.ndarray) -> LinearColumns | None:
         """Columns of the continuum."""
         return self.columns(self.spectra(p))
 
-    def columns(self, flux) -> LinearColumns | None:
+    def columns(self, flux: np.ndarray) -> LinearColumns | None:
         """Columns of the continuum of model spectra (n, P); None without."""
         return None if self.polynomials is None else self.polynomials.times(flux)
 
-    def curve(self, coef):
+    def curve(self, coef: np.ndarray) -> np.ndarray | float:
         """Polynomials (n, P) of their coefficients (n, Q); 1 without."""
         return 1.0 if self.polynomials is None else coef @ self.polynomials.rows
 
@@ -198,7 +204,7 @@ class Observed:
             columns.append(solution.width2[:, None] / WIDTH2_UNIT)
         return np.hstack(columns)
 
-    def solution_of(self, theta) -> Solution:
+    def solution_of(self, theta: np.ndarray) -> Solution:
         """Of parameters (m, M) in the units of :attr:`Solution.information`."""
         solution, n_labels = Solution(theta[:, : self.n_labels]), self.n_labels
         if self.free.rv_range is not None:
@@ -233,13 +239,13 @@ class Observed:
             out[~sight.covers(z - edge, z + edge)] = np.nan
         return out
 
-    def map(self, function, batches) -> list:
+    def map(self, function: Callable, batches: list) -> list:
         """`function` of all batches, side by side."""
         return list(parallel_map(function, batches))
 
     # -- stars -------------------------------------------------------------------------------------
 
-    def batch(self, flux, budget: NoiseBudget) -> ObservedBatch:
+    def batch(self, flux: np.ndarray, budget: NoiseBudget) -> ObservedBatch:
         """Some stars."""
         level = self._level(flux, budget.photon)
         flux = np.where(np.isfinite(budget.photon), flux, 0.0) / level
@@ -257,7 +263,7 @@ class Observed:
         level = total / np.maximum(expected, 1e-300)
         return np.where(level > 0, level, 1.0)[:, None]
 
-    def moved(self, shift, *rows):
+    def moved(self, shift: np.ndarray, *rows: np.ndarray) -> tuple[np.ndarray, ...]:
         """Rows (n, P) of pixels at rest where they are observed, and whether these are known."""
         step = self.line_of_sight.step
         z, reach = shift * step, REACH * step
@@ -265,7 +271,9 @@ class Observed:
         known = self.line_of_sight.covers(z - reach, z + reach)  # wherever the fit may go
         return *(np.take_along_axis(part, pixels, axis=1) for part in rows), known
 
-    def noise(self, budget: NoiseBudget, p, shift, curve) -> PixelNoise:
+    def noise(
+        self, budget: NoiseBudget, p: np.ndarray, shift: np.ndarray, curve: np.ndarray
+    ) -> PixelNoise:
         """Of stars that move so and have this continuum."""
         model = budget.model
         if self.free.rv_range is not None:
@@ -290,7 +298,7 @@ class Observed:
 
 
 @dataclass
-class ObservedBatch:
+class ObservedBatch(ShortRepr):
     """Some stars, their flux in units of a rough level of the continuum."""
 
     model: Observed

@@ -27,6 +27,7 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logsumexp
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
 from skspec.likelihood._spectrum_model import batch_rows
 
@@ -40,7 +41,7 @@ MIN_SCORE = 1e-6  # below which a label is known, and chooses nothing
 
 
 @dataclass(frozen=True)
-class LabelPopulation:
+class LabelPopulation(ShortRepr):
     """Density of scaled labels.
 
     Attributes
@@ -62,7 +63,15 @@ class LabelPopulation:
     background_cov: np.ndarray
 
     @classmethod
-    def learn(cls, labels, lower, upper, x, found, cov) -> LabelPopulation:
+    def learn(
+        cls,
+        labels: np.ndarray,
+        lower: np.ndarray,
+        upper: np.ndarray,
+        x: np.ndarray,
+        found: np.ndarray,
+        cov: np.ndarray,
+    ) -> LabelPopulation:
         """The density whose posteriors of training stars score best.
 
         Parameters
@@ -94,13 +103,15 @@ class LabelPopulation:
         without = place[rows[len(labels) :]]
         return min(densities, key=lambda one: one.score(x, found, cov, without))
 
-    def score(self, x, found, cov, without):
+    def score(
+        self, x: np.ndarray, found: np.ndarray, cov: np.ndarray, without: np.ndarray | None
+    ) -> float:
         """Sum over labels of the log of their mean score: no preference for a unit."""
         mean, left = self.posterior(found, cov, without)
         crps = MultivariateNormal(mean, cov=left).crps(x).mean(axis=0)
         return np.sum(np.log(np.maximum(crps, MIN_SCORE)))
 
-    def log_density(self, x):
+    def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density (m,) at scaled labels (m, K), up to a constant."""
         precise = np.linalg.inv(self.width)
         square = 0.0
@@ -111,7 +122,9 @@ class LabelPopulation:
         alone = _log_normal(np.einsum("mk,kl,ml->m", away, wide, away), wide[None])
         return np.logaddexp(logsumexp(log_parts, axis=1), np.log(BACKGROUND_WEIGHT) + alone)
 
-    def posterior(self, mean, cov, without=None):
+    def posterior(
+        self, mean: np.ndarray, cov: np.ndarray, without: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Moments of the labels, given the Gaussian that the spectrum says.
 
         Parameters

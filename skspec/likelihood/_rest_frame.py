@@ -14,11 +14,13 @@ them finish.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._inversion import Descent, influence
 from skspec.likelihood._noise import PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
@@ -33,7 +35,7 @@ POLISH_TOL, POLISH_ITER = 1e-4, 20  # of the last steps, with all components and
 
 
 @dataclass(frozen=True)
-class RestFrame:
+class RestFrame(ShortRepr):
     """Model spectra of labels alone; a :class:`~skspec.likelihood._spectrum_model.SpectrumModel`.
 
     Parameters
@@ -51,45 +53,49 @@ class RestFrame:
     upper: np.ndarray
 
     @property
-    def box(self):
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest scaled labels."""
         return self.lower, self.upper
 
-    def batch_size(self, n_stars) -> int:
+    def batch_size(self, n_stars: int) -> int:
         """Stars that fit into the working memory together."""
         widest = max(len(self.basis.reference), len(self.basis.leading().flux) ** 2)
         return batch_rows(widest)
 
-    def spectra(self, p) -> np.ndarray:
+    def spectra(self, p: np.ndarray) -> np.ndarray:
         """Model spectra (n, P)."""
         return self.basis.spectra(p)
 
-    def design(self, p) -> np.ndarray:
+    def design(self, p: np.ndarray) -> np.ndarray:
         """Their derivatives (n, K, P)."""
         return self.basis.with_slope(p)[1] @ self.basis.flux
 
-    def linear(self, p) -> None:
+    def linear(self, p: np.ndarray) -> None:
         """There is no continuum to fit."""
 
     def steps_per_unit(self, solution: Solution) -> np.ndarray:
         """Of each parameter (n, K): derivatives are with respect to scaled labels."""
         return np.ones(solution.x.shape)
 
+    def best_fit(self, solution: Solution) -> np.ndarray:
+        """Model spectra (n, P)."""
+        return self.spectra(solution.x)
+
     def theta_of(self, solution: Solution) -> np.ndarray:
         """Parameters (n, K) of a solution."""
         return solution.x
 
-    def map(self, function, batches) -> list:
+    def map(self, function: Callable, batches: list) -> list:
         """`function` of all batches, one after the other: large products use all threads."""
         return [function(batch) for batch in batches]
 
-    def batch(self, flux, budget: NoiseBudget) -> RestBatch:
+    def batch(self, flux: np.ndarray, budget: NoiseBudget) -> RestBatch:
         """Some stars."""
         return RestBatch(self, flux, budget.at_rest())
 
 
 @dataclass
-class RestBatch:
+class RestBatch(ShortRepr):
     """Some stars at rest, of given noise."""
 
     model: RestFrame
@@ -274,7 +280,7 @@ class _Objective:
         weighted = residual * weight
         rank, stack = len(used.flux), used.flux
         if noise.n_shared:
-            stack = np.vstack([used.flux, shared])
+            stack = np.vstack((used.flux, shared))
         constant = np.einsum("np,np->n", weighted, residual)
         projection = weighted @ stack.T
         self.gram_scale = np.ones(len(flux))

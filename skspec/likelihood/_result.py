@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.distributions import MultivariateNormal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["InversionResult"]
 
 
 @dataclass(frozen=True)
-class InversionResult:
+class InversionResult(ShortRepr):
     """Labels of `n` stars, and all that tells whether to believe them.
 
     Attributes
@@ -76,33 +81,26 @@ class InversionResult:
     def __len__(self) -> int:
         return len(self.chi2)
 
-    def __getitem__(self, stars) -> InversionResult:
+    def __getitem__(self, stars: Any) -> InversionResult:
         """Of some stars."""
         stars = [stars] if isinstance(stars, Integral) else stars
         parts = (getattr(self, each.name) for each in fields(self))
         return InversionResult(*(None if part is None else part[stars] for part in parts))
 
-    def __repr__(self) -> str:
-        names, n = ", ".join(self.dist.label_names), len(self)
-        lines = [f"<InversionResult of {names}: {n} star{'s' * (n != 1)}"]
-        if n:
-            columns = dict(zip(self.dist.label_names, zip(self.labels.T, self.dist.std().T)))
-            if self.rv is not None:
-                columns["rv [km/s]"] = self.rv, self.rv_std
-            told = (
-                f"{name} {np.nanmedian(value):.4g} (+- {np.nanmedian(error):.2g})"
-                for name, (value, error) in columns.items()
-            )
-            lines.append("  median " + ", ".join(told))
-            counts = {
-                "not converged": ~self.converged,
-                "at a bound": self.at_bound.any(axis=1),
-                "outside the training set": ~self.inside_training,
-            }
-            told = [f"{mask.sum()} {what}" for what, mask in counts.items() if mask.any()]
-            told = ", ".join(told) or "all converged inside the training set"
-            lines.append(f"  reduced chi2 {np.nanmedian(self.reduced_chi2):.3g}; {told}")
-        return "\n".join(lines) + ">"
+    def _repr_values(self):
+        names = self.dist.label_names or range(self.dist.n_labels)
+        found = dict(zip(names, zip(self.labels.T, self.dist.std().T)))
+        if self.rv is not None:
+            found["rv"] = self.rv, self.rv_std
+        flags = {"converged": self.converged, "inside_training": self.inside_training}
+        flags["at_bound"] = np.any(self.at_bound, axis=1)
+        return {
+            "n_stars": len(self),
+            "median": {name: _median(value) for name, (value, _) in found.items()},
+            "median_std": {name: _median(std) for name, (_, std) in found.items()},
+            "reduced_chi2": _median(self.reduced_chi2),
+            **{name: int(np.count_nonzero(flag)) for name, flag in flags.items()},
+        }
 
     @property
     def labels(self) -> np.ndarray:
@@ -115,7 +113,7 @@ class InversionResult:
         likelihood, names = self.likelihood.mean(), self.dist.label_names
         return MultivariateNormal(likelihood, cov=self.formal_cov, label_names=names)
 
-    def to_frame(self):
+    def to_frame(self) -> pd.DataFrame:
         """`pandas.DataFrame`: labels, total and formal errors, quality flags; one row per star."""
         frame = self.dist.to_frame()
         formal = self.formal_dist.std()
@@ -127,3 +125,9 @@ class InversionResult:
         return frame.assign(
             at_bound=self.at_bound.any(axis=1), **{f: getattr(self, f) for f in flags}
         )
+
+
+def _median(values):
+    """Of those that are finite; NaN without any."""
+    known = values[np.isfinite(values)]
+    return np.median(known) if known.size else np.nan

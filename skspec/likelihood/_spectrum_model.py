@@ -7,12 +7,13 @@ subspace: its principal components, enough of them that nothing is lost, are the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.likelihood._noise import LinearColumns, PixelNoise, one_product
 
 __all__ = [
@@ -43,7 +44,7 @@ def spread_rows(x, n_rows) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class NoiseBudget:
+class NoiseBudget(ShortRepr):
     """What photons and what the model contribute to the noise of `n` spectra.
 
     Attributes
@@ -70,13 +71,13 @@ class NoiseBudget:
         weight = 1.0 / (self.photon + self.model)
         return PixelNoise(weight, self.shared, self.correlation_length, self.order)
 
-    def __getitem__(self, stars) -> NoiseBudget:
+    def __getitem__(self, stars: Any) -> NoiseBudget:
         model = self.model if self.model.ndim == 1 else self.model[stars]
         return replace(self, photon=self.photon[stars], model=model)
 
 
 @dataclass(frozen=True)
-class Linearization:
+class Linearization(ShortRepr):
     """Some stars near given parameters: gradient spectra, and the noise they are held against.
 
     Attributes
@@ -110,7 +111,7 @@ class Linearization:
 
 
 @dataclass
-class Solution:
+class Solution(ShortRepr):
     """Parameters of `n` stars at the minimum of chi2.
 
     Attributes
@@ -149,12 +150,12 @@ class Solution:
         """Parameters that `information` has integrated over."""
         return 0 if self.continuum is None else self.continuum.shape[1]
 
-    def __getitem__(self, stars) -> Solution:
+    def __getitem__(self, stars: Any) -> Solution:
         parts = (None if part is None else part[stars] for part in vars(self).values())
         return Solution(*parts)
 
     @classmethod
-    def concatenate(cls, parts) -> Solution:
+    def concatenate(cls, parts: Iterable[Solution]) -> Solution:
         """Of several batches, one after the other."""
         columns = zip(*(vars(part).values() for part in parts))
         return cls(*(None if c[0] is None else np.concatenate(c) for c in columns))
@@ -162,6 +163,18 @@ class Solution:
 
 class Batch(Protocol):
     """Some stars seen by a :class:`SpectrumModel`."""
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Their flux (n, P), in units of `level`."""
+
+    @property
+    def level(self) -> np.ndarray:
+        """Unit (n, 1) of the flux."""
+
+    @property
+    def noise(self) -> PixelNoise | None:
+        """Of `observed`; None before the start is known."""
 
     def start(self, options): ...
     def descend(self, p, options): ...
@@ -175,8 +188,9 @@ class Batch(Protocol):
 class SpectrumModel(Protocol):
     """Model spectra as functions of parameters `p` (n, M): labels first, then what else is free."""
 
-    #: lowest and highest value (M,) of each parameter
-    box: tuple[np.ndarray, np.ndarray]
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest value (M,) of each parameter."""
 
     def spectra(self, p: np.ndarray) -> np.ndarray:
         """Model spectra (n, P)."""
@@ -186,6 +200,12 @@ class SpectrumModel(Protocol):
 
     def linear(self, p: np.ndarray) -> LinearColumns | None:
         """Columns of parameters in which the spectra are linear, with a flat prior."""
+
+    def steps_per_unit(self, solution: Solution) -> np.ndarray:
+        """Of each parameter (n, M): per scaled label, km/s and (km/s)^2."""
+
+    def best_fit(self, solution: Solution) -> np.ndarray:
+        """Model spectra (n, P) as observed; NaN where the model ends."""
 
     def batch(self, flux: np.ndarray, budget: NoiseBudget) -> Batch:
         """Some stars, ready to be inverted."""
@@ -198,7 +218,7 @@ class SpectrumModel(Protocol):
 
 
 @dataclass(frozen=True)
-class FluxBasis:
+class FluxBasis(ShortRepr):
     """Reduced features ``psi(x) = (phi(x) - origin) @ mix`` and spectra ``reference + psi @ flux``.
 
     Attributes
@@ -225,7 +245,7 @@ class FluxBasis:
     n_leading: int
 
     @classmethod
-    def of_features(cls, features, coef) -> FluxBasis:
+    def of_features(cls, features: Callable, coef: np.ndarray) -> FluxBasis:
         """Not compressed: ``phi(x) @ coef``."""
         n_features, n_pixels = coef.shape
         nothing = np.zeros(n_features), np.zeros(n_pixels)
@@ -238,16 +258,16 @@ class FluxBasis:
         r = self.n_leading
         return replace(self, mix=self.mix[:, :r], flux=self.flux[:r])
 
-    def __call__(self, x) -> np.ndarray:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         """Reduced features (m, r) of scaled labels (m, K)."""
         return self._reduced(self.features(x) - self.origin)
 
-    def with_slope(self, x) -> tuple[np.ndarray, np.ndarray]:
+    def with_slope(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reduced features (m, r), and their derivatives (m, K, r)."""
         phi, slope = self.features(x, derivative=True)
         return self._reduced(phi - self.origin), self._reduced(slope)
 
-    def with_leading_slope(self, x) -> tuple[np.ndarray, np.ndarray]:
+    def with_leading_slope(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same, the derivatives (m, K, n_leading) of the leading features alone."""
         phi, slope = self.features(x, derivative=True)
         return self._reduced(phi - self.origin), self.leading()._reduced(slope)
@@ -255,7 +275,7 @@ class FluxBasis:
     def _reduced(self, features):
         return features if self.mix is None else one_product(features, self.mix)
 
-    def spectra(self, x) -> np.ndarray:
+    def spectra(self, x: np.ndarray) -> np.ndarray:
         """Model spectra (m, P)."""
         return self.reference + self(x) @ self.flux
 
@@ -265,7 +285,15 @@ class FluxBasis:
         return len(self.flux) <= MAX_LOSSLESS
 
 
-def compress(features, points, coef, noise, *, tol=1e-3, leading_tol=0.3) -> FluxBasis:
+def compress(
+    features: Callable,
+    points: np.ndarray,
+    coef: np.ndarray,
+    noise: np.ndarray,
+    *,
+    tol: float = 1e-3,
+    leading_tol: float = 0.3,
+) -> FluxBasis:
     """Find the subspace of pixel space that holds the model spectra of `points`.
 
     Parameters

@@ -33,7 +33,7 @@ class TrainingLabels:
         Those among which it starts.
     """
 
-    def __init__(self, x):
+    def __init__(self, x: np.ndarray):
         self.x = x
         self._margin = BOX_MARGIN * np.ptp(x, axis=0)
         self.lower, self.upper = x.min(axis=0) - self._margin, x.max(axis=0) + self._margin
@@ -52,23 +52,23 @@ class TrainingLabels:
     def __getstate__(self):
         return {name: value for name, value in vars(self).items() if name != "_tree"}
 
-    def spanning_points(self):
+    def spanning_points(self) -> np.ndarray:
         """Labels (m, K) that span the box."""
         rng = np.random.default_rng(0)
         extra = rng.uniform(self.lower, self.upper, (N_RANDOM, len(self.lower)))
         return np.vstack([self.candidates, extra])
 
-    def nearest(self, x):
+    def nearest(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Distances (m, k) of the training stars nearest to labels (m, K), and their rows."""
         n_near = min(N_NEIGHBOURS, len(self.x))
         return tuple(part.reshape(len(x), -1) for part in self._tree.query(x, k=n_near))
 
-    def at_bound(self, x):
+    def at_bound(self, x: np.ndarray) -> np.ndarray:
         """Labels (m, K) at the side of the box."""
         width = self.upper - self.lower
         return (x <= self.lower + EDGE * width) | (x >= self.upper - EDGE * width)
 
-    def holds(self, x):
+    def holds(self, x: np.ndarray) -> np.ndarray:
         """Whether there are training stars around labels (m, K)."""
         margin = self.upper - self.x.max(axis=0)
         in_range = np.all((x >= self.lower + margin) & (x <= self.upper - margin), axis=1)

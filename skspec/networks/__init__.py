@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from skspec.networks._flux_scaler import FluxScaler
-from skspec.networks._options import NetworkOptions, TrainingOptions
+from skspec.networks._options import NetworkOptions, ResumableOptions, TrainingOptions
 from skspec.networks._perceptron import ACTIVATIONS, Perceptron
 from skspec.networks._split import split_stars
 
@@ -50,6 +50,7 @@ __all__ = [
     "NetworkOptions",
     "Perceptron",
     "ResidualNetwork",
+    "ResumableOptions",
     "SpectralNetwork",
     "StarNet",
     "StarStream",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from os import PathLike
+from typing import TYPE_CHECKING
 
 from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import Interval
 
-__all__ = ["NetworkOptions", "TrainingOptions"]
+if TYPE_CHECKING:
+    from skspec._typing import RandomState
+
+__all__ = ["NetworkOptions", "ResumableOptions", "TrainingOptions"]
 
 THREADS_FROM = 2e5  # numbers in a batch, below which one thread is faster than several
 
@@ -19,17 +23,13 @@ class TrainingOptions(SharedParameters):
     Parameters
     ----------
     learning_rate_init : float
-        Of AdamW; falls to zero along a cosine.
+        Falls to zero along a cosine.
     max_iter : int
         Epochs at most.
     batch_size : int
         Stars per step.
     validation_fraction : float
         Of the stars, held out to stop in time and to choose the best state.
-    checkpoint : path-like or None
-        File in which ``fit`` keeps the training: interrupted and called again with the same parameters
-        and stars, it goes on from there and ends as it would have. One file for one fit. It needs a
-        `random_state`.
     device : str
         Where to train: "auto", "cpu", "cuda", "cuda:1", ...
     random_state : int, RandomState instance or None
@@ -41,7 +41,6 @@ class TrainingOptions(SharedParameters):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "checkpoint": [str, PathLike, None],
         "device": [str],
         "random_state": ["random_state"],
     }
@@ -49,13 +48,12 @@ class TrainingOptions(SharedParameters):
     def __init__(
         self,
         *,
-        learning_rate_init=0.001,
-        max_iter=100,
-        batch_size=64,
-        validation_fraction=0.1,
-        checkpoint=None,
-        device="auto",
-        random_state=None,
+        learning_rate_init: float = 0.001,
+        max_iter: int = 100,
+        batch_size: int = 64,
+        validation_fraction: float = 0.1,
+        device: str = "auto",
+        random_state: RandomState | None = None,
         **shared,
     ):
         super().__init__(**shared)
@@ -63,16 +61,35 @@ class TrainingOptions(SharedParameters):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.validation_fraction = validation_fraction
-        self.checkpoint = checkpoint
         self.device = device
         self.random_state = random_state
 
 
-class NetworkOptions(TrainingOptions):
+class ResumableOptions(TrainingOptions):
+    """Mixin: a training of one network, which goes on from where it was interrupted.
+
+    Parameters
+    ----------
+    checkpoint : path-like or None
+        File in which ``fit`` keeps the training: interrupted and called again with the same parameters
+        and stars, it goes on from there and ends as it would have. One file for one fit. It needs a
+        `random_state`.
+    """
+
+    _parameter_constraints: dict = {"checkpoint": [str, PathLike, None]}
+
+    def __init__(self, *, checkpoint: PathLike | None = None, **shared):
+        super().__init__(**shared)
+        self.checkpoint = checkpoint
+
+
+class NetworkOptions(ResumableOptions):
     """Mixin: what a training by :func:`~skspec.networks.fit_network` can be told.
 
     Parameters
     ----------
+    learning_rate_init : float
+        Of AdamW; falls to zero along a cosine.
     weight_decay : float
         Of AdamW; more of it for a few hundred stars.
     n_iter_no_change : int
@@ -96,11 +113,11 @@ class NetworkOptions(TrainingOptions):
     def __init__(
         self,
         *,
-        weight_decay=0.01,
-        n_iter_no_change=30,
-        clip_norm=1.0,
-        amp=False,
-        compile=False,
+        weight_decay: float = 0.01,
+        n_iter_no_change: int = 30,
+        clip_norm: float | None = 1.0,
+        amp: bool = False,
+        compile: bool | str = False,
         **shared,
     ):
         super().__init__(**shared)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -85,7 +84,7 @@ class TraversalDisplay:
         lines, windows, name, ax, **kwargs
             See :meth:`from_traversal`.
         """
-        if isinstance(node, Integral):
+        if isinstance(node, int | np.integer):
             found = latent_traversal(estimator, X, node, values, n_values, star=star)
         else:
             found = latent_traversals(estimator, X, node, n_values, star=star)

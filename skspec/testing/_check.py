@@ -134,7 +134,7 @@ def check_forward_model(
 
 def parametrize_with_laws(
     estimators: Iterable[LabelRegressor], *, param_grids: Iterable[Mapping] | None = None
-):
+) -> Any:
     """Decorator of pytest: one test for each estimator and law that it has to keep.
 
     As :func:`sklearn.utils.estimator_checks.parametrize_with_checks`, which goes well with it.

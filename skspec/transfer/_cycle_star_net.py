@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -13,10 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
-from skspec.networks import TrainingOptions
+from skspec.networks import ResumableOptions
 from skspec.transfer._base import DomainCorrection
 from skspec.transfer._guard_rails import GuardRails, split_r2
 from skspec.transfer._spaces import ComponentSpace, PixelSpace
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from skspec._typing import Labels, RandomState, SpectraLike
+    from skspec.spectra import Spectra
 
 __all__ = ["CycleStarNet"]
 
@@ -28,7 +35,7 @@ MIN_TRAINED = 10  # spectra of a set
 BLOCK = 100  # steps, of the progress that is shown
 
 
-class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
+class CycleStarNet(ResumableOptions, CallbackSupportMixin, DomainCorrection):
     r"""Translate spectra between two domains that share most of what makes a spectrum.
 
     Encoders turn synthetic spectra S and observed spectra O into the same shared latent numbers `z`;
@@ -149,17 +156,17 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
 
     def __init__(
         self,
-        n_shared=8,
-        n_split=1,
+        n_shared: int = 8,
+        n_split: int = 1,
         *,
-        architecture="dense",
-        architecture_params=None,
-        synthetic_weight=None,
-        observed_weight=None,
-        adversarial_weight=1.0,
-        error_floor=0.005,
-        max_iter=5000,
-        batch_size=128,
+        architecture: str = "dense",
+        architecture_params: dict[str, Any] | None = None,
+        synthetic_weight: float | None = None,
+        observed_weight: float | None = None,
+        adversarial_weight: float = 1.0,
+        error_floor: float = 0.005,
+        max_iter: int = 5000,
+        batch_size: int = 128,
         **shared,
     ):
         super().__init__(max_iter=max_iter, batch_size=batch_size, **shared)
@@ -175,7 +182,14 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
     # -- training ----------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, synthetic, observed, *, synthetic_labels=None, observed_labels=None):
+    def fit(
+        self,
+        synthetic: SpectraLike,
+        observed: SpectraLike,
+        *,
+        synthetic_labels: Labels | None = None,
+        observed_labels: Labels | None = None,
+    ) -> Self:
         """Learn the translation.
 
         Parameters
@@ -200,10 +214,10 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         rng = check_random_state(self.random_state)
         rails = GuardRails.before(synthetic, observed, synthetic_labels, observed_labels)
         train, held_out = zip(*(self._split_off(part, rng) for part in (synthetic, observed)))
-        self._space = self._make_space(*train, rng)
+        self._space = self._make_space(train[0], train[1], rng)
         n_blocks = -(-self.max_iter // BLOCK)
         with fit_steps(self, synthetic, None, "blocks", n_blocks) as on_block:
-            self._train(*train, int(rng.randint(2**31 - 1)), on_block)
+            self._train(train[0], train[1], int(rng.randint(2**31 - 1)), on_block)
         self.split_ = self.encode_split(observed)
         self.guard_rails_ = rails.after(self, train, held_out, rng)
         self.guard_rails_.warn()
@@ -280,7 +294,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
 
     # -- translation -------------------------------------------------------------------------------
 
-    def transform(self, X, split=None):
+    def transform(self, X: SpectraLike, split: ArrayLike | None = None) -> Spectra | np.ndarray:
         """Observed-like spectra from synthetic ones.
 
         Parameters
@@ -323,7 +337,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
     def _replaced(self, spectra, x):
         return spectra.replace(flux=self._space.flux(x).astype(spectra.dtype))
 
-    def reconstruct(self, X, domain="observed"):
+    def reconstruct(self, X: SpectraLike, domain: str = "observed") -> Spectra:
         """Spectra as the networks see them: encoded and decoded in their own domain.
 
         Parameters
@@ -346,7 +360,7 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         function = {"observed": observed, "synthetic": synthetic}[_known(domain)]
         return self._replaced(spectra, self._evaluated(spectra, function))
 
-    def encode_shared(self, X, domain="observed"):
+    def encode_shared(self, X: SpectraLike, domain: str = "observed") -> np.ndarray:
         """Shared latent numbers of spectra.
 
         Parameters
@@ -362,11 +376,11 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         encoder = f"{_known(domain)}_to_shared"
         return self._evaluated(self._checked(X), lambda net, x: getattr(net, encoder)(x))
 
-    def encode_split(self, X):
+    def encode_split(self, X: SpectraLike) -> np.ndarray:
         """Split latent numbers (n, n_split) of observed spectra (n, P)."""
         return self._evaluated(self._checked(X), lambda net, x: net.split(x))
 
-    def leakage(self, observed, labels) -> np.ndarray:
+    def leakage(self, observed: SpectraLike, labels: Labels) -> np.ndarray:
         """Cross-validated R2 (K,) of labels (m, K) predicted from split latent numbers.
 
         Should be near 0 for every label that synthetic spectra have, too.
@@ -376,10 +390,11 @@ class CycleStarNet(TrainingOptions, CallbackSupportMixin, DomainCorrection):
         observed : Spectra or array-like of shape (m, P)
         labels : array-like of shape (m, K)
         """
-        labels = np.asarray(labels, dtype=float).reshape(len(labels), -1)
+        labels = np.asarray(labels, dtype=float)
+        labels = labels.reshape(len(labels), -1)
         return split_r2(self.encode_split(observed), labels)
 
-    def sample_split(self, n, random_state=None):
+    def sample_split(self, n: int, random_state: RandomState | None = None) -> np.ndarray:
         """Split latent numbers (n, n_split) drawn from those of the observed training spectra."""
         check_is_fitted(self)
         return self.split_[check_random_state(random_state).randint(len(self.split_), size=n)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -257,7 +257,9 @@ class LabelHomogenizer(DocumentedEstimator):
         tables = {survey: part.of_stars(common) for survey, part in given.items()}
         self.stars_ = common[self._clip(common, tables)]
         tables = {survey: part.of_stars(self.stars_) for survey, part in given.items()}
-        self.translators_, self.cv_labels_, self._domains = {}, {}, {}
+        self.translators_: dict[str, Any] = {}
+        self.cv_labels_: dict[str, Any] = {}
+        self._domains: dict[str, Any] = {}
         verdicts, corrections = {}, {}
         estimators = {"b": self.estimator_a, "a": self.estimator_b}
         if self.estimator_b is None:

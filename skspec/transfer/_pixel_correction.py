@@ -124,11 +124,11 @@ class PixelCorrection(DomainCorrection):
         -------
         PixelCorrection
         """
-        synthetic, observed = self._validate_pair(synthetic, observed)
-        weights = _weights(synthetic), _weights(observed)
+        pair = self._validate_pair(synthetic, observed)
+        weights = [_weights(spectra) for spectra in pair]
         learn = self._from_pairs if self.paired else self._from_distributions
-        blocks = gen_batches(synthetic.shape[1], _PIXELS_AT_ONCE)
-        parts = [learn(synthetic[:, block], observed[:, block], *weights) for block in blocks]
+        blocks = gen_batches(pair[0].shape[1], _PIXELS_AT_ONCE)
+        parts = [learn(*(spectra[:, block] for spectra in pair), *weights) for block in blocks]
         centre, *found, scatter = map(np.concatenate, zip(*parts))
         d, b, self.tau_ = self._shrunk(*found)
         self.factor_ = np.clip(b, 1 / _STEEPEST, _STEEPEST)

@@ -206,7 +206,8 @@ def noise_to_signal(
         prior = 2 * np.log(nu / centre) / (width**2 * nu)
         return inverse.sum(axis=0) + n_rest / nu - n * bend / quadratic(nu) + prior
 
-    grid = np.linspace(*np.log(NU_BOUNDS), n_grid)
+    low, high = np.log(NU_BOUNDS)
+    grid = np.linspace(low, high, n_grid)
     inverse = 1 / (square + np.exp(grid)[:, None])
     fit = n * np.log(np.maximum(inverse @ Z2 + rest / np.exp(grid)[:, None], TINY))
     size = n_rest * grid - np.log(inverse).sum(axis=1) + (grid - np.log(centre)) ** 2 / width**2

@@ -39,7 +39,13 @@ class Projection(NamedTuple):
     noise: np.ndarray | None
 
 
-def project(residual, error2, variance, components, prior) -> Projection:
+def project(
+    residual: np.ndarray,
+    error2: np.ndarray,
+    variance: np.ndarray | None,
+    components: np.ndarray,
+    prior: np.ndarray,
+) -> Projection:
     """Project spectra on components.
 
     Parameters

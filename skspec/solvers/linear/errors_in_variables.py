@@ -158,11 +158,12 @@ def fit_errors_in_variables(
         fit = _iterate(part, _population(part.x, part.cov_x), max_iter, tol, start=fit)
         if np.array_equal(kept, before):
             break
-    coef, cov, scatter, population = fit
+    coef, cov, scatter, (mean, spread) = fit
     cov = cov + _population_error(part, fit)
     full = np.zeros((K * q, K * q))
     full[np.ix_(free.ravel(), free.ravel())] = cov
-    return Relation(coef, full.reshape(K, q, K, q), scatter, *population, data.distance2(fit), kept)
+    coef_cov = full.reshape(K, q, K, q)
+    return Relation(coef, coef_cov, scatter, mean, spread, data.distance2(fit), kept)
 
 
 @dataclass(frozen=True)

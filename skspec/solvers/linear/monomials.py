@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import combinations_with_replacement
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["LogMonomials", "Monomials", "label_index"]
 
@@ -20,7 +25,7 @@ class Monomials:
         Power of each label in each term.
     """
 
-    def __init__(self, exponents):
+    def __init__(self, exponents: ArrayLike):
         self.exponents = np.asarray(exponents, dtype=int)
         # the derivative of a monomial is a number times a lower monomial: tabulate which
         n_labels = self.exponents.shape[1]
@@ -29,7 +34,7 @@ class Monomials:
         flat = np.maximum(lower, 0).reshape(-1, n_labels)
         self._lower, index = np.unique(flat, axis=0, return_inverse=True)
         self._index = index.reshape(n_labels, -1)
-        self._second = None
+        self._second: Monomials | None = None
 
     @classmethod
     def of_degree(cls, n_labels: int, degree: int) -> Monomials:
@@ -40,7 +45,9 @@ class Monomials:
         return cls([np.bincount(term, minlength=n_labels) for term in map(_as_index, terms)])
 
     @classmethod
-    def of_terms(cls, terms, label_names) -> Monomials:
+    def of_terms(
+        cls, terms: Iterable[str | int | tuple[str | int, ...]], label_names: Sequence[str]
+    ) -> Monomials:
         """The constant and the given terms, each a tuple of label names or indices.
 
         Raises
@@ -58,10 +65,12 @@ class Monomials:
                 rows.append(row)
         return cls(rows)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.exponents)
 
-    def __call__(self, x, derivative=False):
+    def __call__(
+        self, x: np.ndarray, derivative: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Values (m, D) at scaled labels (m, K); with `derivative` also (m, K, D)."""
         values = _products(x, self.exponents)
         if not derivative:
@@ -69,7 +78,7 @@ class Monomials:
         lower = _products(x, self._lower)
         return values, lower[:, self._index] * self._factor
 
-    def curvature(self, x, weight):
+    def curvature(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """``sum_d weight_d v_d''`` at scaled labels (m, K) for weights (m, D): (m, K, K)."""
         if self._second is None:
             self._second = Monomials(self._lower)
@@ -82,7 +91,7 @@ class Monomials:
             )
         return out
 
-    def names(self, label_names):
+    def names(self, label_names: Sequence[str]) -> list[str]:
         """Readable names of the terms, such as ``teff*logg`` and ``feh^2``."""
         out = []
         for row in self.exponents:
@@ -109,14 +118,14 @@ class LogMonomials:
         Pivot over scale of each label; positive where `logarithmic`.
     """
 
-    def __init__(self, monomials, logarithmic, pivot):
+    def __init__(self, monomials: Monomials, logarithmic: np.ndarray, pivot: np.ndarray):
         self.monomials, self.exponents = monomials, monomials.exponents
         self._which, self._pivot = np.flatnonzero(logarithmic), pivot[logarithmic]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.monomials)
 
-    def names(self, label_names):
+    def names(self, label_names: Sequence[str]) -> list[str]:
         names = list(label_names)
         for k in self._which:
             names[k] = f"log({names[k]})"
@@ -129,7 +138,9 @@ class LogMonomials:
         t[:, self._which] = a * np.log(ratio)
         return t, 1 / ratio, -1 / (a * ratio**2)
 
-    def __call__(self, x, derivative=False):
+    def __call__(
+        self, x: np.ndarray, derivative: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         t, first, _ = self._transform(x)
         if not derivative:
             return self.monomials(t)
@@ -137,7 +148,7 @@ class LogMonomials:
         slope[:, self._which] *= first[:, :, None]
         return values, slope
 
-    def curvature(self, x, weight):
+    def curvature(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         t, first, second = self._transform(x)
         unit = np.ones_like(t)
         unit[:, self._which] = first
@@ -160,7 +171,7 @@ def _as_index(term):
     return np.array(term, dtype=int)
 
 
-def label_index(label, label_names):
+def label_index(label: str | int, label_names: Sequence[str]) -> int:
     """Number of a label given by name or number."""
     if isinstance(label, str):
         if label not in label_names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,9 @@ def pixel_slopes(parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> 
     >>> pixel_slopes([(u, 1 + u * [[2.0, -3.0]], np.ones((9, 2), bool))]).round(6)
     array([[ 2., -3.]])
     """
-    sums = right = count = 0
+    sums: Any = 0
+    right: Any = 0
+    count: Any = 0
     for variables, flux, good in parts:
         v = np.column_stack([np.ones(len(variables)), variables])
         a, b = np.triu_indices(v.shape[1])

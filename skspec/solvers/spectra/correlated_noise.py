@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["autocorrelated", "correlated_information", "residual_correlation"]
 
 TINY = 1e-12  # of the diagonal, so that directions without information can be inverted
 
 
-def residual_correlation(residual, length, order=None) -> np.ndarray:
+def residual_correlation(
+    residual: ArrayLike, length: int, order: np.ndarray | None = None
+) -> np.ndarray:
     r"""Correlation of residuals `k` pixels apart, tapered so that it makes a true covariance.
 
     .. math:: \rho_k = \Big(1 - \frac{k}{L + 1}\Big) \frac{\sum_j z_j z_{j+k}}{\sum_j z_j^2},
@@ -44,7 +51,9 @@ def residual_correlation(residual, length, order=None) -> np.ndarray:
     return rho * (1 - np.arange(length + 1) / (length + 1))
 
 
-def correlated_information(jacobian, residual, length, order=None) -> np.ndarray:
+def correlated_information(
+    jacobian: np.ndarray, residual: np.ndarray, length: int, order: np.ndarray | None = None
+) -> np.ndarray:
     r"""Inverse covariance of a least-squares fit that took its pixels to be independent.
 
     With whitened derivatives :math:`J` and correlations :math:`R` of the residuals, measured on each
@@ -85,7 +94,9 @@ def correlated_information(jacobian, residual, length, order=None) -> np.ndarray
     return np.swapaxes(white, 1, 2) @ np.linalg.solve(scaled, white)
 
 
-def autocorrelated(rows, residual, length, order=None) -> np.ndarray:
+def autocorrelated(
+    rows: np.ndarray, residual: np.ndarray, length: int, order: np.ndarray | None = None
+) -> np.ndarray:
     """Rows (n, M, P) in units of sigma, times the correlation matrix that the residuals show.
 
     Parameters

@@ -121,7 +121,8 @@ def velocity_scan(
     parts = []
     for start in range(0, max(1, len(flux)), step):
         rows = slice(start, start + step)
-        chi2 = _chi2(*_departure(flux[rows], weight[rows] * used, basis), grid, correlation)
+        d, w, unit = _departure(flux[rows], weight[rows] * used, basis)
+        chi2 = _chi2(d, w, unit, grid, correlation)
         parts.append(_minimum(chi2, first, grid.step, low, high))
     return VelocityScan(*(np.concatenate(values) for values in zip(*parts)))
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
 from scipy.interpolate import CubicSpline
 
 from skspec.solvers.spectra.line_of_sight import C_KMS
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "continuum_basis",
@@ -18,7 +23,9 @@ __all__ = [
 ROUNDING = 1e-12
 
 
-def velocity_derivatives(flux, wavelength, order=None):
+def velocity_derivatives(
+    flux: ArrayLike, wavelength: ArrayLike, order: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     r"""First and second derivative of spectra with respect to velocity, by cubic splines.
 
     Velocity is :math:`c\ln\lambda` (so that a receding star, whose lines move to longer wavelengths,
@@ -67,8 +74,14 @@ def _slope(x, values):
 
 
 def nuisance_gradients(
-    flux, wavelength, order=None, *, rv=False, broadening=False, polynomials=None
-):
+    flux: np.ndarray,
+    wavelength: np.ndarray | None,
+    order: ArrayLike | None = None,
+    *,
+    rv: bool = False,
+    broadening: bool = False,
+    polynomials: np.ndarray | None = None,
+) -> np.ndarray:
     r"""Derivatives of spectra at rest with respect to everything but labels.
 
     Parameters
@@ -95,7 +108,9 @@ def nuisance_gradients(
     return np.concatenate(parts, axis=1)
 
 
-def continuum_basis(coordinate, degree: int, order=None) -> np.ndarray:
+def continuum_basis(
+    coordinate: ArrayLike, degree: int, order: ArrayLike | None = None
+) -> np.ndarray:
     """Chebyshev polynomials of each order, zero outside of it.
 
     Parameters

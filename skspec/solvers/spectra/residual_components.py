@@ -52,7 +52,7 @@ class ResidualPCA:
         Chooses the stars, where there are more than 2000.
     """
 
-    def __init__(self, residual, photon, random_state=0):
+    def __init__(self, residual: np.ndarray, photon: np.ndarray, random_state: int = 0):
         self._rows = np.arange(len(residual))
         if len(residual) > MAX_STARS:
             rng = np.random.default_rng(random_state)
@@ -72,7 +72,9 @@ class ResidualPCA:
         self._white = np.where(good, residual, 0.0) * weight / self._unit
         self._gram = self._white @ self._white.T
 
-    def components(self, seen=None, strength=1.0) -> ResidualComponents:
+    def components(
+        self, seen: np.ndarray | None = None, strength: float = 1.0
+    ) -> ResidualComponents:
         """Components of the residuals of some stars.
 
         Parameters

@@ -108,16 +108,16 @@ def fit_domain(
     order = np.random.default_rng(random_state).permutation(n_groups)[groups]
     parts = flux, good, variance
     if n_groups >= 2 * MAX_FITTED:
-        fitted = _fit(*_rows(parts, order < MAX_FITTED))
+        pca, scatter = _fit(*_rows(parts, order < MAX_FITTED))
         rest = (order >= MAX_FITTED) & (order < MAX_FITTED + MAX_UNSEEN)
-        place, distance = _measure(*fitted, *_rows(parts, rest))
+        place, distance = _measure(pca, scatter, *_rows(parts, rest))
         groups = groups[rest]
     else:
-        fitted = _fit(*parts)
-        place, _ = _measure(*fitted, *parts)
+        pca, scatter = _fit(*parts)
+        place, _ = _measure(pca, scatter, *parts)
         distance = _cross_distances(parts, order % min(n_folds, n_groups))
     known = np.isfinite(distance).all(axis=1)
-    return SpectrumDomain(*fitted, *_scale(place[known], distance[known], groups[known]))
+    return SpectrumDomain(pca, scatter, *_scale(place[known], distance[known], groups[known]))
 
 
 def _rows(parts, rows):
