@@ -21,7 +21,8 @@ def estimators():
         module = import_module(f"skspec.{room}")
         for name in getattr(module, "__all__", []):
             cls = getattr(module, name)
-            if isinstance(cls, type) and issubclass(cls, BaseEstimator):
+            at_home = getattr(cls, "__module__", "").startswith(f"skspec.{room}.")
+            if isinstance(cls, type) and issubclass(cls, BaseEstimator) and at_home:
                 yield room, cls
 
 

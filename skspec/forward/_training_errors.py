@@ -50,7 +50,7 @@ def training_label_errors(
     if model.coherence:
         trained = np.isfinite(model.scatter_)
         model_errors, parts, residual = low_rank_errors(out, photon, trained, model.coherence)
-    total = LabelErrorSum(*x.shape, len(model._columns))
+    total = LabelErrorSum(len(x), x.shape[1], len(model._columns))
     sums, mse = _sums(model, x[stars], photon, out, parts, residual)
     total.merge(stars, sums)
     removed = np.flatnonzero(~keep)
