@@ -288,7 +288,7 @@ class _Star:
         information = with_least_information(batch.information(solution, loss), self.n_labels)[0]
         self._target = batch.target(solution, loss)
         self._centre, self._stretch = batch.model.theta_of(solution)[0], None
-        self._root = np.linalg.cholesky(np.linalg.inv(information))
+        self._root = np.linalg.inv(np.linalg.cholesky(information)).T
         if batch.is_correlated:
             independent = batch.independent().information(solution, loss)
             independent = with_least_information(independent, self.n_labels)[0]
