@@ -460,8 +460,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         PixelNoise
             With ``variance()`` (n, P), ``inf`` at bad pixels, and the errors that pixels share.
         """
-        check_is_fitted(self)
-        return self._likelihood.budget(as_spectra(X), self._options.correlation_length).at_rest()
+        spectra, length = self._as_observed(X), self._options.correlation_length
+        return self._likelihood.budget(spectra, length).at_rest()
 
     def fisher_information(self, labels, X) -> np.ndarray:
         r"""Fisher matrix of each star, in label units, of the noise that an inversion takes.
@@ -483,7 +483,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         ndarray of shape (n, K, K)
             Inverse of the formal covariance of :meth:`invert`, at its labels and for a linear loss.
         """
-        solution, spectra = self._solution_at(labels, X)
+        spectra = self._as_observed(X)
+        solution = self._solution_at(labels, spectra)
         length = self._options.correlation_length
         return self._likelihood.fisher_information(solution, spectra, length)
 
@@ -505,21 +506,34 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         iterator of Linearization
             Of some stars each.
         """
-        solution, spectra = self._solution_at(labels, X)
+        spectra = self._as_observed(X, photon_only)
+        solution = self._solution_at(labels, spectra)
         options = {"free": free, "photon_only": photon_only}
         length = self._options.correlation_length
         return self._likelihood.linearize(solution, spectra, length, **options)
 
-    def _solution_at(self, labels, X) -> tuple[Solution, Spectra]:
-        """Of labels or an `InversionResult`, and of as many spectra."""
+    def _as_observed(self, X, photon_only=False) -> Spectra:
+        """Spectra with the errors that an inversion takes; those given, where these alone count."""
+        check_is_fitted(self)
         spectra = as_spectra(X)
+        if spectra.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"The spectra have {spectra.shape[1]} pixels, those of the fit {self.n_features_in_}."
+            )
+        self._check_wavelength(spectra)
+        if getattr(self, "ivar", "auto") == "ignore" and not photon_only:
+            spectra = self._apply_ivar_policy(spectra)
+        return spectra
+
+    def _solution_at(self, labels, spectra) -> Solution:
+        """Of labels or an `InversionResult`, for as many spectra."""
         if isinstance(labels, InversionResult):
             solution = self._likelihood.solution_at(labels)
         else:
             solution = Solution(self._checked_labels(labels))
         if len(solution.x) != len(spectra):
             raise ValueError(f"{len(solution.x)} sets of labels for {len(spectra)} spectra.")
-        return solution, spectra
+        return solution
 
     # -- inversion ---------------------------------------------------------------------------------
 
@@ -554,10 +568,13 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Returns
         -------
         ndarray of shape (n, P)
-            NaN at pixels whose rest wavelength the model does not know.
+            NaN at pixels whose rest wavelength the model does not know, and for stars without a good
+            pixel.
         """
         check_is_fitted(self)
-        return self._likelihood.best_fit(self._likelihood.solution_at(result))
+        flux = self._likelihood.best_fit(self._likelihood.solution_at(result))
+        flux[result.n_good == 0] = np.nan
+        return flux
 
     def start_from(self, labels):
         """Start inversions from these labels instead of the best of the training labels.

@@ -126,10 +126,11 @@ class LabelLikelihood:
     def solution_at(self, result: InversionResult) -> Solution:
         """Parameters of a result."""
         zero = np.zeros(len(result))
+        labels = result.likelihood.mean()
+        labels = np.where(np.isfinite(labels), labels, self.scale.pivot)  # of blind stars
         rv = zero if result.rv is None else np.nan_to_num(result.rv)
         width = zero if result.broadening is None else np.nan_to_num(result.broadening)
-        x = self.scale.scaled(np.nan_to_num(result.likelihood.mean()))
-        return Solution(x, rv, width**2, result.continuum)
+        return Solution(self.scale.scaled(labels), rv, width**2, result.continuum)
 
     def best_fit(self, solution: Solution) -> np.ndarray:
         """Model spectra (n, P) as observed; NaN where the model ends."""
@@ -215,6 +216,7 @@ class LabelLikelihood:
         with np.errstate(invalid="ignore", divide="ignore"):
             dof = found.n_good - len(unit) - found.n_linear
             reduced = np.where(dof > 0, chi2 / dof, np.nan)
+            score = None if self.typical_chi2 is None else reduced / self.typical_chi2
         model_cov = self.model_cov_near(x) * unit
         total = formal + model_cov
         likelihood = MultivariateNormal(
@@ -232,7 +234,7 @@ class LabelLikelihood:
             self.training.at_bound(x) & ~blind[:, None],
             self.training.holds(x) & ~blind,
             found.n_iter,
-            None if self.typical_chi2 is None else reduced / self.typical_chi2,
+            score,
             **self._free_result(found, total, blind),
         )
 
@@ -262,7 +264,9 @@ class LabelLikelihood:
             # the width of a star not broadened has an error, although its square's vanishes with it
             width, error2 = np.sqrt(found.width2), np.sqrt(total[:, -1, -1])
             out["broadening"] = np.where(blind, np.nan, width)
-            out["broadening_std"] = error2 / np.maximum(2 * width, np.sqrt(error2))
+            with np.errstate(invalid="ignore"):
+                error = error2 / np.maximum(2 * width, np.sqrt(error2))
+            out["broadening_std"] = np.where(blind, np.inf, error)
         if free.degree is not None:
             out["continuum"] = found.continuum
         return out

@@ -25,7 +25,7 @@ from skspec.likelihood._inversion import Descent, influence
 from skspec.likelihood._noise import LinearColumns, LinearFit, PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
 from skspec.likelihood._rest_frame import RestFrame
-from skspec.likelihood._spectrum_model import NoiseBudget, Solution
+from skspec.likelihood._spectrum_model import NoiseBudget, Solution, inverse_variance
 from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.linear.pixel_blocks import parallel_map, thread_count
 from skspec.solvers.spectra.line_of_sight import C_KMS, KERNELS, ln_shift, velocity
@@ -272,7 +272,7 @@ class Observed:
             at = shift + p[:, self.n_labels]
             model, known = self.moved(at, model)
             model = np.where(known, model, np.inf)
-        weight = inverse_variance(budget.photon, curve**2 * model)
+        weight = inverse_variance(budget.photon, model, curve)
         return self._with_shared(
             PixelNoise(weight, None, budget.correlation_length, budget.order), p, shift, curve
         )
@@ -333,11 +333,11 @@ class ObservedBatch:
             weight = inverse_variance(photon, alone)
             fit = PixelNoise(weight).fit_linear(model.polynomials.times(made), flux)
             curve = fit.curve
-        weight = inverse_variance(photon, curve**2 * alone)
+        weight = inverse_variance(photon, alone, curve)
         x = guess.labels(flux, weight, shift, curve, options.n_init)
         p = self._best_width(x, shift, weight)
         noise = PixelNoise(
-            inverse_variance(photon, curve**2 * own),
+            inverse_variance(photon, own, curve),
             None,
             self.budget.correlation_length,
             self.budget.order,
@@ -548,13 +548,6 @@ def _robust(noise, residual, loss):
     """With the weights of a robust loss at these residuals (n, P)."""
     beyond = residual - noise.shared_part(residual) if noise.n_shared else residual
     return noise.with_weight(noise.weight * influence(beyond**2 * noise.weight, loss))
-
-
-def inverse_variance(photon, relative) -> np.ndarray:
-    """0 at bad pixels, and where a continuum of zero leaves no variance at all."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = 1.0 / (photon + relative)
-    return np.where(np.isfinite(weight), weight, 0.0)
 
 
 def _bridged(basis, shared):

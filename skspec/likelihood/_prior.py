@@ -102,11 +102,12 @@ class LabelPopulation:
 
     def log_density(self, x):
         """Log density (m,) at scaled labels (m, K), up to a constant."""
-        precise = np.linalg.inv(self.width)
-        square = 0.0
-        for t in np.linalg.cholesky(precise).T:
-            square = square + ((x @ t)[:, None] - self.centres @ t) ** 2
-        log_parts = np.log(self.weight) + _log_normal(square, precise[None])
+        # labels that go together make the width nearly singular: its inverse may have no root
+        root = np.linalg.cholesky(self.width)
+        seen, centres = (np.linalg.solve(root, labels.T) for labels in (x, self.centres))
+        square = sum((a[:, None] - b) ** 2 for a, b in zip(seen, centres))
+        log_parts = np.log(self.weight) - 0.5 * square
+        log_parts -= np.sum(np.log(np.diag(root))) + 0.5 * len(root) * np.log(2 * np.pi)
         away, wide = x - self.background_mean, np.linalg.inv(self.background_cov)
         alone = _log_normal(np.einsum("mk,kl,ml->m", away, wide, away), wide[None])
         return np.logaddexp(logsumexp(log_parts, axis=1), np.log(BACKGROUND_WEIGHT) + alone)

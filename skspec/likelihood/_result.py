@@ -90,7 +90,7 @@ class InversionResult:
             if self.rv is not None:
                 columns["rv [km/s]"] = self.rv, self.rv_std
             told = (
-                f"{name} {np.nanmedian(value):.4g} (+- {np.nanmedian(error):.2g})"
+                f"{name} {_median(value):.4g} (+- {_median(error):.2g})"
                 for name, (value, error) in columns.items()
             )
             lines.append("  median " + ", ".join(told))
@@ -101,7 +101,7 @@ class InversionResult:
             }
             told = [f"{mask.sum()} {what}" for what, mask in counts.items() if mask.any()]
             told = ", ".join(told) or "all converged inside the training set"
-            lines.append(f"  reduced chi2 {np.nanmedian(self.reduced_chi2):.3g}; {told}")
+            lines.append(f"  reduced chi2 {_median(self.reduced_chi2):.3g}; {told}")
         return "\n".join(lines) + ">"
 
     @property
@@ -127,3 +127,9 @@ class InversionResult:
         return frame.assign(
             at_bound=self.at_bound.any(axis=1), **{f: getattr(self, f) for f in flags}
         )
+
+
+def _median(values):
+    """Of those that are not NaN; NaN where all are."""
+    known = values[~np.isnan(values)]
+    return np.median(known) if known.size else np.nan

@@ -23,6 +23,7 @@ __all__ = [
     "SpectrumModel",
     "batch_rows",
     "compress",
+    "inverse_variance",
     "spread_rows",
 ]
 
@@ -40,6 +41,13 @@ def spread_rows(x, n_rows) -> np.ndarray:
     _, _, direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     order = np.argsort(x @ direction[0], kind="stable")
     return order[np.linspace(0, len(x) - 1, n_rows).astype(int)]
+
+
+def inverse_variance(photon, model, curve=1.0) -> np.ndarray:
+    """Of a model under a continuum; 0 at bad pixels, and where no variance is known at all."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = 1.0 / (photon + curve**2 * model)
+    return np.where(np.isfinite(weight), weight, 0.0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class NoiseBudget:
 
     def at_rest(self) -> PixelNoise:
         """Of stars at rest, whose continuum is that of the model."""
-        weight = 1.0 / (self.photon + self.model)
+        weight = inverse_variance(self.photon, self.model)
         return PixelNoise(weight, self.shared, self.correlation_length, self.order)
 
     def __getitem__(self, stars) -> NoiseBudget:
