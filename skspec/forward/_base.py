@@ -7,6 +7,7 @@ from functools import cached_property
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task
@@ -169,8 +170,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def set_params(self, **params):
         """Set parameters; ``inversion__loss`` and its kin without an `inversion` of one's own, too."""
         nested = any(name.startswith("inversion__") for name in params)
-        if nested and params.get("inversion", self.inversion) is None:
-            self.inversion = Inversion()
+        has_own = "inversion" in self._get_param_names()
+        if nested and has_own and params.get("inversion", self.inversion) is None:
+            self.inversion = None
+            self.inversion = clone(self._options)
             params.pop("inversion", None)
         return super().set_params(**params)
 
@@ -239,6 +242,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         free = FreeParameters.of(self.fit_rv, self.fit_broadening, self.continuum_degree)
         self._columns = FreeColumns(free, n_pixels, spectra.wavelength, spectra.order)
         self.error_components_ = np.zeros((0, n_pixels))
+        for name in ("cv_mse_", "cv_label_errors_"):  # of an earlier fit
+            vars(self).pop(name, None)
         self._check_correlation(self.coherence > 0)
         self._set_label_scaling(y)
         x = self._to_scaled(y)
@@ -512,6 +517,12 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         length = self._options.correlation_length
         return self._likelihood.linearize(solution, spectra, length, **options)
 
+    @property
+    def free_columns(self) -> FreeColumns:
+        """What an inversion fits besides the labels: ``free_columns.free``, and its derivatives."""
+        check_is_fitted(self)
+        return self._likelihood.columns
+
     def _as_observed(self, X, photon_only=False) -> Spectra:
         """Spectra with the errors that an inversion takes; those given, where these alone count."""
         check_is_fitted(self)
@@ -552,6 +563,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         -------
         InversionResult
         """
+        self._validate_params()  # they may have been set since the fit
         spectra, options = self._validate_predict(X), self._options
         options._validate_params()
         self._check_correlation(len(self.error_components_) > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -165,9 +165,10 @@ class LabelLikelihood:
             Of some stars each.
         """
         columns = self.columns
-        if free is not None:
-            known = columns.wavelength if spectra.wavelength is None else spectra.wavelength
-            columns = FreeColumns(free, spectra.shape[1], known, spectra.order)
+        if free is not None and free != columns.free:
+            columns = columns.with_free(free, spectra.wavelength, spectra.order)
+            if free.degree != self.columns.free.degree:
+                solution = replace(solution, continuum=None)  # it has other polynomials
         model = self.spectrum_model(columns, exact=True, shared=not photon_only)
         unit = np.concatenate([1 / self.scale.unit, np.ones(columns.free.n_nonlinear)])
         for stars in self._batches(model, len(spectra)):
