@@ -38,6 +38,7 @@ from skspec.likelihood import (
     mean_square,
 )
 from skspec.likelihood._spectrum_model import batch_rows
+from skspec.model_selection import star_groups
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.spectra.residual_components import ResidualComponents
 from skspec.spectra import Spectra
@@ -330,7 +331,9 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         parts, residual, photon = [(slice(None), self._errors)], None, self._photon_variance(some)
         if self.coherence:
             trained = np.isfinite(self.scatter_)
-            self._errors, parts, residual = low_rank_errors(out, photon, trained, self.coherence)
+            self._errors, parts, residual = low_rank_errors(
+                out, photon, trained, self.coherence, star_groups(some)
+            )
             self.error_components_ = self._errors.spectra
         sums, self.cv_mse_ = self._sums(stars, photon, out, parts, residual)
         total.merge(np.flatnonzero(keep)[rows], sums)
