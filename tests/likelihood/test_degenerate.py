@@ -152,3 +152,24 @@ def test_density_of_labels_that_go_together(width):
         alone = multivariate_normal.pdf(x, np.zeros(3), 4 * np.eye(3))
         expected = np.log(0.99 * np.mean(parts, axis=0) + 0.01 * alone)
         assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3])
+def test_labels_drawn_behind_an_error(size):
+    rng = np.random.default_rng(0)
+    centres, root = rng.normal(size=(30, 2)), rng.normal(size=(2, 2))
+    cov = size**2 * root @ root.T
+    population = LabelPopulation(
+        centres, np.full(30, 0.99 / 30), 0.02 * np.eye(2), np.ones(2), np.diag([4.0, 9.0])
+    )
+    for seen in ([0.2, -0.3], [5.0, 7.0]):  # among the stars, and where the background is
+        drawn = population.draw(np.tile(seen, (40_000, 1)), cov, rng)
+        mean, left = population.posterior(np.array([seen]), cov[None] + 1e-12 * np.eye(2))
+        std = np.sqrt(np.diag(left[0]))
+        assert_allclose(drawn.mean(axis=0), mean[0], atol=0.02 * std.max() + 1e-9)
+        assert_allclose(np.cov(drawn.T), left[0], atol=0.04 * std.max() ** 2 + 1e-9)
+    x = rng.normal(size=(6, 2))
+    wide = population.widened(cov)
+    z = rng.multivariate_normal(np.zeros(2), cov, size=20_000, method="eigh")
+    expected = [np.log(np.mean(np.exp(population.log_density(one - z)))) for one in x]
+    assert_allclose(wide.log_density(x), expected, atol=0.1)
