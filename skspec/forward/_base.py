@@ -81,7 +81,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         `label_covariance_`.
     fit_rv : bool or (float, float), default=False
         Fit the radial velocity of each star, positive when receding: True from -500 to 500 km/s, or
-        within a range (lowest, highest) [km/s].
+        within a range (lowest, highest) [km/s]; stars found beyond it are not `converged`.
     fit_broadening : bool or {"gaussian", "rotation"}, default=False
         Fit a broadening beyond that of the training spectra; True is "gaussian".
     continuum_degree : int or None, default=None
@@ -268,7 +268,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         if shares_errors and length:
             raise ValueError(
                 f"coherence cannot be combined with correlation_length={length}: a likelihood knows "
-                "one way in which pixels are correlated."
+                "one way in which pixels are correlated. Set one of them to 0."
             )
 
     def _set_label_scaling(self, y):

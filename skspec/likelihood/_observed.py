@@ -21,7 +21,7 @@ import numpy as np
 
 from skspec.likelihood._first_guess import FirstGuess
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT, FreeColumns
-from skspec.likelihood._inversion import Descent, influence
+from skspec.likelihood._inversion import Descent, robust_weight
 from skspec.likelihood._noise import LinearColumns, LinearFit, PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
 from skspec.likelihood._rest_frame import RestFrame
@@ -441,8 +441,9 @@ class ObservedBatch:
         solution.chi2, solution.n_iter, solution.n_good = chi2, found.n_iter, n_good
         solution.converged = found.converged
         if self.model.free.rv_range is not None:
-            moved = p[:, self.model.n_labels]
-            solution.converged = found.converged & (np.abs(moved) < REACH * (1 - 1e-9))
+            moved, (lowest, highest) = p[:, self.model.n_labels], self.model.free.rv_range
+            inside = (np.abs(moved) < REACH * (1 - 1e-9)) & (solution.rv >= lowest)
+            solution.converged = found.converged & inside & (solution.rv <= highest)
         solution.information = self.information(solution, options.loss)
         return solution
 
@@ -547,7 +548,7 @@ class ObservedBatch:
 def _robust(noise, residual, loss):
     """With the weights of a robust loss at these residuals (n, P)."""
     beyond = residual - noise.shared_part(residual) if noise.n_shared else residual
-    return noise.with_weight(noise.weight * influence(beyond**2 * noise.weight, loss))
+    return noise.with_weight(robust_weight(noise.weight, beyond, loss))
 
 
 def _bridged(basis, shared):

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from skspec.datasets import make_spectra
 from skspec.diagnostics import cramer_rao_bound, information_map
 from skspec.forward import FullSpectrumFit, TheCannon, sample_posterior
-from skspec.likelihood import LabelPopulation
+from skspec.likelihood import Inversion, LabelPopulation
 from skspec.likelihood._normal_equations import with_least_information
 
 BOX = {"teff": (4500, 6500), "logg": (3.0, 4.8), "feh": (-0.8, 0.3)}
@@ -173,3 +173,30 @@ def test_labels_drawn_behind_an_error(size):
     z = rng.multivariate_normal(np.zeros(2), cov, size=20_000, method="eigh")
     expected = [np.log(np.mean(np.exp(population.log_density(one - z)))) for one in x]
     assert_allclose(wide.log_density(x), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("loss", ["linear", "huber", "soft_l1"])
+@pytest.mark.parametrize("options", [{}, {"continuum_degree": 2, "coherence": 0.2}])
+def test_garbage_in_bad_pixels(data, loss, options):
+    train, y, test = data
+    model = TheCannon(inversion=Inversion(loss), **options).fit(train, y)
+    flux, ivar = test.flux.copy(), test.ivar.copy()
+    flux[:, 10:20], ivar[:, 10:20] = 1e100, 0.0
+    first, second = (
+        model.invert(s) for s in (test.replace(ivar=ivar), test.replace(flux=flux, ivar=ivar))
+    )
+    assert_allclose(first.labels, second.labels, rtol=1e-9)
+    assert_allclose(first.formal_cov, second.formal_cov, rtol=1e-9, atol=1e-12)
+
+
+def test_stars_beyond_the_range_of_velocities_have_not_converged(data):
+    train, y, test = data
+    wide = TheCannon(fit_rv=True).fit(train, y)
+    narrow = TheCannon(fit_rv=(-10, 10)).fit(train, y)
+    grid, step = test.wavelength, 1 + 40 / 299792.458
+    moved = test.replace(flux=np.array([np.interp(grid, grid * step, f) for f in test.flux]))
+    assert wide.invert(moved).converged.all() and np.all(wide.invert(moved).rv > 30)
+    assert not narrow.invert(moved).converged.any()
+    at_rest = narrow.invert(test)
+    assert_allclose(at_rest.converged, np.abs(at_rest.rv) <= 10)
+    assert at_rest.converged.any()
