@@ -111,3 +111,11 @@ def test_the_bound_with_another_continuum_than_the_model(data, degree):
         for d in (degree, 2)
     ]
     assert np.all(stds[0] > stds[1] if degree == 4 else stds[0] < stds[1])
+
+
+def test_a_corrected_model_leaves_errors_aside_with_its_model(data):
+    train, y, test = data
+    plain, corrected = TheCannon(ivar="ignore"), CorrectedModel(TheCannon(ivar="ignore"))
+    plain, corrected = (model.fit(train, y).invert(test) for model in (plain, corrected))
+    assert_allclose(plain.labels, corrected.labels)
+    assert_allclose(plain.formal_cov, corrected.formal_cov)
