@@ -171,6 +171,17 @@ class Solution:
 class Batch(Protocol):
     """Some stars seen by a :class:`SpectrumModel`."""
 
+    model: SpectrumModel
+    noise: PixelNoise
+    #: flux (n, P) in units of `level` (n, 1)
+    observed: np.ndarray
+    level: np.ndarray
+    #: whether the noise is autocorrelated
+    is_correlated: bool
+
+    def __getitem__(self, stars): ...
+    def with_noise(self, noise): ...
+    def independent(self): ...
     def start(self, options): ...
     def descend(self, p, options): ...
     def residual(self, p): ...
@@ -194,6 +205,12 @@ class SpectrumModel(Protocol):
 
     def linear(self, p: np.ndarray) -> LinearColumns | None:
         """Columns of parameters in which the spectra are linear, with a flat prior."""
+
+    def steps_per_unit(self, solution: Solution) -> np.ndarray:
+        """Of each parameter (n, M) of `design`: per scaled label, km/s and (km/s)^2."""
+
+    def theta_of(self, solution: Solution) -> np.ndarray:
+        """Parameters (n, M) of a solution, in the units of its information."""
 
     def batch(self, flux: np.ndarray, budget: NoiseBudget) -> Batch:
         """Some stars, ready to be inverted."""
