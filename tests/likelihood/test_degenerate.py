@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 
 from skspec.datasets import make_spectra
 from skspec.diagnostics import cramer_rao_bound, information_map
-from skspec.forward import FullSpectrumFit, TheCannon, sample_posterior
+from skspec.forward import FullSpectrumFit, SpectralGP, TheCannon, sample_posterior
 from skspec.likelihood import Inversion, LabelPopulation
 from skspec.likelihood._normal_equations import with_least_information
 
@@ -200,3 +200,11 @@ def test_stars_beyond_the_range_of_velocities_have_not_converged(data):
     at_rest = narrow.invert(test)
     assert_allclose(at_rest.converged, np.abs(at_rest.rv) <= 10)
     assert at_rest.converged.any()
+
+
+def test_gaussian_process_of_stars_that_cleaning_left_alone(data):
+    """One star, which the mean describes exactly, is refused in a sentence."""
+    train, y, _ = data
+    model = SpectralGP(clean_training=4.0, label_prior="training")
+    with pytest.raises(ValueError, match="No pixel could be trained with 1 stars"):
+        model.fit(train[:3], y[:3])
