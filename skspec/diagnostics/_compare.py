@@ -111,7 +111,7 @@ def compare(
     )
     if reference is not None and not isinstance(reference, str):
         comparison.reference = type(reference).__name__
-        comparison.bound = _bound_of(reference, labels[test], spectra[test])
+        comparison.bound = cramer_rao_bound(reference, labels[test], spectra[test])
     run = _Run(comparison, spectra, labels, splits, progress or _silent)
     done = {}
     order = _reference_first(methods, reference)
@@ -245,19 +245,7 @@ def _bound(model, truth, X):
     # without a noise() its gradients may be in another unit than the spectra
     if not (hasattr(last, "flux_jacobian") and hasattr(last, "noise")):
         return None
-    return _bound_of(last, truth, as_spectra(inner))
-
-
-def _bound_of(model, truth, spectra):
-    """The bound with everything free that the model fits besides the labels."""
-    return cramer_rao_bound(
-        model,
-        truth,
-        spectra,
-        rv=getattr(model, "fit_rv", False),
-        broadening=bool(getattr(model, "fit_broadening", False)),
-        continuum_degree=getattr(model, "continuum_degree", None),
-    )
+    return cramer_rao_bound(last, truth, as_spectra(inner))
 
 
 def _add_inversion(result, inversions):

@@ -80,7 +80,8 @@ class CramerRaoBound(ShortRepr):
         unit = 1 / np.sqrt(diagonal[usable])
         unit = unit[:, :, None] * unit[:, None, :]
         correlation = self.fisher[usable] * unit
-        regular = np.linalg.cond(correlation) < 1e12
+        value = np.linalg.eigvalsh(correlation)
+        regular = value[:, 0] > 1e-12 * value[:, -1]  # rounding may leave it negative
         inside = np.flatnonzero(usable)[regular]
         out[inside] = np.linalg.inv(correlation[regular]) * unit[regular]
         return out

@@ -8,6 +8,7 @@ import numpy as np
 
 from skspec.forward import ForwardModel
 from skspec.likelihood import (
+    RV_RANGE,
     FreeParameters,
     InversionResult,
     Linearization,
@@ -55,17 +56,25 @@ class GradientSpectra:
         if self.wavelength is None:
             self.wavelength = getattr(model, "wavelength_", None)
         self.order = getattr(self.spectra, "order", None)
-        self._rv = _switch(rv, getattr(model, "fit_rv", False))
-        self._broadening = _switch(broadening, getattr(model, "fit_broadening", False))
-        own_degree = getattr(model, "continuum_degree", None)
-        self._degree = own_degree if _is_auto(continuum_degree) else continuum_degree
+        is_own = isinstance(model, ForwardModel)
+        free = model.free_columns.free if is_own else FreeParameters()
+        self._rv = _switch(rv, free.rv_range is not None)
+        self._broadening = _switch(broadening, free.kernel is not None)
+        self._degree = free.degree if _is_auto(continuum_degree) else continuum_degree
         self._check(self._rv, self._degree, self._broadening)
-        self._continuum = None
+        self._continuum, order = None, self.order
+        if is_own:
+            self._free = FreeParameters(
+                (free.rv_range or RV_RANGE) if self._rv else None,
+                (free.kernel or "gaussian") if self._broadening else None,
+                self._degree,
+            )
+            order = model.free_columns.with_free(self._free, self.wavelength, order).order
         self.nuisance_names = ["rv"] * self._rv + ["broadening"] * self._broadening
         if self._degree is not None:
             pixels = np.arange(self.n_pixels)
             where = pixels if self.wavelength is None else self.wavelength
-            self._continuum = continuum_basis(where, self._degree, self.order)
+            self._continuum = continuum_basis(where, self._degree, order)
             self.nuisance_names += [f"continuum_{q}" for q in range(len(self._continuum))]
 
     def _checked_noise(self, noise):
@@ -121,16 +130,13 @@ class GradientSpectra:
             yield self._of_gradients(slice(start, min(start + step, self.n_stars)))
 
     def _of_forward_model(self):
-        kernel = getattr(self.model, "fit_broadening", False)
-        kernel = (kernel if isinstance(kernel, str) else True) if self._broadening else False
-        free = FreeParameters.of(self._rv, kernel, self._degree)
         spectra, photon_only = self.spectra, self._photon_only
         if spectra is None or not spectra.meta.get(_KNOWS_FLUX, True):
             # nothing was observed: as if the star were what the model says
             flux = self.model.predict_flux(self._at)
             given = {} if spectra is None else {"ivar": spectra.ivar}
             spectra = Spectra(flux, wavelength=self.wavelength, order=self.order, **given)
-        yield from self.model.linearize(self._at, spectra, free=free, photon_only=photon_only)
+        yield from self.model.linearize(self._at, spectra, free=self._free, photon_only=photon_only)
 
     def _of_gradients(self, rows):
         labels = self._at[rows]
@@ -171,7 +177,7 @@ def _is_auto(value):
 
 def _switch(value, of_model):
     """A switch, or that of the model."""
-    return bool(np.any(of_model)) if _is_auto(value) else bool(value)
+    return of_model if _is_auto(value) else bool(value)
 
 
 def _as_labels(labels, names):

@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skspec._progress import CallbackSupportMixin, fit_task
@@ -82,7 +83,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         `label_covariance_`.
     fit_rv : bool or (float, float), default=False
         Fit the radial velocity of each star, positive when receding: True from -500 to 500 km/s, or
-        within a range (lowest, highest) [km/s].
+        within a range (lowest, highest) [km/s]; stars found beyond it are not `converged`.
     fit_broadening : bool or {"gaussian", "rotation"}, default=False
         Fit a broadening beyond that of the training spectra; True is "gaussian".
     continuum_degree : int or None, default=None
@@ -172,8 +173,10 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``inversion__loss`` and its kin without an `inversion` of one's own, too."""
         nested = any(name.startswith("inversion__") for name in params)
-        if nested and params.get("inversion", self.inversion) is None:
-            self.inversion = Inversion()
+        has_own = "inversion" in self._get_param_names()
+        if nested and has_own and params.get("inversion", self.inversion) is None:
+            self.inversion = None
+            self.inversion = clone(self._options)
             params.pop("inversion", None)
         return super().set_params(**params)
 
@@ -242,6 +245,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         free = FreeParameters.of(self.fit_rv, self.fit_broadening, self.continuum_degree)
         self._columns = FreeColumns(free, n_pixels, spectra.wavelength, spectra.order)
         self.error_components_ = np.zeros((0, n_pixels))
+        for name in ("cv_mse_", "cv_label_errors_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
         self._check_correlation(self.coherence > 0)
         self._set_label_scaling(y)
         x = self._to_scaled(y)
@@ -265,7 +270,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         if shares_errors and length:
             raise ValueError(
                 f"coherence cannot be combined with correlation_length={length}: a likelihood knows "
-                "one way in which pixels are correlated."
+                "one way in which pixels are correlated. Set one of them to 0."
             )
 
     def _set_label_scaling(self, y):
@@ -427,8 +432,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         PixelNoise
             With ``variance()`` (n, P), ``inf`` at bad pixels, and the errors that pixels share.
         """
-        check_is_fitted(self)
-        return self._likelihood.budget(as_spectra(X), self._options.correlation_length).at_rest()
+        spectra, length = self._as_observed(X), self._options.correlation_length
+        return self._likelihood.budget(spectra, length).at_rest()
 
     def fisher_information(self, labels: Labels | InversionResult, X: SpectraLike) -> np.ndarray:
         r"""Fisher matrix of each star, in label units, of the noise that an inversion takes.
@@ -450,7 +455,8 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         ndarray of shape (n, K, K)
             Inverse of the formal covariance of :meth:`invert`, at its labels and for a linear loss.
         """
-        solution, spectra = self._solution_at(labels, X)
+        spectra = self._as_observed(X)
+        solution = self._solution_at(labels, spectra)
         length = self._options.correlation_length
         return self._likelihood.fisher_information(solution, spectra, length)
 
@@ -479,22 +485,41 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         iterator of Linearization
             Of some stars each.
         """
-        solution, spectra = self._solution_at(labels, X)
+        spectra = self._as_observed(X, photon_only)
+        solution = self._solution_at(labels, spectra)
         length = self._options.correlation_length
         return self._likelihood.linearize(
             solution, spectra, length, free=free, photon_only=photon_only
         )
 
-    def _solution_at(self, labels, X) -> tuple[Solution, Spectra]:
-        """Of labels or an `InversionResult`, and of as many spectra."""
+    @property
+    def free_columns(self) -> FreeColumns:
+        """What an inversion fits besides the labels: ``free_columns.free``, and its derivatives."""
+        check_is_fitted(self)
+        return self._likelihood.columns
+
+    def _as_observed(self, X, photon_only=False) -> Spectra:
+        """Spectra with the errors that an inversion takes; those given, where these alone count."""
+        check_is_fitted(self)
         spectra = as_spectra(X)
+        if spectra.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"The spectra have {spectra.shape[1]} pixels, those of the fit {self.n_features_in_}."
+            )
+        self._check_wavelength(spectra)
+        if getattr(self, "ivar", "auto") == "ignore" and not photon_only:
+            spectra = self._apply_ivar_policy(spectra)
+        return spectra
+
+    def _solution_at(self, labels, spectra) -> Solution:
+        """Of labels or an `InversionResult`, for as many spectra."""
         if isinstance(labels, InversionResult):
             solution = self._likelihood.solution_at(labels)
         else:
             solution = Solution(self._checked_labels(labels))
         if len(solution.x) != len(spectra):
             raise ValueError(f"{len(solution.x)} sets of labels for {len(spectra)} spectra.")
-        return solution, spectra
+        return solution
 
     # -- inversion ---------------------------------------------------------------------------------
 
@@ -513,6 +538,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         -------
         InversionResult
         """
+        self._validate_params()  # they may have been set since the fit
         spectra, options = self._validate_predict(X), self._options
         options._validate_params()
         self._check_correlation(len(self.error_components_) > 0)
@@ -529,10 +555,13 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
         Returns
         -------
         ndarray of shape (n, P)
-            NaN at pixels whose rest wavelength the model does not know.
+            NaN at pixels whose rest wavelength the model does not know, and for stars without a good
+            pixel.
         """
         check_is_fitted(self)
-        return self._likelihood.best_fit(self._likelihood.solution_at(result))
+        flux = self._likelihood.best_fit(self._likelihood.solution_at(result))
+        flux[result.n_good == 0] = np.nan
+        return flux
 
     def start_from(self, labels: Labels) -> Self:
         """Start inversions from these labels instead of the best of the training labels.

@@ -100,6 +100,11 @@ class CorrectedModel(WrappedForwardModel):
         self.n_copies = n_copies
         self.random_state = random_state
 
+    @property
+    def ivar(self):
+        """Whether flux errors are taken: as `model` says."""
+        return "auto" if self.model is None else self.model.ivar
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # without a correction there is nothing to say

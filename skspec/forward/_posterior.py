@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PosteriorSamples", "sample_posterior"]
 
-TINY_COVARIANCE = 1e-12  # of scaled labels: the error of a model that has none
 LONG_ENOUGH = 50  # autocorrelation times that a chain should last (Foreman-Mackey et al. 2013)
 
 
@@ -154,8 +153,8 @@ def sample_posterior(
     Correlated noise (``inversion__correlation_length``) has no likelihood of its own: that of
     independent pixels is stretched about its maximum until its curvature is the information of the
     sandwich (Ribatet, Cooley & Davison 2012, Statistica Sinica 22, 813). A robust loss has the weights
-    of the solution. With a prior and `label_covariance` the labels are sampled together with the error
-    of the model.
+    of the solution. With a prior and `label_covariance` the labels as the model errs on them are
+    sampled, under the prior widened by its error, and then the labels given those.
 
     References
     ----------
@@ -180,8 +179,7 @@ def sample_posterior(
     known = model._likelihood
     n_labels, free = len(known.scale.unit), known.columns.free
     with_error = label_covariance and known.population is not None and known.local_cov is not None
-    n_states = free.n_nonlinear + n_labels * (1 + with_error)
-    n_walkers = _walkers(n_walkers, n_states)
+    n_walkers = _walkers(n_walkers, n_labels + free.n_nonlinear)
     if n_steps < 1 or n_burn < 0:
         raise ValueError(f"n_steps must be 1 or more and n_burn 0 or more: {n_steps}, {n_burn}.")
     _emcee()
@@ -277,8 +275,7 @@ class _Chain:
 class _Star:
     """One star, and the posterior of its state.
 
-    The state holds the parameters that the spectrum sees; where the error of the model is sampled with
-    them, the labels come first, and behind them the labels as the model errs on them.
+    The state holds the parameters that the spectrum sees: labels first, as the model errs on them.
     """
 
     batch: object
@@ -294,15 +291,15 @@ class _Star:
         information = with_least_information(batch.information(solution, loss), self.n_labels)[0]
         self._target = batch.target(solution, loss)
         self._centre, self._stretch = batch.model.theta_of(solution)[0], None
-        self._root = np.linalg.cholesky(np.linalg.inv(information))
+        self._root = np.linalg.inv(np.linalg.cholesky(information)).T
         if batch.is_correlated:
             independent = batch.independent().information(solution, loss)
             independent = with_least_information(independent, self.n_labels)[0]
             roots = np.linalg.cholesky(independent), np.linalg.cholesky(information)
             self._stretch = np.linalg.solve(roots[0].T, roots[1].T)
+        self._prior = self.population
         if self.error_cov is not None:
-            size = TINY_COVARIANCE * np.eye(self.n_labels)
-            self._error_root = np.linalg.cholesky(self.error_cov + size)
+            self._prior = self.population.widened(self.error_cov)
 
     def start(self, chain):
         """First states (n_walkers, M) of the Gaussian, reflected into the box."""
@@ -310,25 +307,23 @@ class _Star:
         rng = np.random.default_rng(chain.seed)
         draws = rng.normal(size=(chain.n_walkers, len(lower))) @ self._root.T
         place = np.abs((self._centre + draws - lower) / (upper - lower)) % 2
-        theta = lower + (upper - lower) * np.minimum(place, 2 - place)
+        return lower + (upper - lower) * np.minimum(place, 2 - place)
+
+    def true_labels(self, states, chain):
+        """States (S, M) with labels in place of those that the model errs on."""
         if self.error_cov is None:
-            return theta
-        labels = theta[:, : self.n_labels]
-        error = rng.normal(size=labels.shape) @ self._error_root.T
-        return np.hstack([labels + error, theta[:, self.n_labels :], labels])
+            return states
+        rng, n_labels = np.random.default_rng([chain.seed, 1]), self.n_labels
+        labels = self.population.draw(states[:, :n_labels], self.error_cov, rng)
+        return np.hstack([labels, states[:, n_labels:]])
 
     def log_posterior(self, state):
         """Of states (m, M)."""
         lower, upper = self.limits
         theta, labels = state, state[:, : self.n_labels]
         value = np.zeros(len(state))
-        if self.error_cov is not None:
-            seen = state[:, -self.n_labels :]
-            theta = np.hstack([seen, state[:, self.n_labels : -self.n_labels]])
-            white = np.linalg.solve(self._error_root, (labels - seen).T)
-            value -= 0.5 * np.sum(white**2, axis=0)
-        if self.population is not None:
-            value += self.population.log_density(labels)
+        if self._prior is not None:
+            value += self._prior.log_density(labels)
         inside = np.all((theta >= lower) & (theta <= upper), axis=1)
         if self._stretch is not None:
             theta = self._centre + (theta - self._centre) @ self._stretch.T
@@ -349,4 +344,5 @@ def _sample_star(chain: _Chain, star: _Star):
     states = sampler.get_chain(discard=chain.n_burn)
     with np.errstate(invalid="ignore", divide="ignore"):
         time = emcee.autocorr.integrated_time(states, tol=0, quiet=True)
-    return states.reshape(-1, start.shape[1]), sampler.acceptance_fraction.mean(), time
+    states = star.true_labels(states.reshape(-1, start.shape[1]), chain)
+    return states, sampler.acceptance_fraction.mean(), time

@@ -10,7 +10,13 @@ from skspec.likelihood import HeldOut, OutOfSample
 from skspec.likelihood._spectrum_model import batch_rows
 from skspec.model_selection import check_cv, star_groups
 
-__all__ = ["refit_without"]
+__all__ = ["has_repeats", "refit_without"]
+
+
+def has_repeats(spectra) -> bool:
+    """Whether some are known to be of one star: a model without one of them has seen the others."""
+    groups = star_groups(spectra)
+    return groups is not None and len(np.unique(groups)) < len(groups)
 
 
 def refit_without(model, x, spectra, n_folds: int = 5) -> OutOfSample:
@@ -43,9 +49,11 @@ def refit_without(model, x, spectra, n_folds: int = 5) -> OutOfSample:
     def held_out(pixels):
         part = spectra[:, pixels]
         residual, jacobian = np.empty(part.shape), np.empty((*x.shape, part.shape[1]))
-        for _, rows, phi, slope, coef in parts:
-            residual[rows] = part.flux[rows] - phi @ coef[:, pixels]
-            jacobian[rows] = slope @ coef[:, pixels]
+        for other, rows, phi, slope, coef in parts:
+            # a pixel that a fold could not train says nothing of its stars
+            trained = np.isfinite(other.scatter_[pixels])
+            residual[rows] = np.where(trained, part.flux[rows] - phi @ coef[:, pixels], 0.0)
+            jacobian[rows] = np.where(trained, slope @ coef[:, pixels], 0.0)
 
         def project(weighted, rows):
             out = np.zeros((len(weighted), n_features))
@@ -59,7 +67,9 @@ def refit_without(model, x, spectra, n_folds: int = 5) -> OutOfSample:
     def curvature(rows, weight):
         stars, out = np.arange(len(x))[rows], np.zeros((len(weight), *2 * x.shape[1:]))
         for number, (other, *_, coef) in enumerate(parts):
-            mine = fold[stars] == number
+            mine = np.flatnonzero(fold[stars] == number)
+            if not mine.size:
+                continue
             out[mine] = other._curvature(x[stars[mine]], weight[mine, : len(coef)])
         return out
 

@@ -7,7 +7,6 @@ from itertools import product
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.model_selection import KFold
 from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -23,6 +22,7 @@ from skspec.forward._slam_pixels import (
     rbf_slopes,
 )
 from skspec.likelihood import HeldOut, OutOfSample
+from skspec.model_selection import check_cv, star_groups
 from skspec.solvers.kernels.svr import admm_operator
 from skspec.solvers.linear.pixel_blocks import single_threaded_blas
 
@@ -143,7 +143,7 @@ class SLAM(ForwardModel):
         squares = np.sum((spectra.flux - self.flux_mean_) ** 2, axis=0, where=good) / n_good
         # a constant pixel has nothing to learn: any unit will do
         self.flux_std_ = np.where(squares > self._flux_floor, np.sqrt(squares), 1.0)
-        job = self._job(x)
+        job = self._job(x, star_groups(spectra))
         chunks = list(gen_batches(spectra.shape[1], CHUNK))
         photon = self._photon_variance(spectra)
         tasks = (
@@ -161,7 +161,7 @@ class SLAM(ForwardModel):
             done = list(track(context, self, "pixels", parallel(tasks), len(chunks)))
         self._assemble(done, job, x)
 
-    def _job(self, x):
+    def _job(self, x, groups):
         """All that the chunks share."""
         n, n_labels = x.shape
         gamma = DEFAULT_GAMMA / n_labels if self.gamma is None else self.gamma
@@ -172,7 +172,7 @@ class SLAM(ForwardModel):
             if np.any(values < 0) or (name != "epsilon" and np.any(values == 0)):
                 raise ValueError(f"{name} must be positive; its list holds {values.tolist()}.")
         folds = np.empty(n, dtype=int)
-        split = KFold(min(self.cv, n), shuffle=True, random_state=0).split(x)
+        split = check_cv(self.cv, n, groups, shuffle=True).split(x, None, groups)
         for fold, (_, test) in enumerate(split):
             folds[test] = fold
         kernels = {gamma: rbf_kernel(x, x, gamma) for gamma in np.unique(listed[2])}

@@ -11,7 +11,9 @@ from sklearn.utils import check_random_state
 from skspec._progress import track
 from skspec._sklearn import Interval, StrOptions
 from skspec.forward._base import ForwardModel
+from skspec.forward._refits import has_repeats
 from skspec.likelihood import HeldOut, OutOfSample
+from skspec.model_selection import star_groups
 from skspec.networks import ACTIVATIONS, Perceptron, TrainingOptions
 from skspec.solvers.linear.output_layer import refit_output_layer
 from skspec.solvers.linear.pixel_blocks import pixel_slices
@@ -152,7 +154,7 @@ class ThePayne(TrainingOptions, ForwardModel):
         Y, weight = self._standardised(spectra, photon, trained)
         rng = check_random_state(self.random_state)
         self.networks_, self.history_, self.penalty_, coefs = [], [], [], []
-        folds = self._held_out_rows(len(x), rng)
+        folds = self._held_out_rows(spectra, rng)
         n_epochs = len(folds) * self.max_iter
         epochs = track(context, self, "epochs", range(n_epochs), n_epochs)
         for rows in folds:
@@ -198,14 +200,19 @@ class ThePayne(TrainingOptions, ForwardModel):
         weight /= weight.mean()
         return Y.astype(np.float32), weight.astype(np.float32)
 
-    def _held_out_rows(self, n, rng):
-        """Rows that each network is validated on."""
+    def _held_out_rows(self, spectra, rng):
+        """Rows that each network is validated on; spectra of one star stay together."""
+        groups = star_groups(spectra) if has_repeats(spectra) else np.arange(len(spectra))
+        parts = self._held_out_stars(groups.max() + 1, rng)
+        return [np.flatnonzero(np.isin(groups, part)) for part in parts]
+
+    def _held_out_stars(self, n, rng):
         rows, cv = rng.permutation(n), self.cv
         if cv is None and self.clean_training is not None:
             cv = CLEANING_FOLDS
         if cv is None:
-            return [np.sort(rows[: min(max(1, round(self.validation_fraction * n)), n - 1)])]
-        return [np.sort(part) for part in np.array_split(rows, min(cv, n))]
+            return [rows[: min(max(1, round(self.validation_fraction * n)), n - 1)]]
+        return np.array_split(rows, min(cv, n))
 
     def _train(self, x, Y, weight, rows, seed, epochs):
         """Train one network; returns its output layer (q, pixels) in standardised flux."""

@@ -13,6 +13,7 @@ from skspec.likelihood import (
     low_rank_errors,
 )
 from skspec.likelihood._spectrum_model import batch_rows
+from skspec.model_selection import star_groups
 from skspec.solvers.spectra.residual_components import ResidualComponents
 
 __all__ = ["training_label_errors", "unseen_sums"]
@@ -49,7 +50,9 @@ def training_label_errors(
     parts = [(slice(None), model_errors)]
     if model.coherence:
         trained = np.isfinite(model.scatter_)
-        model_errors, parts, residual = low_rank_errors(out, photon, trained, model.coherence)
+        model_errors, parts, residual = low_rank_errors(
+            out, photon, trained, model.coherence, star_groups(kept)
+        )
     total = LabelErrorSum(len(x), x.shape[1], len(model._columns))
     sums, mse = _sums(model, x[stars], photon, out, parts, residual)
     total.merge(stars, sums)

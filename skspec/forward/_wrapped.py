@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skspec.forward._base import ForwardModel
+from skspec.likelihood import Inversion
 
 __all__ = ["WrappedForwardModel"]
 
@@ -19,17 +20,17 @@ class WrappedForwardModel(ForwardModel):
 
     def _adopt(self, model):
         """Take over what the fit of `model` has found."""
+        for name in getattr(self, "_adopted", ()):  # of an earlier fit
+            vars(self).pop(name, None)
         self.model_, self._likelihood = model, model._likelihood
-        for name, value in vars(model).items():
-            if name.endswith("_") and name not in OF_THE_INPUT:
-                setattr(self, name, value)
+        found = {n: v for n, v in vars(model).items() if n.endswith("_") and n not in OF_THE_INPUT}
+        vars(self).update(found)
+        self._adopted = tuple(found)
 
     @property
     def _options(self):
-        own = getattr(self, "inversion", None)
-        if own is None and hasattr(self, "model_"):
-            return self.model_._options
-        return super()._options
+        own, inner = getattr(self, "inversion", None), getattr(self, "model_", self.model)
+        return inner._options if own is None and inner is not None else own or Inversion()
 
     def _fit_flux(self, x, spectra, context):
         raise NotImplementedError("A wrapped model is trained by its own fit.")

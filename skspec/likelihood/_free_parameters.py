@@ -111,6 +111,18 @@ class FreeColumns(ShortRepr):
             )
         self.line_of_sight  # noqa: B018  a grid that it cannot use is told before training
 
+    def with_free(self, free: FreeParameters, wavelength=None, order=None) -> FreeColumns:
+        """With something else free.
+
+        Pixels are where the model has them; `wavelength`, and the `order` of another continuum, are of
+        use where it does not say.
+        """
+        if self.wavelength is not None:
+            wavelength = self.wavelength
+        if self.order is not None or free.degree == self.free.degree:
+            order = self.order
+        return FreeColumns(free, self.n_pixels, wavelength, order)
+
     @cached_property
     def line_of_sight(self) -> LineOfSight | None:
         """What shifts and broadens; None without."""

@@ -13,7 +13,7 @@ from skspec.base import DocumentedEstimator
 from skspec.likelihood._noise import PixelNoise
 from skspec.likelihood._spectrum_model import Batch, Solution
 
-__all__ = ["Descent", "Inversion", "influence", "minimize"]
+__all__ = ["Descent", "Inversion", "influence", "minimize", "robust_weight"]
 
 MAX_SWEEPS, TOL_SWEEP = 50, 1e-6  # of a robust loss; squared step in sigma between two of them
 
@@ -134,7 +134,7 @@ def _reweighted(batch, found: Descent, options: Inversion):
     for _ in range(MAX_SWEEPS):
         residual = current.residual(found.p[rows])
         plain = noise.weight[rows]
-        weight[rows] = plain * influence(residual**2 * plain, options.loss)
+        weight[rows] = robust_weight(plain, residual, options.loss)
         some = batch if len(rows) == len(noise) else batch[rows]
         current = some.with_noise(some.noise.with_weight(weight[rows]))
         new = current.descend(found.p[rows], options)
@@ -149,6 +149,12 @@ def _reweighted(batch, found: Descent, options: Inversion):
             rows, current = rows[going], current[going]
     found.converged[rows] = False
     return batch.with_noise(noise.with_weight(weight))
+
+
+def robust_weight(weight: np.ndarray, residual: np.ndarray, loss: str) -> np.ndarray:
+    """Inverse variances with which least squares do what a loss of these residuals does."""
+    # garbage in a bad pixel must not overflow
+    return weight * influence((residual * np.sqrt(weight)) ** 2, loss)
 
 
 def influence(z2: np.ndarray, loss: str) -> np.ndarray:

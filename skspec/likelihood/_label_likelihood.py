@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -134,10 +134,11 @@ class LabelLikelihood(ShortRepr):
     def solution_at(self, result: InversionResult) -> Solution:
         """Parameters of a result."""
         zero = np.zeros(len(result))
+        labels = result.likelihood.mean()
+        labels = np.where(np.isfinite(labels), labels, self.scale.pivot)  # of blind stars
         rv = zero if result.rv is None else np.nan_to_num(result.rv)
         width = zero if result.broadening is None else np.nan_to_num(result.broadening)
-        x = self.scale.scaled(np.nan_to_num(result.likelihood.mean()))
-        return Solution(x, rv, width**2, result.continuum)
+        return Solution(self.scale.scaled(labels), rv, width**2, result.continuum)
 
     def best_fit(self, solution: Solution) -> np.ndarray:
         """Model spectra (n, P) as observed; NaN where the model ends."""
@@ -170,9 +171,10 @@ class LabelLikelihood(ShortRepr):
             Of some stars each.
         """
         columns = self.columns
-        if free is not None:
-            known = columns.wavelength if spectra.wavelength is None else spectra.wavelength
-            columns = FreeColumns(free, spectra.shape[1], known, spectra.order)
+        if free is not None and free != columns.free:
+            columns = columns.with_free(free, spectra.wavelength, spectra.order)
+            if free.degree != self.columns.free.degree:
+                solution = replace(solution, continuum=None)  # it has other polynomials
         model = self.spectrum_model(columns, exact=True, shared=not photon_only)
         unit = np.concatenate([1 / self.scale.unit, np.ones(columns.free.n_nonlinear)])
         for stars in self._batches(model, len(spectra)):
@@ -223,6 +225,7 @@ class LabelLikelihood(ShortRepr):
         with np.errstate(invalid="ignore", divide="ignore"):
             dof = found.n_good - len(unit) - found.n_linear
             reduced = np.where(dof > 0, chi2 / dof, np.nan)
+            score = None if self.typical_chi2 is None else reduced / self.typical_chi2
         model_cov = self.model_cov_near(x) * unit
         total = formal + model_cov
         likelihood = MultivariateNormal(
@@ -240,7 +243,7 @@ class LabelLikelihood(ShortRepr):
             self.training.at_bound(x) & ~blind[:, None],
             self.training.holds(x) & ~blind,
             found.n_iter,
-            None if self.typical_chi2 is None else reduced / self.typical_chi2,
+            score,
             **self._free_result(found, total, blind),
         )
 
@@ -270,7 +273,9 @@ class LabelLikelihood(ShortRepr):
             # the width of a star not broadened has an error, although its square's vanishes with it
             width, error2 = np.sqrt(found.width2), np.sqrt(total[:, -1, -1])
             out["broadening"] = np.where(blind, np.nan, width)
-            out["broadening_std"] = error2 / np.maximum(2 * width, np.sqrt(error2))
+            with np.errstate(invalid="ignore"):
+                error = error2 / np.maximum(2 * width, np.sqrt(error2))
+            out["broadening_std"] = np.where(blind, np.inf, error)
         if free.degree is not None:
             out["continuum"] = found.continuum
         return out

@@ -34,7 +34,11 @@ class LowRankErrors(NamedTuple):
 
 
 def low_rank_errors(
-    out_of_sample: OutOfSample, photon: np.ndarray, trained: np.ndarray, strength: float
+    out_of_sample: OutOfSample,
+    photon: np.ndarray,
+    trained: np.ndarray,
+    strength: float,
+    groups: np.ndarray | None = None,
 ) -> LowRankErrors:
     """Components of the errors of a model.
 
@@ -46,6 +50,8 @@ def low_rank_errors(
     trained : ndarray of bool of shape (P,)
     strength : float
         Fraction of the error that is shared between pixels.
+    groups : ndarray of int of shape (n,), optional
+        Star of each spectrum, 0, 1, ...; default: all are different.
     """
     residual = np.empty(photon.shape, np.float32)
 
@@ -60,6 +66,8 @@ def low_rank_errors(
         spectra, rest = found.components(used, strength)
         return ResidualComponents(spectra, np.where(trained, rest, np.inf))
 
-    fold = np.random.default_rng(0).permutation(len(photon)) % min(FOLDS, len(photon))
+    groups = np.arange(len(photon)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_stars = groups.max() + 1
+    fold = (np.random.default_rng(0).permutation(n_stars) % min(FOLDS, n_stars))[groups]
     parts = [(np.flatnonzero(fold == k), components(fold != k)) for k in range(fold.max() + 1)]
     return LowRankErrors(components(), parts, residual)

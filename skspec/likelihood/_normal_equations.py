@@ -154,11 +154,30 @@ def regularized(information) -> np.ndarray:
 def with_least_information(information, n_labels: int) -> np.ndarray:
     """Information (n, M, M) on scaled labels and other parameters, such that it can be inverted.
 
-    A label that the spectrum says nothing about gets a huge but finite error, of 1000 label scales.
+    A parameter that the spectrum says nothing about gets a huge but finite error: 1000 of its units,
+    however much is known of the others.
     """
-    least = np.zeros(information.shape[-1])
-    least[:n_labels] = TINY_INFORMATION
-    return regularized(information + np.diag(least))
+    size = information.shape[-1]
+    diagonal = np.diagonal(information, axis1=1, axis2=2)
+    least = ROUNDING * diagonal.max(axis=1, keepdims=True, initial=0.0)
+    known = diagonal > np.maximum(least, TINY_INFORMATION)
+    information = np.where(known[:, :, None] & known[:, None, :], information, 0.0)
+    ridge = np.where(known, ROUNDING * diagonal, TINY_INFORMATION)
+    ridge[:, :n_labels] = TINY_INFORMATION
+    return _positive(information + ridge[:, :, None] * np.eye(size))
+
+
+def _positive(information):
+    """Matrices (n, M, M) that rounding may have left with a negative eigenvalue, without it."""
+    try:
+        np.linalg.cholesky(information)
+        return information
+    except np.linalg.LinAlgError:
+        unit = np.sqrt(np.diagonal(information, axis1=1, axis2=2))
+        unit = unit[:, :, None] * unit[:, None, :]
+        value, vector = np.linalg.eigh(information / unit)
+        fixed = (vector * np.maximum(value, ROUNDING)[:, None]) @ np.swapaxes(vector, 1, 2) * unit
+        return np.where(value[:, :1, None] < ROUNDING, fixed, information)
 
 
 def inverse_information(fisher: np.ndarray) -> np.ndarray:

@@ -23,11 +23,11 @@ import numpy as np
 from skspec._short_repr import ShortRepr
 from skspec.likelihood._first_guess import FirstGuess
 from skspec.likelihood._free_parameters import MAX_WIDTH, WIDTH2_UNIT, FreeColumns
-from skspec.likelihood._inversion import Descent, influence
+from skspec.likelihood._inversion import Descent, robust_weight
 from skspec.likelihood._noise import LinearColumns, LinearFit, PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
 from skspec.likelihood._rest_frame import RestFrame
-from skspec.likelihood._spectrum_model import NoiseBudget, Solution
+from skspec.likelihood._spectrum_model import NoiseBudget, Solution, inverse_variance
 from skspec.solvers.linear.levenberg_marquardt import levenberg_marquardt, solve_normal
 from skspec.solvers.linear.pixel_blocks import parallel_map, thread_count
 from skspec.solvers.spectra.line_of_sight import C_KMS, KERNELS, ln_shift, velocity
@@ -280,7 +280,7 @@ class Observed:
             at = shift + p[:, self.n_labels]
             model, known = self.moved(at, model)
             model = np.where(known, model, np.inf)
-        weight = inverse_variance(budget.photon, curve**2 * model)
+        weight = inverse_variance(budget.photon, model, curve)
         return self._with_shared(
             PixelNoise(weight, None, budget.correlation_length, budget.order), p, shift, curve
         )
@@ -341,11 +341,11 @@ class ObservedBatch(ShortRepr):
             weight = inverse_variance(photon, alone)
             fit = PixelNoise(weight).fit_linear(model.polynomials.times(model_flux), flux)
             curve = fit.curve
-        weight = inverse_variance(photon, curve**2 * alone)
+        weight = inverse_variance(photon, alone, curve)
         x = guess.labels(flux, weight, shift, curve, options.n_init)
         p = self._best_width(x, shift, weight)
         noise = PixelNoise(
-            inverse_variance(photon, curve**2 * own),
+            inverse_variance(photon, own, curve),
             None,
             self.budget.correlation_length,
             self.budget.order,
@@ -449,8 +449,9 @@ class ObservedBatch(ShortRepr):
         solution.chi2, solution.n_iter, solution.n_good = chi2, found.n_iter, n_good
         solution.converged = found.converged
         if self.model.free.rv_range is not None:
-            moved = p[:, self.model.n_labels]
-            solution.converged = found.converged & (np.abs(moved) < REACH * (1 - 1e-9))
+            moved, (lowest, highest) = p[:, self.model.n_labels], self.model.free.rv_range
+            inside = (np.abs(moved) < REACH * (1 - 1e-9)) & (solution.rv >= lowest)
+            solution.converged = found.converged & inside & (solution.rv <= highest)
         solution.information = self.information(solution, options.loss)
         return solution
 
@@ -555,14 +556,7 @@ class ObservedBatch(ShortRepr):
 def _robust(noise, residual, loss):
     """With the weights of a robust loss at these residuals (n, P)."""
     beyond = residual - noise.shared_part(residual) if noise.n_shared else residual
-    return noise.with_weight(noise.weight * influence(beyond**2 * noise.weight, loss))
-
-
-def inverse_variance(photon, relative) -> np.ndarray:
-    """0 at bad pixels, and where a continuum of zero leaves no variance at all."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weight = 1.0 / (photon + relative)
-    return np.where(np.isfinite(weight), weight, 0.0)
+    return noise.with_weight(robust_weight(noise.weight, beyond, loss))
 
 
 def _bridged(basis, shared):

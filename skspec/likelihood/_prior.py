@@ -113,11 +113,12 @@ class LabelPopulation(ShortRepr):
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Log density (m,) at scaled labels (m, K), up to a constant."""
-        precise = np.linalg.inv(self.width)
-        square = 0.0
-        for t in np.linalg.cholesky(precise).T:
-            square = square + ((x @ t)[:, None] - self.centres @ t) ** 2
-        log_parts = np.log(self.weight) + _log_normal(square, precise[None])
+        # labels that go together make the width nearly singular: its inverse may have no root
+        root = np.linalg.cholesky(self.width)
+        seen, centres = (np.linalg.solve(root, labels.T) for labels in (x, self.centres))
+        square = sum((a[:, None] - b) ** 2 for a, b in zip(seen, centres))
+        log_parts = np.log(self.weight) - 0.5 * square
+        log_parts -= np.sum(np.log(np.diag(root))) + 0.5 * len(root) * np.log(2 * np.pi)
         away, wide = x - self.background_mean, np.linalg.inv(self.background_cov)
         alone = _log_normal(np.einsum("mk,kl,ml->m", away, wide, away), wide[None])
         return np.logaddexp(logsumexp(log_parts, axis=1), np.log(BACKGROUND_WEIGHT) + alone)
@@ -174,6 +175,41 @@ class LabelPopulation(ShortRepr):
         )
         left += gain @ second @ np.swapaxes(gain, 1, 2) - step[:, :, None] * step[:, None, :]
         return mean + step, 0.5 * (left + np.swapaxes(left, 1, 2))
+
+    def widened(self, cov):
+        """Density of labels with errors of this covariance (K, K)."""
+        return replace(self, width=self.width + cov, background_cov=self.background_cov + cov)
+
+    def draw(self, seen, cov, random):
+        """Labels (m, K) of stars whose labels with errors of covariance `cov` (K, K) are `seen`.
+
+        One of the posterior of each; `random` is a `numpy.random.Generator`.
+        """
+        parts, step = [], batch_rows(len(self.centres))
+        for start in range(0, len(seen), step):
+            parts.append(self._draw(seen[start : start + step], cov, random))
+        return np.concatenate(parts)
+
+    def _draw(self, seen, cov, random):
+        of_all = np.broadcast_to(cov, (len(seen), *cov.shape))
+        away, precise = self.background_mean - seen, np.linalg.inv(cov + self.background_cov)
+        alone = _log_normal(np.einsum("mk,kl,ml->m", away, precise, away), precise[None])
+        logs = np.column_stack(
+            [self._log_weights(seen, of_all)[0], np.log(BACKGROUND_WEIGHT) + alone]
+        )
+        chosen = np.argmax(logs + random.gumbel(size=logs.shape), axis=1)
+        out, far = np.empty_like(seen), chosen == len(self.centres)
+        draws = random.normal(size=seen.shape)
+        centres = self.centres[np.where(far, 0, chosen)]
+        for rows, centre, width in (
+            (~far, centres, self.width),
+            (far, np.broadcast_to(self.background_mean, seen.shape), self.background_cov),
+        ):
+            gain = cov @ np.linalg.inv(cov + width)
+            value, vector = np.linalg.eigh(0.5 * (gain @ width + (gain @ width).T))
+            root = vector * np.sqrt(np.maximum(value, 0.0))  # an error may be zero
+            out[rows] = seen[rows] + (centre - seen)[rows] @ gain.T + draws[rows] @ root.T
+        return out
 
     @cached_property
     def _origin(self):

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from skspec._short_repr import ShortRepr
-from skspec.likelihood._inversion import Descent, influence
+from skspec.likelihood._inversion import Descent, robust_weight
 from skspec.likelihood._noise import PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
 from skspec.likelihood._spectrum_model import FluxBasis, NoiseBudget, Solution, batch_rows
@@ -259,8 +259,7 @@ class RestBatch(ShortRepr):
         """With the weights that a robust loss has there."""
         if loss == "linear":
             return self.noise
-        weight = self.noise.weight
-        return self.noise.with_weight(weight * influence(self.residual(x) ** 2 * weight, loss))
+        return self.noise.with_weight(robust_weight(self.noise.weight, self.residual(x), loss))
 
 
 class _Objective:

@@ -24,6 +24,7 @@ __all__ = [
     "SpectrumModel",
     "batch_rows",
     "compress",
+    "inverse_variance",
     "spread_rows",
 ]
 
@@ -41,6 +42,13 @@ def spread_rows(x, n_rows) -> np.ndarray:
     _, _, direction = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
     order = np.argsort(x @ direction[0], kind="stable")
     return order[np.linspace(0, len(x) - 1, n_rows).astype(int)]
+
+
+def inverse_variance(photon, model, curve=1.0) -> np.ndarray:
+    """Of a model under a continuum; 0 at bad pixels, and where no variance is known at all."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = 1.0 / (photon + curve**2 * model)
+    return np.where(np.isfinite(weight), weight, 0.0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class NoiseBudget(ShortRepr):
 
     def at_rest(self) -> PixelNoise:
         """Of stars at rest, whose continuum is that of the model."""
-        weight = 1.0 / (self.photon + self.model)
+        weight = inverse_variance(self.photon, self.model)
         return PixelNoise(weight, self.shared, self.correlation_length, self.order)
 
     def __getitem__(self, stars: Any) -> NoiseBudget:
@@ -165,6 +173,10 @@ class Batch(Protocol):
     """Some stars seen by a :class:`SpectrumModel`."""
 
     @property
+    def model(self) -> Any:
+        """Of their spectra."""
+
+    @property
     def observed(self) -> np.ndarray:
         """Their flux (n, P), in units of `level`."""
 
@@ -176,6 +188,13 @@ class Batch(Protocol):
     def noise(self) -> PixelNoise | None:
         """Of `observed`; None before the start is known."""
 
+    @property
+    def is_correlated(self) -> bool:
+        """Whether the noise is autocorrelated."""
+
+    def __getitem__(self, stars): ...
+    def with_noise(self, noise): ...
+    def independent(self): ...
     def start(self, options): ...
     def descend(self, p, options): ...
     def residual(self, p): ...
@@ -202,7 +221,10 @@ class SpectrumModel(Protocol):
         """Columns of parameters in which the spectra are linear, with a flat prior."""
 
     def steps_per_unit(self, solution: Solution) -> np.ndarray:
-        """Of each parameter (n, M): per scaled label, km/s and (km/s)^2."""
+        """Of each parameter (n, M) of `design`: per scaled label, km/s and (km/s)^2."""
+
+    def theta_of(self, solution: Solution) -> np.ndarray:
+        """Parameters (n, M) of a solution, in the units of its information."""
 
     def best_fit(self, solution: Solution) -> np.ndarray:
         """Model spectra (n, P) as observed; NaN where the model ends."""

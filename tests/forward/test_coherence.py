@@ -316,3 +316,14 @@ def test_cleaned_and_on_orders(moving):
     assert np.isin(np.arange(0, 300, 40), model.training_outliers_).all()
     assert np.all(np.abs(coverage(truth, result.dist) - 0.683) < 0.15)
     assert np.median(np.abs(result.rv - rv)) < 1.0
+
+
+@pytest.mark.parametrize("unit", [1e-19, 1e-30])
+def test_unit_of_the_flux_does_not_matter(unit):
+    """Of 1e-19 erg/s/cm2/A squares of residuals are beyond single precision."""
+    train, y = make_spectra(150, n_pixels=200, snr=100, random_state=0)
+    first = TheCannon(coherence=0.2).fit(train, y)
+    scaled = train.replace(flux=train.flux * unit, ivar=train.ivar / unit**2)
+    second = TheCannon(coherence=0.2).fit(scaled, y)
+    assert len(first.error_components_) == len(second.error_components_) > 0
+    assert_allclose(first.predict_dist(train).std(), second.predict_dist(scaled).std(), rtol=1e-3)

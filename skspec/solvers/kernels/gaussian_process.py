@@ -94,7 +94,7 @@ def negative_log_evidence(
     PG = P @ G
     # positive but for rounding, which is all that is left of spectra that the mean describes exactly
     rounding = np.finfo(float).eps * np.linalg.norm(P) * np.linalg.norm(G)
-    trace = max(np.trace(PG), rounding)
+    trace = max(np.trace(PG), rounding, 1e-200)
     value = 0.5 * (n - p) * np.log(trace)
     value += np.log(np.diag(root)).sum() + np.log(np.diag(inner)).sum()
     M = P - (n - p) / trace * (PG @ P)  # twice the derivative with respect to C
@@ -102,7 +102,8 @@ def negative_log_evidence(
     # sum_ij pull_ij (x_ik - x_jk)^2 without the n x n differences
     spread = 2 * (pull.sum(axis=1) @ x**2 - np.einsum("ik,ij,jk->k", x, pull, x, optimize=True))
     slope = 0.5 * np.append(spread / length**2, nu * (np.diag(M) @ noise))
-    return value / (n - p), slope / (n - p)
+    freedom = max(n - p, 1)  # the mean may have as many terms as there are stars
+    return value / freedom, slope / freedom
 
 
 class Search(NamedTuple):

@@ -101,7 +101,8 @@ class ResidualPCA:
 
 def _scatter(residual, photon, good, n_iter=10):
     """Variance of each pixel beyond photon noise, and weight of each star by its noise."""
-    excess = np.where(good, residual, 0.0) ** 2 - np.where(good, photon, 0.0)
+    # squares in double precision: those of 1e-17 erg/s/cm2/A are beyond single
+    excess = np.where(good, residual, 0.0).astype(float) ** 2 - np.where(good, photon, 0.0)
     known, n_good = np.where(good, photon, 0.0), np.maximum(good.sum(axis=1), 1)
     weight = np.ones(len(excess))
     for _ in range(n_iter):
