@@ -111,7 +111,12 @@ class FreeColumns(ShortRepr):
             )
         self.line_of_sight  # noqa: B018  a grid that it cannot use is told before training
 
-    def with_free(self, free: FreeParameters, wavelength=None, order=None) -> FreeColumns:
+    def with_free(
+        self,
+        free: FreeParameters,
+        wavelength: np.ndarray | None = None,
+        order: np.ndarray | None = None,
+    ) -> FreeColumns:
         """With something else free.
 
         Pixels are where the model has them; `wavelength`, and the `order` of another continuum, are of

@@ -176,11 +176,11 @@ class LabelPopulation(ShortRepr):
         left += gain @ second @ np.swapaxes(gain, 1, 2) - step[:, :, None] * step[:, None, :]
         return mean + step, 0.5 * (left + np.swapaxes(left, 1, 2))
 
-    def widened(self, cov):
+    def widened(self, cov: np.ndarray) -> LabelPopulation:
         """Density of labels with errors of this covariance (K, K)."""
         return replace(self, width=self.width + cov, background_cov=self.background_cov + cov)
 
-    def draw(self, seen, cov, random):
+    def draw(self, seen: np.ndarray, cov: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Labels (m, K) of stars whose labels with errors of covariance `cov` (K, K) are `seen`.
 
         One of the posterior of each; `random` is a `numpy.random.Generator`.
