@@ -166,14 +166,15 @@ class Observed:
         """Errors that the pixels of these stars share, without continuum."""
         if self.line_of_sight is None:
             return self.shared
-        hat = np.broadcast_to(self._shared_hat, (len(p), *self._shared_hat.shape)).copy()
+        factor = np.ones((len(p), 1), dtype=np.complex64)
         if self.free.kernel is not None:
             value, _ = KERNELS[self.free.kernel](self.line_of_sight.frequency, p[:, -1:])
-            hat *= value[:, None].astype(np.float32)
+            factor = value.astype(np.complex64)
         if self.free.rv_range is not None:
             shift = shift + p[:, self.n_labels]
         if np.any(shift):
-            hat *= self.line_of_sight.phase(shift, np.complex64)[:, None]
+            factor = factor * self.line_of_sight.phase(shift, np.complex64)
+        hat = self._shared_hat * factor[:, None]
         return self.line_of_sight.spectra(hat)
 
     def to_steps(self, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
@@ -367,16 +368,23 @@ class ObservedBatch:
 
     def descend(self, p, options, leading=True) -> Descent:
         """Levenberg-Marquardt, with sums in single precision."""
-        noise = self.noise.prepare()
+        noise, amplitude = self.noise.prepare(), None
+        if noise.n_shared and self.model.polynomials is not None:
+            amplitude = noise.amplitudes(self.observed, np.float32)
 
         def evaluate(p, rows):
-            parts = []
+            parts, all_run = [], len(rows) == len(noise)
             for start in range(0, len(rows), CHUNK):
                 part = slice(start, start + CHUNK)
-                at = rows[part]
+                at = part if all_run else rows[part]  # slices copy nothing
                 parts.append(
                     self._normal_equations(
-                        p[part, 0], self.shift[at], self.observed[at], noise[at], leading=leading
+                        p[part, 0],
+                        self.shift[at],
+                        self.observed[at],
+                        noise[at],
+                        None if amplitude is None else amplitude[at],
+                        leading=leading,
                     )[0]
                 )
             chi2, score, information = (np.concatenate(values)[:, None] for values in zip(*parts))
@@ -399,18 +407,23 @@ class ObservedBatch:
         )
 
     def _normal_equations(
-        self, p, shift, observed, noise, *, real=np.float32, leading=False
+        self, p, shift, observed, noise, amplitude=None, *, real=np.float32, leading=False
     ) -> tuple[NormalEquations, LinearFit | None, np.ndarray]:
         """Of the nonlinear parameters of a few stars, the continuum and how it follows them."""
         rows = self.model.rows(p, shift, leading=leading)
         flux, linear, scale = rows[:, 0].astype(float), None, None
         columns = self.model.columns(flux)
         if columns is not None:
-            linear = noise.fit_linear(columns, observed, real)
+            linear = noise.fit_linear(columns, observed, real, amplitude)
             scale = linear.curve
             flux = scale * flux
         normal, slope = noise.normal_equations(
-            rows[:, 1:], observed - flux, linear, scale=scale, real=real
+            rows[:, 1:],
+            observed - flux,
+            linear,
+            scale=scale,
+            real=real,
+            overwrite_design=True,
         )
         return normal, linear, slope
 
@@ -516,8 +529,9 @@ class ObservedBatch:
                 noise = _robust(noise, residual, loss)
                 if linear is not None:
                     linear = noise.fit_linear(linear.columns, self.observed[at])
-            design = rows[:, 1:]
-            out[at] = noise.information(design, residual, linear, scale=scale)
+            out[at] = noise.information(
+                rows[:, 1:], residual, linear, scale=scale, overwrite_design=True
+            )
         return out / (unit[:, :, None] * unit[:, None, :])
 
     def target(self, solution: Solution, loss="linear"):
@@ -553,8 +567,10 @@ def _robust(noise, residual, loss):
 def inverse_variance(photon, relative) -> np.ndarray:
     """0 at bad pixels, and where a continuum of zero leaves no variance at all."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = 1.0 / (photon + relative)
-    return np.where(np.isfinite(weight), weight, 0.0)
+        weight = photon + relative
+        np.divide(1.0, weight, out=weight)
+    weight[~np.isfinite(weight)] = 0.0
+    return weight
 
 
 def _bridged(basis, shared):
