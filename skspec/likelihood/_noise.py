@@ -118,7 +118,7 @@ class LinearFit:
     information: np.ndarray
     on_shared: np.ndarray
 
-    @property
+    @cached_property
     def curve(self):
         """The polynomials (n, P) that multiply the model."""
         return self.coef @ self.columns.rows
@@ -341,7 +341,7 @@ class PixelNoise:
         factor = factor.astype(real, copy=False)[:, None]
         if overwrite and design.dtype == real:
             return np.multiply(design, factor, out=design)
-        return design.astype(real, copy=False) * factor
+        return np.multiply(design, factor, dtype=real)
 
     def _on_design(self, white):
         """``A W U^T`` (n, M, q) of a design in units of the noise."""

@@ -34,7 +34,8 @@ __all__ = ["Observed"]
 
 REACH = 6  # steps of the velocity grid by which the first guess of the shift may be wrong
 EDGE = 4  # steps next to an end of the model where its spectra are not shown
-BATCH, CHUNK = 256, 32  # stars whose steps are taken together, whose spectra are made together
+BATCH, SMALL_BATCH = 256, 32  # stars whose steps are taken together: at most, and at least
+CHUNK_NARROW, CHUNK_WIDE = 8, 32  # whose spectra are made together, of few components or of many
 SHARED_BYTES = 2**27  # of the errors that the pixels of a batch share
 TOL_DESCENT = 1e-3  # squared distance to the minimum in sigma; one more step follows, in float64
 
@@ -69,6 +70,11 @@ class Observed:
         return len(self.rest.lower)
 
     @property
+    def chunk(self) -> int:
+        """Stars whose spectra are made together: they shall fit into the cache, as the basis does."""
+        return CHUNK_NARROW if self.rest.basis.is_lossless else CHUNK_WIDE
+
+    @property
     def step_kms(self) -> float:
         """Step of the velocity grid [km/s]."""
         return C_KMS * self.line_of_sight.step
@@ -85,7 +91,7 @@ class Observed:
 
     def batch_size(self, n_stars) -> int:
         """Stars whose steps are taken together."""
-        size = int(np.clip(-(-n_stars // thread_count()), CHUNK, BATCH))
+        size = int(np.clip(-(-n_stars // thread_count()), SMALL_BATCH, BATCH))
         if self.shared.size:
             size = min(size, max(1, SHARED_BYTES // (4 * self.shared.size)))
         return size
@@ -136,10 +142,10 @@ class Observed:
 
     def flux(self, p, shift) -> np.ndarray:
         """Model spectra (n, P) without continuum."""
-        parts = [
-            self.rows(p[a : a + CHUNK], shift[a : a + CHUNK], derivative=False)[:, 0]
-            for a in range(0, len(p), CHUNK)
-        ]
+        parts, step = [], self.chunk
+        for start in range(0, len(p), step):
+            at = slice(start, start + step)
+            parts.append(self.rows(p[at], shift[at], derivative=False)[:, 0])
         return np.concatenate(parts).astype(float)
 
     def spectra(self, p) -> np.ndarray:
@@ -244,8 +250,7 @@ class Observed:
         """Some stars."""
         level = self._level(flux, budget.photon)
         flux = np.where(np.isfinite(budget.photon), flux, 0.0) / level
-        model = np.broadcast_to(budget.model, flux.shape)
-        budget = replace(budget, photon=budget.photon / level**2, model=model)
+        budget = replace(budget, photon=budget.photon / level**2)
         return ObservedBatch(self, flux, budget, level)
 
     def _level(self, flux, photon):
@@ -259,12 +264,19 @@ class Observed:
         return np.where(level > 0, level, 1.0)[:, None]
 
     def moved(self, shift, *rows):
-        """Rows (n, P) of pixels at rest where they are observed, and whether these are known."""
+        """Rows (n, P), or (P,) of all stars, of pixels at rest where they are observed.
+
+        And whether these are known.
+        """
         step = self.line_of_sight.step
         z, reach = shift * step, REACH * step
-        pixels, _ = self.line_of_sight.nearest_pixels(-z)
+        pixels = self.line_of_sight.pixels_at(-z)
         known = self.line_of_sight.covers(z - reach, z + reach)  # wherever the fit may go
-        return *(np.take_along_axis(part, pixels, axis=1) for part in rows), known
+        found = (
+            part[pixels] if part.ndim == 1 else np.take_along_axis(part, pixels, axis=1)
+            for part in rows
+        )
+        return *found, known
 
     def noise(self, budget: NoiseBudget, p, shift, curve) -> PixelNoise:
         """Of stars that move so and have this continuum."""
@@ -282,8 +294,8 @@ class Observed:
         if not len(self.shared):
             return noise
         spectra = np.empty((len(p), *self.shared.shape), dtype=np.float32)
-        for start in range(0, len(p), CHUNK):
-            at = slice(start, start + CHUNK)
+        for start in range(0, len(p), self.chunk):
+            at = slice(start, start + self.chunk)
             spectra[at] = self._shared_spectra(p[at], shift[at])
         if self.polynomials is not None:
             spectra *= curve[:, None]
@@ -374,8 +386,8 @@ class ObservedBatch:
 
         def evaluate(p, rows):
             parts, all_run = [], len(rows) == len(noise)
-            for start in range(0, len(rows), CHUNK):
-                part = slice(start, start + CHUNK)
+            for start in range(0, len(rows), self.model.chunk):
+                part = slice(start, start + self.model.chunk)
                 at = part if all_run else rows[part]  # slices copy nothing
                 parts.append(
                     self._normal_equations(
@@ -473,8 +485,8 @@ class ObservedBatch:
         lower, upper = self.model.box
         p, chi2, noise = p.copy(), np.empty(len(p)), self.noise.prepare()
         parts, done = [], np.empty(len(p), dtype=bool)
-        for start in range(0, len(p), CHUNK):
-            at = slice(start, start + CHUNK)
+        for start in range(0, len(p), self.model.chunk):
+            at = slice(start, start + self.model.chunk)
             normal, linear, slope = self._normal_equations(
                 p[at], self.shift[at], self.observed[at], noise[at], real=np.float64
             )
@@ -500,8 +512,8 @@ class ObservedBatch:
         """
         model = self.model
         p, shift = model.to_steps(solution)
-        for start in range(0, len(p), CHUNK):
-            at = slice(start, start + CHUNK)
+        for start in range(0, len(p), model.chunk):
+            at = slice(start, start + model.chunk)
             rows = model.rows(p[at], shift[at])
             observed, budget, linear = self.observed[at], self.budget[at], None
             curve = np.ones((1, 1))
@@ -523,8 +535,10 @@ class ObservedBatch:
         out = np.empty((*unit.shape, unit.shape[1]))
         for at, rows, linear, noise in self.at(solution):
             scale = None if linear is None else linear.curve
-            flux = rows[:, 0] if linear is None else linear.flux
-            residual = self.observed[at] - flux
+            residual = None
+            if loss != "linear" or noise.correlation_length:
+                flux = rows[:, 0] if linear is None else linear.flux
+                residual = self.observed[at] - flux
             if loss != "linear":
                 noise = _robust(noise, residual, loss)
                 if linear is not None:
