@@ -67,7 +67,8 @@ class NoiseBudget:
 
     def at_rest(self) -> PixelNoise:
         """Of stars at rest, whose continuum is that of the model."""
-        weight = 1.0 / (self.photon + self.model)
+        weight = self.photon + self.model
+        np.divide(1.0, weight, out=weight)
         return PixelNoise(weight, self.shared, self.correlation_length, self.order)
 
     def __getitem__(self, stars) -> NoiseBudget:
