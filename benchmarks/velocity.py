@@ -309,7 +309,7 @@ def speed(args):
         rows.append(
             [
                 name,
-                len(model._basis.flux),
+                len(model._likelihood.basis.flux),
                 f"{1e3 * ours:.2f}",
                 f"{len(test) / wall:.0f}",
                 f"{1e3 * theirs:.0f}",

@@ -101,7 +101,7 @@ class CorrectedModel(WrappedForwardModel):
         self.random_state = random_state
 
     @property
-    def ivar(self) -> str:
+    def ivar(self) -> str:  # type: ignore[override]  # no parameter of its own
         """Whether flux errors are taken: as `model` says."""
         return "auto" if self.model is None else self.model.ivar
 

@@ -215,22 +215,26 @@ class SLAM(ForwardModel):
         def held_out(pixels):
             chosen, std = self.gamma_[pixels], self.flux_std_[pixels]
             residual, duals = by_start[pixels.start]
-            block = duals * std
-            columns = [np.flatnonzero(chosen == gamma) for gamma in self._gammas]
-            jacobian = np.empty((*x.shape, len(chosen)))
-            for rows, dual in zip(groups, block):
-                for gamma, mine in zip(self._gammas, columns):
-                    if mine.size:
-                        slopes = rbf_slopes(x[rows], x, gamma)
-                        jacobian[np.ix_(rows, range(x.shape[1]), mine)] = slopes @ dual[:, mine]
+            block, jacobian = duals * std, np.empty((*x.shape, len(chosen)))
+            # what has no such kernel is 0, and adds nothing
+            columns = [(gamma, chosen == gamma) for gamma in self._gammas]
+            by_gamma = [
+                (g, gamma, block if mine.all() else np.where(mine, block, 0.0))
+                for g, (gamma, mine) in enumerate(columns)
+                if mine.any()
+            ]
+            for fold, rows in enumerate(groups):
+                jacobian[rows] = sum(
+                    rbf_slopes(x[rows], x, gamma) @ duals[fold] for _, gamma, duals in by_gamma
+                )
 
             def project(weighted, rows):
                 mine, out = folds[rows], np.zeros((len(weighted), 1 + len(self._gammas) * n))
-                for fold, dual in enumerate(block):
+                for fold in range(len(block)):
                     stars = np.flatnonzero(mine == fold)
-                    for g, used in enumerate(columns):
+                    for g, _, duals in by_gamma:
                         at = slice(1 + g * n, 1 + (g + 1) * n)
-                        out[stars, at] = weighted[np.ix_(stars, used)] @ dual[:, used].T
+                        out[stars, at] = weighted[stars] @ duals[fold].T
                 return out
 
             return HeldOut(residual * std, jacobian, project)

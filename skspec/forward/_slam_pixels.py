@@ -135,7 +135,7 @@ def fit_pixels(job: SLAMJob, Y, good, photon) -> SLAMPixels:
     out = SLAMPixels(np.zeros_like(Y), np.zeros(n_pixels), choice, *np.zeros((2, n_pixels)))
     residual = np.empty_like(Y)
     if job.keep_held_out:
-        out.duals = np.zeros((job.folds.max() + 1, *Y.shape))
+        out.duals = np.zeros((job.folds.max() + 1, *Y.shape), np.float32)
     for number in np.unique(choice):
         mine, point = choice == number, job.grid[number]
         y, w = Y[:, mine], None if weight is None else weight[:, mine]

@@ -11,7 +11,7 @@ import numpy as np
 from skspec._short_repr import ShortRepr
 from skspec.likelihood._free_parameters import FreeColumns
 from skspec.likelihood._label_errors import LabelErrorSum
-from skspec.likelihood._noise import PixelNoise
+from skspec.likelihood._noise import PixelNoise, one_product
 from skspec.likelihood._normal_equations import NormalEquations
 from skspec.solvers.linear.pixel_blocks import ignore_fp_errors, parallel_map
 from skspec.solvers.spectra.residual_components import ResidualComponents
@@ -144,12 +144,15 @@ class _Stars:
     def sums(self, part, pixels):
         """Of a block: normal equations, good pixels, design on shared errors, projected residuals."""
         residual, design = part.residual[self.rows], part.jacobian[self.rows]
-        weight, shared = self._weight(pixels), self.errors.spectra[:, pixels]
-        normal = NormalEquations.of(design, residual, weight)
-        on_design = (design * weight[:, None]) @ shared.T if len(shared) else 0.0
-        beyond = weight * (residual - self.amplitude @ shared)
+        shared, on_design = self.errors.spectra[:, pixels], 0.0
+        weight = self._weight(pixels) if self.noise is None else self.noise.weight[:, pixels]
+        weighted, pull = design * weight[:, None], weight * residual
+        normal = NormalEquations.of_weighted(design, residual, weighted, pull)
+        if len(shared):
+            on_design = one_product(weighted, shared.T)
+            pull = weight * (residual - self.amplitude @ shared)
         n_good = np.count_nonzero(weight, axis=1)
-        return normal, n_good, on_design, part.project(beyond, self.rows)
+        return normal, n_good, on_design, part.project(pull, self.rows)
 
     def add(self, values):
         """Another block."""

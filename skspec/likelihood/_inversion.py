@@ -129,24 +129,25 @@ def _reweighted(batch, found: Descent, options: Inversion):
     Updates `found`, and returns the stars with the noise of the last weights.
     """
     noise: PixelNoise = batch.noise
-    rows, current = np.arange(len(noise)), batch
+    rows, some, current = np.arange(len(noise)), batch, batch
     weight = noise.weight.copy()
     for _ in range(MAX_SWEEPS):
         residual = current.residual(found.p[rows])
-        plain = noise.weight[rows]
-        weight[rows] = robust_weight(plain, residual, options.loss)
-        some = batch if len(rows) == len(noise) else batch[rows]
-        current = some.with_noise(some.noise.with_weight(weight[rows]))
+        robust = robust_weight(some.noise.weight, residual, options.loss)
+        current = some.with_noise(some.noise.with_weight(robust))
         new = current.descend(found.p[rows], options)
         step = new.p - found.p[rows]
         found.put(rows, new)
         moved = np.einsum("nk,nkl,nl->n", step, new.information, step)  # squared, in sigma
         going = moved > TOL_SWEEP
-        if not going.any():
-            rows = rows[:0]
-            break
+        weight[rows[~going]] = robust[~going]
         if not going.all():
-            rows, current = rows[going], current[going]
+            rows = rows[going]
+            if not rows.size:
+                break
+            some, kept = some[going], current.noise[going]
+            current = some.with_noise(kept)
+    weight[rows] = current.noise.weight[: len(rows)]
     found.converged[rows] = False
     return batch.with_noise(noise.with_weight(weight))
 
@@ -161,6 +162,5 @@ def influence(z2: np.ndarray, loss: str) -> np.ndarray:
     """Derivative of the loss with respect to the squared residual in units of sigma."""
     if loss == "linear":
         return np.ones_like(z2)
-    if loss == "soft_l1":
-        return 1.0 / np.sqrt(1.0 + z2)
-    return 1.0 / np.maximum(np.sqrt(z2), 1.0)
+    root = np.sqrt(1.0 + z2) if loss == "soft_l1" else np.maximum(np.sqrt(z2), 1.0)
+    return np.divide(1.0, root, out=root)

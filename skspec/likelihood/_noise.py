@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skspec._short_repr import ShortRepr
-from skspec.likelihood._normal_equations import NormalEquations, inverse_information, regularized
+from skspec.likelihood._normal_equations import (
+    NormalEquations,
+    inverse_information,
+    own_products,
+    regularized,
+)
 from skspec.solvers.linear.weighted_gram import weighted_gram
 from skspec.solvers.spectra.correlated_noise import autocorrelated, correlated_information
 
@@ -118,7 +123,7 @@ class LinearFit(ShortRepr):
     information: np.ndarray
     on_shared: np.ndarray
 
-    @property
+    @cached_property
     def curve(self) -> np.ndarray:
         """The polynomials (n, P) that multiply the model."""
         return self.coef @ self.columns.rows
@@ -204,6 +209,8 @@ class PixelNoise(ShortRepr):
     @cached_property
     def _inverse(self):
         """Covariance (n, q, q), or (1, q, q) of stars alike, of the amplitudes of `shared`."""
+        if not self.n_shared:
+            return np.zeros((1, 0, 0))
         if self.shared.ndim == 2:
             alike = np.array_equal(self.weight[:1], self.weight[-1:])
             alike = alike and np.all(self.weight == self.weight[:1])
@@ -223,8 +230,13 @@ class PixelNoise(ShortRepr):
         if self.shared.ndim == 2:
             shared = self.shared.T.astype(weighted.dtype, copy=False)
             return one_product(weighted, shared).astype(float)
-        shared = self.shared.astype(real, copy=False)
-        return (weighted.astype(real, copy=False) @ np.swapaxes(shared, 1, 2)).astype(float)
+        weighted = weighted.astype(real, copy=False)
+        if self.shared.dtype == real:
+            return (weighted @ np.swapaxes(self._shared, 1, 2)).astype(float)
+        out = np.empty((*weighted.shape[:2], self.n_shared))
+        for star, (rows, shared) in enumerate(zip(weighted, self.shared)):  # no copy of them all
+            out[star] = rows @ shared.astype(real).T
+        return out
 
     def amplitudes(self, residual: np.ndarray, real: DTypeLike = float) -> np.ndarray:
         """Most likely amplitudes (n, q) of the shared errors in residuals (n, P)."""
@@ -268,18 +280,25 @@ class PixelNoise(ShortRepr):
         return normal.without(on_design, on_residual, self._inverse)
 
     def fit_linear(
-        self, columns: LinearColumns, flux: np.ndarray, real: DTypeLike = float
+        self,
+        columns: LinearColumns,
+        flux: np.ndarray,
+        real: DTypeLike = float,
+        amplitude: np.ndarray | None = None,
     ) -> LinearFit:
-        """Coefficients with which the columns come closest to spectra (n, P)."""
+        """Coefficients with which the columns come closest to spectra (n, P).
+
+        `amplitude` is that of the shared errors in these spectra, where it is known.
+        """
         weighted = self.weight * columns.factor
-        normal = columns.normal(self.weight)
+        normal = columns.polynomials.gram(weighted * columns.factor)
         right = (weighted * flux) @ columns.rows.T
         on_shared = np.zeros((len(flux), len(columns), self.n_shared))
         if self.n_shared:
-            shared = np.broadcast_to(self.shared, (len(flux), *self.shared.shape[-2:]))
-            pulled = shared * weighted.astype(shared.dtype)[:, None]
-            on_shared = np.swapaxes(one_product(pulled, columns.rows.T), 1, 2)
-            right = right - (on_shared @ self.amplitudes(flux, real)[..., None])[..., 0]
+            pulled = columns.rows.astype(real, copy=False) * weighted.astype(real)[:, None]
+            on_shared = self.on_shared(pulled, real)
+            amplitude = self.amplitudes(flux, real) if amplitude is None else amplitude
+            right = right - (on_shared @ amplitude[..., None])[..., 0]
             normal = normal - on_shared @ self._inverse @ np.swapaxes(on_shared, 1, 2)
         normal = regularized(normal)
         coef = np.linalg.solve(normal, right[..., None])[..., 0]
@@ -293,6 +312,7 @@ class PixelNoise(ShortRepr):
         *,
         scale: np.ndarray | None = None,
         real: DTypeLike = float,
+        overwrite_design: bool = False,
     ) -> tuple[NormalEquations, np.ndarray]:
         """What the spectra say of the parameters of a design, everything linear integrated over.
 
@@ -308,6 +328,8 @@ class PixelNoise(ShortRepr):
             Multiplies the design: a continuum.
         real : dtype
             Precision of products with the design.
+        overwrite_design : bool
+            Whether the design may be spoilt, which saves a copy.
 
         Returns
         -------
@@ -315,24 +337,42 @@ class PixelNoise(ShortRepr):
         slope : ndarray of shape (n, Q, M)
             How the linear parameters follow the others.
         """
-        root = self._root
-        factor = root if scale is None else root * scale
-        white = design.astype(real, copy=False) * factor.astype(real, copy=False)[:, None]
-        normal = NormalEquations.of_white(white, root * residual)
-        on_design = None
+        white = self._whitened(design, scale, real, overwrite_design)
+        normal = NormalEquations.of_white(white, self._root * residual)
+        on_design = self._on_design(white)
         if self.n_shared:
-            on_design = self.on_shared(white * root.astype(real, copy=False)[:, None], real)
             on_residual = self.on_shared((self.weight * residual)[:, None], real)[:, 0]
             normal = normal.without(on_design, on_residual, self._inverse)
-        if linear is None:
-            return normal, np.empty((len(design), 0, design.shape[1]))
-        white *= (root * linear.columns.factor).astype(real, copy=False)[:, None]
-        cross = (white @ linear.columns.rows.T.astype(real)).astype(float)
-        if on_design is not None:
-            cross -= on_design @ self._inverse @ np.swapaxes(linear.on_shared, 1, 2)
-        slope = -np.linalg.solve(linear.information, np.swapaxes(cross, 1, 2))
+        cross, slope = self._cross(white, on_design, linear)
         # at the best linear parameters nothing is left to take off chi2 and score
         return normal._replace(information=normal.information + cross @ slope), slope
+
+    def _whitened(self, design, scale, real, overwrite=False):
+        """Design in units of the noise."""
+        factor = self._root if scale is None else self._root * scale
+        factor = factor.astype(real, copy=False)[:, None]
+        if overwrite and design.dtype == real:
+            return np.multiply(design, factor, out=design)
+        return np.multiply(design, factor, dtype=real)
+
+    def _on_design(self, white):
+        """``A W U^T`` (n, M, q) of a design in units of the noise."""
+        if not self.n_shared:
+            return np.zeros((*white.shape[:2], 0))
+        return self.on_shared(white * self._root.astype(white.dtype)[:, None], white.dtype)
+
+    def _cross(self, white, on_design, linear):
+        """``A W C^T`` (n, M, Q) of the linear parameters, and their slopes (n, Q, M).
+
+        Spoils the design in units of the noise.
+        """
+        if linear is None:
+            return np.zeros((*white.shape[:2], 0)), np.zeros((len(white), 0, white.shape[1]))
+        white *= (self._root * linear.columns.factor).astype(white.dtype)[:, None]
+        cross = (white @ linear.columns.rows.T.astype(white.dtype)).astype(float)
+        if self.n_shared:
+            cross -= on_design @ self._inverse @ np.swapaxes(linear.on_shared, 1, 2)
+        return cross, -np.linalg.solve(linear.information, np.swapaxes(cross, 1, 2))
 
     def information(
         self,
@@ -342,6 +382,7 @@ class PixelNoise(ShortRepr):
         *,
         scale: np.ndarray | None = None,
         real: DTypeLike = float,
+        overwrite_design: bool = False,
     ) -> np.ndarray:
         """Information (n, M, M) on the parameters of a design; see :meth:`normal_equations`.
 
@@ -354,11 +395,12 @@ class PixelNoise(ShortRepr):
             return correlated_information(
                 white, white_residual, self.correlation_length, self.order
             )
-        if residual is None:
-            residual = np.zeros(self.weight.shape)
-        return self.normal_equations(design, residual, linear, scale=scale, real=real)[
-            0
-        ].information
+        white = self._whitened(design, scale, real, overwrite_design)
+        information, on_design = own_products(white).astype(float), self._on_design(white)
+        if self.n_shared:
+            information -= on_design @ self._inverse @ np.swapaxes(on_design, 1, 2)
+        cross, slope = self._cross(white, on_design, linear)
+        return information + cross @ slope
 
     def _white(self, design, linear=None, scale=None):
         """Design in units of the noise, less what the linear parameters can imitate."""

@@ -23,6 +23,7 @@ __all__ = [
     "NormalEquations",
     "inverse_information",
     "marginal_information",
+    "own_products",
     "regularized",
     "with_least_information",
 ]
@@ -31,6 +32,24 @@ __all__ = [
 ROUNDING = 1e-12
 #: added to every scaled label: one (1000 label scales)^-2
 TINY_INFORMATION = 1e-6
+MANY_ROWS = 16  # of which BLAS forms one triangle of the products faster than all of them
+
+
+def own_products(rows) -> np.ndarray:
+    """``A A^T`` (n, M, M) of rows (n, M, P).
+
+    The routine that BLAS has for a matrix times itself is several times slower than that for two
+    matrices where there are few rows.
+    """
+    n_rows, columns = rows.shape[1], np.swapaxes(rows, 1, 2)
+    if not 1 < n_rows < MANY_ROWS:
+        return rows @ columns
+    out = np.empty((len(rows), n_rows, n_rows), dtype=rows.dtype)
+    np.matmul(rows[:, :-1], columns, out=out[:, :-1])
+    last = rows[:, -1]
+    out[:, -1, :-1] = out[:, :-1, -1]
+    out[:, -1, -1] = (last[:, None] @ last[:, :, None])[:, 0, 0]
+    return out
 
 
 class NormalEquations(NamedTuple):
@@ -57,11 +76,15 @@ class NormalEquations(NamedTuple):
     @classmethod
     def of(cls, design: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> NormalEquations:
         """Of a design (n, M, P), residuals (n, P) and weights (n, P)."""
-        weighted = weight * residual
+        return cls.of_weighted(design, residual, design * weight[:, None], weight * residual)
+
+    @classmethod
+    def of_weighted(cls, design, residual, weighted_design, weighted) -> NormalEquations:
+        """The same, both also given times their weights."""
         return cls(
             np.einsum("np,np->n", weighted, residual),
             np.einsum("nmp,np->nm", design, weighted),
-            (design * weight[:, None]) @ np.swapaxes(design, 1, 2),
+            weighted_design @ np.swapaxes(design, 1, 2),
         )
 
     @classmethod
@@ -73,8 +96,7 @@ class NormalEquations(NamedTuple):
         """
         chi2 = np.einsum("np,np->n", residual, residual)
         score = (design @ residual.astype(design.dtype, copy=False)[:, :, None])[..., 0]
-        information = design @ np.swapaxes(design, 1, 2)
-        return cls(chi2, score.astype(float), information.astype(float))
+        return cls(chi2, score.astype(float), own_products(design).astype(float))
 
     def __add__(self, other) -> NormalEquations:
         """With other pixels of the same stars."""

@@ -36,7 +36,8 @@ __all__ = ["Observed"]
 
 REACH = 6  # steps of the velocity grid by which the first guess of the shift may be wrong
 EDGE = 4  # steps next to an end of the model where its spectra are not shown
-BATCH, CHUNK = 256, 32  # stars whose steps are taken together, whose spectra are made together
+BATCH, SMALL_BATCH = 256, 32  # stars whose steps are taken together: at most, and at least
+CHUNK_NARROW, CHUNK_WIDE = 8, 32  # whose spectra are made together, of few components or of many
 SHARED_BYTES = 2**27  # of the errors that the pixels of a batch share
 TOL_DESCENT = 1e-3  # squared distance to the minimum in sigma; one more step follows, in float64
 
@@ -71,6 +72,11 @@ class Observed:
         return len(self.rest.lower)
 
     @property
+    def chunk(self) -> int:
+        """Stars whose spectra are made together: they shall fit into the cache, as the basis does."""
+        return CHUNK_NARROW if self.rest.basis.is_lossless else CHUNK_WIDE
+
+    @property
     def step_kms(self) -> float:
         """Step of the velocity grid [km/s]."""
         return C_KMS * self.line_of_sight.step
@@ -89,7 +95,7 @@ class Observed:
 
     def batch_size(self, n_stars: int) -> int:
         """Stars whose steps are taken together."""
-        size = int(np.clip(-(-n_stars // thread_count()), CHUNK, BATCH))
+        size = int(np.clip(-(-n_stars // thread_count()), SMALL_BATCH, BATCH))
         if self.shared.size:
             size = min(size, max(1, SHARED_BYTES // (4 * self.shared.size)))
         return size
@@ -142,10 +148,10 @@ class Observed:
 
     def flux(self, p: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """Model spectra (n, P) without continuum."""
-        parts = [
-            self.rows(p[a : a + CHUNK], shift[a : a + CHUNK], derivative=False)[:, 0]
-            for a in range(0, len(p), CHUNK)
-        ]
+        parts, step = [], self.chunk
+        for start in range(0, len(p), step):
+            at = slice(start, start + step)
+            parts.append(self.rows(p[at], shift[at], derivative=False)[:, 0])
         return np.concatenate(parts).astype(float)
 
     def spectra(self, p: np.ndarray) -> np.ndarray:
@@ -172,14 +178,15 @@ class Observed:
         """Errors that the pixels of these stars share, without continuum."""
         if self.line_of_sight is None:
             return self.shared
-        hat = np.broadcast_to(self._shared_hat, (len(p), *self._shared_hat.shape)).copy()
+        factor = np.ones((len(p), 1), dtype=np.complex64)
         if self.free.kernel is not None:
             value, _ = KERNELS[self.free.kernel](self.line_of_sight.frequency, p[:, -1:])
-            hat *= value[:, None].astype(np.float32)
+            factor = value.astype(np.complex64)
         if self.free.rv_range is not None:
             shift = shift + p[:, self.n_labels]
         if np.any(shift):
-            hat *= self.line_of_sight.phase(shift, np.complex64)[:, None]
+            factor = factor * self.line_of_sight.phase(shift, np.complex64)
+        hat = self._shared_hat * factor[:, None]
         return self.line_of_sight.spectra(hat)
 
     def to_steps(self, solution: Solution) -> tuple[np.ndarray, np.ndarray]:
@@ -249,8 +256,7 @@ class Observed:
         """Some stars."""
         level = self._level(flux, budget.photon)
         flux = np.where(np.isfinite(budget.photon), flux, 0.0) / level
-        model = np.broadcast_to(budget.model, flux.shape)
-        budget = replace(budget, photon=budget.photon / level**2, model=model)
+        budget = replace(budget, photon=budget.photon / level**2)
         return ObservedBatch(self, flux, budget, level)
 
     def _level(self, flux, photon):
@@ -264,12 +270,19 @@ class Observed:
         return np.where(level > 0, level, 1.0)[:, None]
 
     def moved(self, shift: np.ndarray, *rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows (n, P) of pixels at rest where they are observed, and whether these are known."""
+        """Rows (n, P), or (P,) of all stars, of pixels at rest where they are observed.
+
+        And whether these are known.
+        """
         step = self.line_of_sight.step
         z, reach = shift * step, REACH * step
-        pixels, _ = self.line_of_sight.nearest_pixels(-z)
+        pixels = self.line_of_sight.pixels_at(-z)
         known = self.line_of_sight.covers(z - reach, z + reach)  # wherever the fit may go
-        return *(np.take_along_axis(part, pixels, axis=1) for part in rows), known
+        found = (
+            part[pixels] if part.ndim == 1 else np.take_along_axis(part, pixels, axis=1)
+            for part in rows
+        )
+        return *found, known
 
     def noise(
         self, budget: NoiseBudget, p: np.ndarray, shift: np.ndarray, curve: np.ndarray
@@ -289,8 +302,8 @@ class Observed:
         if not len(self.shared):
             return noise
         spectra = np.empty((len(p), *self.shared.shape), dtype=np.float32)
-        for start in range(0, len(p), CHUNK):
-            at = slice(start, start + CHUNK)
+        for start in range(0, len(p), self.chunk):
+            at = slice(start, start + self.chunk)
             spectra[at] = self._shared_spectra(p[at], shift[at])
         if self.polynomials is not None:
             spectra *= curve[:, None]
@@ -375,16 +388,23 @@ class ObservedBatch(ShortRepr):
 
     def descend(self, p, options, leading=True) -> Descent:
         """Levenberg-Marquardt, with sums in single precision."""
-        noise = self.noise.prepare()
+        noise, amplitude = self.noise.prepare(), None
+        if noise.n_shared and self.model.polynomials is not None:
+            amplitude = noise.amplitudes(self.observed, np.float32)
 
         def evaluate(p, rows):
-            parts = []
-            for start in range(0, len(rows), CHUNK):
-                part = slice(start, start + CHUNK)
-                at = rows[part]
+            parts, all_run = [], len(rows) == len(noise)
+            for start in range(0, len(rows), self.model.chunk):
+                part = slice(start, start + self.model.chunk)
+                at = part if all_run else rows[part]  # slices copy nothing
                 parts.append(
                     self._normal_equations(
-                        p[part, 0], self.shift[at], self.observed[at], noise[at], leading=leading
+                        p[part, 0],
+                        self.shift[at],
+                        self.observed[at],
+                        noise[at],
+                        None if amplitude is None else amplitude[at],
+                        leading=leading,
                     )[0]
                 )
             chi2, score, information = (np.concatenate(values)[:, None] for values in zip(*parts))
@@ -407,18 +427,23 @@ class ObservedBatch(ShortRepr):
         )
 
     def _normal_equations(
-        self, p, shift, observed, noise, *, real=np.float32, leading=False
+        self, p, shift, observed, noise, amplitude=None, *, real=np.float32, leading=False
     ) -> tuple[NormalEquations, LinearFit | None, np.ndarray]:
         """Of the nonlinear parameters of a few stars, the continuum and how it follows them."""
         rows = self.model.rows(p, shift, leading=leading)
         flux, linear, scale = rows[:, 0].astype(float), None, None
         columns = self.model.columns(flux)
         if columns is not None:
-            linear = noise.fit_linear(columns, observed, real)
+            linear = noise.fit_linear(columns, observed, real, amplitude)
             scale = linear.curve
             flux = scale * flux
         normal, slope = noise.normal_equations(
-            rows[:, 1:], observed - flux, linear, scale=scale, real=real
+            rows[:, 1:],
+            observed - flux,
+            linear,
+            scale=scale,
+            real=real,
+            overwrite_design=True,
         )
         return normal, linear, slope
 
@@ -469,8 +494,8 @@ class ObservedBatch(ShortRepr):
         lower, upper = self.model.box
         p, chi2, noise = p.copy(), np.empty(len(p)), self.noise.prepare()
         parts, done = [], np.empty(len(p), dtype=bool)
-        for start in range(0, len(p), CHUNK):
-            at = slice(start, start + CHUNK)
+        for start in range(0, len(p), self.model.chunk):
+            at = slice(start, start + self.model.chunk)
             normal, linear, slope = self._normal_equations(
                 p[at], self.shift[at], self.observed[at], noise[at], real=np.float64
             )
@@ -496,8 +521,8 @@ class ObservedBatch(ShortRepr):
         """
         model = self.model
         p, shift = model.to_steps(solution)
-        for start in range(0, len(p), CHUNK):
-            at = slice(start, start + CHUNK)
+        for start in range(0, len(p), model.chunk):
+            at = slice(start, start + model.chunk)
             rows = model.rows(p[at], shift[at])
             observed, budget, linear = self.observed[at], self.budget[at], None
             curve = np.ones((1, 1))
@@ -519,14 +544,17 @@ class ObservedBatch(ShortRepr):
         out = np.empty((*unit.shape, unit.shape[1]))
         for at, rows, linear, noise in self.at(solution):
             scale = None if linear is None else linear.curve
-            flux = rows[:, 0] if linear is None else linear.flux
-            residual = self.observed[at] - flux
+            residual = None
+            if loss != "linear" or noise.correlation_length:
+                flux = rows[:, 0] if linear is None else linear.flux
+                residual = self.observed[at] - flux
             if loss != "linear":
                 noise = _robust(noise, residual, loss)
                 if linear is not None:
                     linear = noise.fit_linear(linear.columns, self.observed[at])
-            design = rows[:, 1:]
-            out[at] = noise.information(design, residual, linear, scale=scale)
+            out[at] = noise.information(
+                rows[:, 1:], residual, linear, scale=scale, overwrite_design=True
+            )
         return out / (unit[:, :, None] * unit[:, None, :])
 
     def target(self, solution: Solution, loss="linear"):

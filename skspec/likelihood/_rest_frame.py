@@ -171,7 +171,8 @@ class RestBatch(ShortRepr):
             some.noise.prepare()
 
             def evaluate(x, rows, some=some):
-                found = some[rows].normal_equations(x[:, 0])
+                running = some if len(rows) == len(some.flux) else some[rows]
+                found = running.normal_equations(x[:, 0])
                 return found.chi2[:, None], -found.score[:, None], found.information[:, None]
 
             found = levenberg_marquardt(
@@ -196,7 +197,7 @@ class RestBatch(ShortRepr):
         psi, slope = basis.with_slope(x)
         residual = self.flux - (basis.reference + psi @ basis.flux)
         design = one_product(slope.astype(np.float32), basis.flux.astype(np.float32))
-        return noise.normal_equations(design, residual, real=np.float32)[0]
+        return noise.normal_equations(design, residual, real=np.float32, overwrite_design=True)[0]
 
     def residual(self, p) -> np.ndarray:
         """What neither the model nor the shared errors explain, (n, P)."""
@@ -237,7 +238,8 @@ class RestBatch(ShortRepr):
         out = np.empty((*x.shape, x.shape[1]))
         for part, rows, _, _ in self.at(solution):
             noise = self[part]._noise_at(x[part], loss)
-            out[part] = noise.information(rows[:, 1:], self.flux[part] - rows[:, 0])
+            residual = self.flux[part] - rows[:, 0]
+            out[part] = noise.information(rows[:, 1:], residual, overwrite_design=True)
         return out
 
     def target(self, solution: Solution, loss="linear"):

@@ -44,11 +44,13 @@ def spread_rows(x, n_rows) -> np.ndarray:
     return order[np.linspace(0, len(x) - 1, n_rows).astype(int)]
 
 
-def inverse_variance(photon, model, curve=1.0) -> np.ndarray:
+def inverse_variance(photon, model, curve=None) -> np.ndarray:
     """Of a model under a continuum; 0 at bad pixels, and where no variance is known at all."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = 1.0 / (photon + curve**2 * model)
-    return np.where(np.isfinite(weight), weight, 0.0)
+        weight = photon + (model if curve is None else curve**2 * model)
+        np.divide(1.0, weight, out=weight)
+    weight[~np.isfinite(weight)] = 0.0
+    return weight
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def weighted_gram(basis: np.ndarray, weight: np.ndarray, real: type = float) -> 
     rank = len(basis)
     # powers of two: single precision does not overflow, and no digit changes
     unit, most = (2.0 ** np.frexp(values.max(initial=0.0))[1] for values in (np.abs(basis), weight))
-    basis, weight = (basis / unit).astype(real), (weight / most).astype(real)
+    basis, weight = (basis / unit).astype(real), (weight / most).astype(real, copy=False)
     first, second = np.tril_indices(rank)
     packed = np.zeros((n, len(first)))
     step = max(64, BLOCK_BYTES // (8 * max(len(first), 1)))

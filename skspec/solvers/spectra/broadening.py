@@ -258,7 +258,7 @@ def shift(
         flux[rows] = sight.spectra(hat)
         if variance is None and here is None:
             continue
-        source = sight.nearest_pixels(-shifts[rows])[0]
+        source = sight.pixels_at(-shifts[rows])
         if variance is not None:
             variance[rows] = np.take_along_axis(variance[rows], source, axis=1)
         if here is not None:

@@ -203,10 +203,13 @@ class LineOfSight:
         full = irfft(hat, self.size, axis=-1, overwrite_x=True)
         if not self._uniform:
             whole, values = self._taps
-            return sum(
-                np.take(full, (whole + t - 1) % self.size, axis=-1) * values[t].astype(full.dtype)
-                for t in range(4)
-            )
+            out = np.zeros((*full.shape[:-1], len(whole)), dtype=full.dtype)
+            part = np.empty_like(out)
+            for t in range(4):
+                np.take(full, (whole + t - 1) % self.size, axis=-1, out=part, mode="clip")
+                part *= values[t].astype(full.dtype)
+                out += part
+            return out
         if len(self.segments) == 1:
             return full[..., : len(self._u)]
         return np.concatenate(
@@ -242,21 +245,31 @@ class LineOfSight:
             )
         return inside
 
-    def nearest_pixels(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel (n, P) nearest to where each pixel's rest wavelength is observed; whether it is one.
+    def pixels_at(self, shift: np.ndarray) -> np.ndarray:
+        """Pixel (n, P) nearest to where each pixel's rest wavelength is observed.
 
         Shifts (n,) are in ln(wavelength).
         """
         pixels = np.empty((len(shift), len(self._u)), dtype=int)
-        inside = np.empty(pixels.shape, dtype=bool)
         for a, b in self.segments:
             u = self._u[a:b]
             at = u + np.asarray(shift)[:, None]
             if self._uniform:
-                nearest = np.rint((at - u[0]) / self.step).astype(int).clip(0, b - a - 1)
+                at -= u[0]
+                at /= self.step
+                nearest = np.clip(np.rint(at, out=at), 0, b - a - 1, out=at)
             else:
                 nearest = np.searchsorted(0.5 * (u[1:] + u[:-1]), at)
-            pixels[:, a:b] = a + nearest
+            pixels[:, a:b] = nearest
+            pixels[:, a:b] += a
+        return pixels
+
+    def nearest_pixels(self, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same pixels, and whether they are where the rest wavelength is observed."""
+        inside = np.empty((len(shift), len(self._u)), dtype=bool)
+        for a, b in self.segments:
+            u = self._u[a:b]
+            at = u + np.asarray(shift)[:, None]
             first, last = (u[1] - u[0], u[-1] - u[-2]) if b - a > 1 else (self.step, self.step)
             inside[:, a:b] = (at > u[0] - 0.5 * first) & (at < u[-1] + 0.5 * last)
-        return pixels, inside
+        return self.pixels_at(shift), inside
