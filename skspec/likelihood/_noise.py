@@ -227,15 +227,16 @@ class PixelNoise(ShortRepr):
 
     def on_shared(self, weighted: np.ndarray, real: DTypeLike = float) -> np.ndarray:
         """``A W U^T`` (n, M, q) of rows ``A W`` (n, M, P)."""
-        if self.shared.ndim == 2:
-            shared = self.shared.T.astype(weighted.dtype, copy=False)
+        shared: Any = self.shared
+        if shared.ndim == 2:
+            shared = shared.T.astype(weighted.dtype, copy=False)
             return one_product(weighted, shared).astype(float)
         weighted = weighted.astype(real, copy=False)
-        if self.shared.dtype == real:
-            return (weighted @ np.swapaxes(self._shared, 1, 2)).astype(float)
+        if shared.dtype == real:
+            return (weighted @ np.swapaxes(shared, 1, 2)).astype(float)
         out = np.empty((*weighted.shape[:2], self.n_shared))
-        for star, (rows, shared) in enumerate(zip(weighted, self.shared)):  # no copy of them all
-            out[star] = rows @ shared.astype(real).T
+        for star, (rows, own) in enumerate(zip(weighted, shared)):  # no copy of them all
+            out[star] = rows @ own.astype(real).T
         return out
 
     def amplitudes(self, residual: np.ndarray, real: DTypeLike = float) -> np.ndarray:
