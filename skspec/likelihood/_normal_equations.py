@@ -79,7 +79,13 @@ class NormalEquations(NamedTuple):
         return cls.of_weighted(design, residual, design * weight[:, None], weight * residual)
 
     @classmethod
-    def of_weighted(cls, design, residual, weighted_design, weighted) -> NormalEquations:
+    def of_weighted(
+        cls,
+        design: np.ndarray,
+        residual: np.ndarray,
+        weighted_design: np.ndarray,
+        weighted: np.ndarray,
+    ) -> NormalEquations:
         """The same, both also given times their weights."""
         return cls(
             np.einsum("np,np->n", weighted, residual),
