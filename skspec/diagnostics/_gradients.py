@@ -8,12 +8,12 @@ import numpy as np
 
 from skspec.forward import ForwardModel
 from skspec.likelihood import (
-    RV_RANGE,
     FreeParameters,
     InversionResult,
     Linearization,
     PixelNoise,
 )
+from skspec.likelihood._free_parameters import RV_RANGE
 from skspec.solvers.spectra.nuisance import continuum_basis, nuisance_gradients
 from skspec.spectra import Spectra
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,26 +16,25 @@ from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
 from skspec.distributions import MultivariateNormal
 from skspec.forward._refits import refit_without
-from skspec.forward._training_errors import training_label_errors
+from skspec.forward._training import (
+    TrainingSpectra,
+    learned_likelihood,
+    training_label_errors,
+    training_mse,
+)
 from skspec.likelihood import (
     FluxBasis,
     FreeColumns,
     FreeParameters,
     Inversion,
     InversionResult,
-    LabelLikelihood,
-    LabelPopulation,
-    LabelScale,
-    LocalCovariance,
     OutOfSample,
     PixelNoise,
     Solution,
-    TrainingLabels,
     compress,
     excess_covariance,
     mean_square,
 )
-from skspec.likelihood._spectrum_model import batch_rows
 from skspec.preprocessing import LabelScaler
 from skspec.solvers.spectra.residual_components import ResidualComponents
 from skspec.spectra import Spectra
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ForwardModel"]
 
-TYPICAL = 0.99  # share of training stars whose chi2 says nothing against them
 STEP = 1e-4  # of scaled labels, in numerical second derivatives of the features
 #: pixel errors below this fraction of the flux are not believed
 VARIANCE_FLOOR = 1e-6**2
@@ -262,7 +259,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                     break
                 keep &= ~drop
         self.training_outliers_ = np.flatnonzero(~keep)
-        self._likelihood = self._learned(x, keep, errors)
+        self._likelihood = learned_likelihood(self, x, keep, errors)
         return self
 
     def _check_correlation(self, shares_errors):
@@ -288,7 +285,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _fit_kept(self, x, spectra, keep, context):
         """One round: learn from the stars kept, measure the error on all of them."""
-        kept = _TrainingSpectra.of(spectra if keep.all() else spectra[keep])
+        kept = TrainingSpectra.of(spectra if keep.all() else spectra[keep])
         self.training_variance_ = kept.mean_variance
         power = mean_square(kept.flux, kept.good)
         power = np.where(power > 0, power, np.nanmean(power))
@@ -300,7 +297,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 "fewer parameters."
             )
         self._errors = ResidualComponents(self.error_components_[:0], self.scatter_**2)
-        self.training_mse_ = self._training_mse(x[keep], kept)
+        self.training_mse_ = training_mse(self, x[keep], kept)
         n_labels = x.shape[1]
         n_columns = n_labels + self._columns.free.n_nonlinear
         self._scaled_model_cov = np.zeros((n_columns, n_columns))
@@ -315,43 +312,6 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
             scale = np.outer(self.label_scale_, self.label_scale_)
             self.label_covariance_ = self._scaled_model_cov[:n_labels, :n_labels] * scale
         return errors
-
-    def _training_mse(self, x, spectra):
-        phi, coef = self._features(x), self._coef
-        mse, step = np.empty(spectra.shape[1]), max(1, batch_rows(len(x)) // 16)
-        for start in range(0, len(mse), step):
-            pixels = slice(start, start + step)
-            part = spectra[:, pixels]
-            mse[pixels] = mean_square(phi @ coef[:, pixels] - part.flux, part.good)
-        return mse
-
-    def _learned(self, x, keep, errors) -> LabelLikelihood:
-        """What spectra say of labels, given all that the fit has found."""
-        training, labels = TrainingLabels(x[keep]), slice(x.shape[1])
-        own = self._errors.rest + self._flux_floor
-        noise = np.sqrt(own + self.training_variance_)
-        found = LabelLikelihood(
-            self._exact,
-            self._compressed(training.spanning_points(), noise),
-            self._columns,
-            training,
-            LabelScale(self.label_names_in_, self.label_pivot_, self.label_scale_),
-            self._errors,
-            self._flux_floor,
-            self.training_variance_ if self.uses_ivar_ else None,
-        )
-        if errors is not None:
-            known = errors.reduced_chi2[keep & np.isfinite(errors.reduced_chi2)]
-            found.typical_chi2 = np.quantile(known, TYPICAL) if known.size else np.nan
-        if self.label_covariance:
-            found.local_cov = LocalCovariance.around(x[keep], x, errors)
-        if self.label_prior == "training":  # stars that were removed validate it as well
-            seen = errors.informed
-            at = np.clip(x[seen] + errors.error[seen, labels], training.lower, training.upper)
-            cov = (errors.formal[seen] + found.model_cov_near(at))[:, labels, labels]
-            box = training.lower, training.upper
-            found.population = LabelPopulation.learn(training.x, *box, x[seen], at, cov)
-        return found
 
     def _exact(self) -> FluxBasis:
         return FluxBasis.of_features(self._features, self._coef)
@@ -607,19 +567,3 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 "domain_score needs training stars that were held out: fit with label_covariance=True."
             )
         return self.invert(X).reduced_chi2 / typical
-
-
-class _TrainingSpectra(Spectra):
-    """Spectra that compute their variance only once; they live no longer than a fit."""
-
-    @classmethod
-    def of(cls, spectra):
-        return cls._from_clean(
-            spectra.flux, spectra.ivar, spectra.wavelength, spectra.order, spectra.meta
-        )
-
-    @cached_property
-    def variance(self):
-        variance = super().variance
-        variance.flags.writeable = False
-        return variance

@@ -6,7 +6,7 @@ pixels that a likelihood needs; a :class:`SpectrumModel` says what spectra look 
 finds the parameters of many stars at once, as an :class:`Inversion` says.
 """
 
-from skspec.likelihood._free_parameters import RV_RANGE, FreeColumns, FreeParameters
+from skspec.likelihood._free_parameters import FreeColumns, FreeParameters
 from skspec.likelihood._held_out import HeldOut, HeldOutStars, OutOfSample, mean_square
 from skspec.likelihood._inversion import Inversion, influence, minimize
 from skspec.likelihood._label_errors import (
@@ -38,7 +38,6 @@ from skspec.likelihood._spectrum_model import (
 from skspec.likelihood._training_labels import TrainingLabels
 
 __all__ = [
-    "RV_RANGE",
     "FluxBasis",
     "FreeColumns",
     "FreeParameters",

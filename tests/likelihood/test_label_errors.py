@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec.datasets import make_spectra
 from skspec.forward import SLAM, TheCannon
-from skspec.forward._training_errors import unseen_sums
+from skspec.forward._training import unseen_sums
 from skspec.likelihood import Inversion, NormalEquations
 from skspec.likelihood._label_errors import (
     LabelErrors,
