@@ -249,8 +249,12 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
             )
         return spectra
 
+    @property
+    def _ivar_policy(self) -> str:
+        return getattr(self, "ivar", "auto")
+
     def _apply_ivar_policy(self, spectra):
-        policy = getattr(self, "ivar", "auto")
+        policy = self._ivar_policy
         if policy == "require" and not spectra.has_errors:
             raise ValueError(
                 f"{type(self).__name__}(ivar='require') needs flux errors: pass "

@@ -467,7 +467,7 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
                 f"The spectra have {spectra.shape[1]} pixels, those of the fit {self.n_features_in_}."
             )
         self._check_wavelength(spectra)
-        if getattr(self, "ivar", "auto") == "ignore" and not photon_only:
+        if self._ivar_policy == "ignore" and not photon_only:
             spectra = self._apply_ivar_policy(spectra)
         return spectra
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from numbers import Integral
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -93,17 +93,14 @@ class CorrectedModel(WrappedForwardModel):
         n_directions: int = 3,
         n_copies: int = 1,
         random_state: RandomState | None = None,
+        **shared: Any,
     ):
+        super().__init__(**shared)
         self.model = model
         self.correction = correction
         self.n_directions = n_directions
         self.n_copies = n_copies
         self.random_state = random_state
-
-    @property
-    def ivar(self) -> str:  # type: ignore[override]  # no parameter of its own
-        """Whether flux errors are taken: as `model` says."""
-        return "auto" if self.model is None else self.model.ivar
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -145,7 +142,7 @@ class CorrectedModel(WrappedForwardModel):
             labels[[f"split_{k}" for k in range(self.n_split_)]] = split
         elif self.correction_ is not None:
             copies = self.correction_.transform(copies)
-        model = clone(SpectralGP() if self.model is None else self.model)
+        model = self._configured(SpectralGP() if self.model is None else self.model)
         with inner_fits():
             self._adopt(model.fit(copies, labels))
         self.uses_ivar_ = self._expects_errors(observed)
@@ -196,6 +193,7 @@ class CorrectedModel(WrappedForwardModel):
     # -- split latent numbers are labels that nobody gave ------------------------------------------
 
     def _validate_predict(self, X):
+        check_is_fitted(self)
         with warnings.catch_warnings():
             # synthetic spectra seldom have errors, observed ones do
             if self.uses_ivar_ != self.model_.uses_ivar_:

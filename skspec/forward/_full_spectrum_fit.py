@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import comb
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -54,14 +54,6 @@ class FullSpectrumFit(WrappedForwardModel):
     init : array-like of shape (g, K), optional
         Labels to start from, in label units; each leads to a minimum and the lowest one counts. By
         default the best of the training labels.
-    label_covariance : bool, optional
-        Add the model's own label-space error to the formal one.
-    clean_training : float, optional
-        Remove training stars whose labels do not suit their spectra, beyond this many robust sigma.
-    coherence : float, optional
-        Low-rank covariance of the model's error between pixels: fraction of it that pixels share.
-    label_prior : {"flat", "training"}, optional
-        What is known of the labels before the spectrum is seen.
 
     Attributes
     ----------
@@ -95,10 +87,6 @@ class FullSpectrumFit(WrappedForwardModel):
         "fit_rv": ["boolean", StrOptions({"auto"}), "array-like"],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "init": ["array-like", None],
-        "label_covariance": ["boolean", None],
-        "clean_training": [Interval(Real, 0, None, closed="neither"), None],
-        "coherence": [Interval(Real, 0, 1, closed="left"), None],
-        "label_prior": [StrOptions({"flat", "training"}), None],
     }
 
     def __init__(
@@ -109,20 +97,9 @@ class FullSpectrumFit(WrappedForwardModel):
         fit_rv: str | bool | tuple[float, float] = "auto",
         n_rounds: int = 3,
         init: Labels | None = None,
-        label_covariance: bool | None = None,
-        clean_training: float | None = None,
-        coherence: float | None = None,
-        label_prior: str | None = None,
-        **shared,
+        **shared: Any,
     ):
-        own: dict[str, Any] = {  # where it is None, what `model` says stands
-            "continuum_degree": continuum_degree,
-            "fit_rv": fit_rv,
-            "label_covariance": label_covariance,
-            "clean_training": clean_training,
-            "coherence": coherence,
-            "label_prior": label_prior,
-        }
+        own: dict[str, Any] = {"continuum_degree": continuum_degree, "fit_rv": fit_rv}
         super().__init__(**own, **shared)
         self.model = model
         self.n_rounds = n_rounds
@@ -159,15 +136,8 @@ class FullSpectrumFit(WrappedForwardModel):
         degree = min(self.continuum_degree or 0, n_pixels // PIXELS_PER_DEGREE)
         is_auto = isinstance(self.fit_rv, str)
         fit_rv = self.wavelength_ is not None if is_auto else self.fit_rv
-        final = self._new_model(len(y)).set_params(
-            continuum_degree=degree,
-            fit_rv=fit_rv,
-            fit_broadening=self.fit_broadening,
-            ivar=self.ivar,
-        )
-        names = ("label_covariance", "clean_training", "coherence", "label_prior", "inversion")
-        own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        final.set_params(**own)
+        final = self._configured(self._new_model(len(y)))
+        final.set_params(continuum_degree=degree, fit_rv=fit_rv)
         turn = clone(final).set_params(
             continuum_degree=None,
             fit_rv=False,

@@ -41,9 +41,15 @@ def test_nested_options_begin_with_those_of_the_model_inside():
     assert model.model.inversion.loss == "linear"
 
 
-def test_options_of_a_model_that_has_none_are_refused():
-    with pytest.raises(ValueError, match="Invalid parameter 'inversion'"):
-        CorrectedModel(TheCannon()).set_params(inversion__loss="huber")
+def test_options_of_a_wrapper_are_its_own_or_those_of_its_model(data):
+    train, y, test = data
+    model = CorrectedModel(TheCannon(fit_rv=(-50, 50), inversion=Inversion(n_init=2)))
+    model.set_params(inversion__loss="huber", coherence=0.1).fit(train, y)
+    assert model.inversion.get_params() == Inversion("huber", n_init=2).get_params()
+    assert model.model_.coherence == 0.1 and model.model_.fit_rv == (-50, 50)
+    assert model.invert(test).rv is not None
+    with pytest.raises(ValueError, match="Invalid parameter 'loss'"):
+        model.set_params(loss="huber")
 
 
 @pytest.mark.parametrize("kind", [TheCannon, FullSpectrumFit])
