@@ -241,8 +241,11 @@ class PixelNoise(ShortRepr):
 
     def amplitudes(self, residual: np.ndarray, real: DTypeLike = float) -> np.ndarray:
         """Most likely amplitudes (n, q) of the shared errors in residuals (n, P)."""
-        on_residual = self.on_shared((self.weight * residual)[:, None], real)[:, 0]
-        return (self._inverse @ on_residual[..., None])[..., 0]
+        return (self._inverse @ self._on_residual(residual, real)[..., None])[..., 0]
+
+    def _on_residual(self, residual, real=float):
+        """``U W r`` (n, q) of residuals (n, P)."""
+        return self.on_shared((self.weight * residual)[:, None], real)[:, 0]
 
     def shared_part(self, residual: np.ndarray) -> np.ndarray:
         """What of the residuals (n, P) the shared errors explain."""
@@ -254,7 +257,7 @@ class PixelNoise(ShortRepr):
     def chi2(self, residual: np.ndarray) -> np.ndarray:
         """``r Sigma^-1 r`` (n,)."""
         whole = np.einsum("np,np,np->n", self.weight, residual, residual)
-        on_residual = self.on_shared((self.weight * residual)[:, None])[:, 0]
+        on_residual = self._on_residual(residual)
         best = (self._inverse @ on_residual[..., None])[..., 0]
         return whole - np.einsum("nq,nq->n", on_residual, best)
 
@@ -277,8 +280,7 @@ class PixelNoise(ShortRepr):
             ``A W U^T`` of the design.
         residual : ndarray of shape (n, P)
         """
-        on_residual = self.on_shared((self.weight * residual)[:, None])[:, 0]
-        return normal.without(on_design, on_residual, self._inverse)
+        return normal.without(on_design, self._on_residual(residual), self._inverse)
 
     def fit_linear(
         self,
@@ -342,7 +344,7 @@ class PixelNoise(ShortRepr):
         normal = NormalEquations.of_white(white, self._root * residual)
         on_design = self._on_design(white)
         if self.n_shared:
-            on_residual = self.on_shared((self.weight * residual)[:, None], real)[:, 0]
+            on_residual = self._on_residual(residual, real)
             normal = normal.without(on_design, on_residual, self._inverse)
         cross, slope = self._cross(white, on_design, linear)
         # at the best linear parameters nothing is left to take off chi2 and score
@@ -405,8 +407,7 @@ class PixelNoise(ShortRepr):
 
     def _white(self, design, linear=None, scale=None):
         """Design in units of the noise, less what the linear parameters can imitate."""
-        factor = self._root if scale is None else self._root * scale
-        white = design * factor[:, None]
+        white = self._whitened(design, scale, float)
         if linear is None:
             return white
         model = linear.columns.factor * self._root
