@@ -7,6 +7,7 @@ Start with `skspec.Spectra` (flux, ivar, wavelength), an estimator from `skspec.
 from importlib import import_module
 
 from skspec._version import __version__
+from skspec._wavelengths import air_to_vacuum, vacuum_to_air
 from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra, concatenate
 
@@ -39,9 +40,11 @@ __all__ = [
     "MultivariateNormal",
     "Spectra",
     "__version__",
+    "air_to_vacuum",
     "concatenate",
     "domain_score",
     "predict_dist",
+    "vacuum_to_air",
 ]
 
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import get_output_config
+from skspec._wavelengths import pixel_difference
 from skspec._wrappers import (
     last_step,
     target_transformer,
@@ -98,19 +99,51 @@ class SpectraEstimator(DocumentedEstimator):
         spectra = X if isinstance(X, Spectra) else Spectra(flux)
         if reset:
             self.wavelength_ = spectra.wavelength
+            self.medium_, self.frame_ = spectra.medium, spectra.frame
         else:
+            self._check_medium(spectra)
             self._check_wavelength(spectra)
         return spectra, y
 
     def _check_wavelength(self, spectra):
         fitted, given = getattr(self, "wavelength_", None), spectra.wavelength
-        if fitted is None or given is None or np.allclose(fitted, given, rtol=1e-9, atol=1e-9):
+        if fitted is None or given is None:
+            return
+        if (apart := pixel_difference(fitted, given)) == 0:
             return
         raise ValueError(
             f"{type(self).__name__} was fitted on {fitted[0]:.3f}-{fitted[-1]:.3f} Angstrom, these "
-            f"spectra are on another grid, {given[0]:.3f}-{given[-1]:.3f} Angstrom. Put "
-            "skspec.preprocessing.Resampler before it."
+            f"spectra are on another grid, {given[0]:.3f}-{given[-1]:.3f} Angstrom, which differs by "
+            f"up to {apart:.3g} pixels. Put skspec.preprocessing.Resampler before it."
         )
+
+    def _check_medium(self, spectra):
+        """Refuse air for vacuum, and a moving star for one at rest where no velocity is fitted."""
+        fitted, given = getattr(self, "medium_", None), spectra.medium
+        if None not in (fitted, given) and fitted != given:
+            raise ValueError(
+                f"{type(self).__name__} was fitted on wavelengths in {fitted}, these are in {given}: "
+                f"spectra.to_medium({fitted!r}) converts them, and "
+                "skspec.preprocessing.Resampler(model.wavelength_) takes them to its grid."
+            )
+        fitted, given = getattr(self, "frame_", None), spectra.frame
+        if None in (fitted, given) or "rest" not in (fitted, given) or fitted == given:
+            return
+        if not self._takes_velocities:
+            raise ValueError(
+                f"{type(self).__name__} was fitted on spectra in the {fitted} frame, these are in the "
+                f"{given} frame. skspec.preprocessing.to_rest_frame(spectra, rv) takes velocities out, "
+                "forward models fit them with fit_rv=True, and spectra.replace(frame=None) leaves the "
+                "question open."
+            )
+
+    @property
+    def _takes_velocities(self) -> bool:
+        """Whether stars may move against those of the fit: transformers do not mind."""
+        if not isinstance(self, LabelRegressor) or "rv" in getattr(self, "label_names_in_", ()):
+            return True
+        parameters = self.get_params().items()  # of wrapped models, too
+        return any(name.rpartition("__")[2] == "fit_rv" and value for name, value in parameters)
 
 
 class SpectraTransformer(TransformerMixin, SpectraEstimator):
@@ -172,6 +205,8 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         Names of the labels: the columns of `y`, or ``label_0``, ``label_1``...
     wavelength_ : ndarray of shape (P,) or None
         Wavelength grid of the training spectra [Angstrom].
+    medium_, frame_ : str or None
+        What it was in, and whose rest frame; what is known to be in another is refused.
     uses_ivar_ : bool
         Whether the training spectra had errors.
     n_features_in_ : int

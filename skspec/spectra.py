@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._wavelengths import (
+    FRAMES,
+    MEDIA,
+    air_to_vacuum,
+    pixel_difference,
+    to_angstrom,
+    vacuum_to_air,
+)
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 __all__ = ["Spectra", "concatenate"]
+
+#: what the numbers mean, for all stars
+ABOUT = ("medium", "frame", "resolution", "flux_unit")
+NO_INFORMATION = 1e4  # an error this many times a star's flux and its usual error marks a bad pixel
 
 
 class Spectra:
@@ -34,24 +47,44 @@ class Spectra:
     mask : array-like of bool of shape (n, P) or (P,), optional
         True marks a bad pixel, as in numpy's masked arrays.
     wavelength : array-like of shape (P,), optional
-        Wavelength of each pixel [Angstrom].
+        Wavelength of each pixel: numbers in Angstrom, or an astropy Quantity of any spectral unit.
     order : array-like of int of shape (P,), optional
         Echelle order (or detector chip, or arm) of each pixel.
     meta : dict, optional
         Anything else. Arrays, lists and Series whose length is `n` are sliced with the rows.
+    wavelength_unit : str or astropy unit, optional
+        Of a `wavelength` without one: "Angstrom", "nm", "micron", "log10(Angstrom)", ... Needed where
+        wavelengths below 2000 Angstrom are meant.
+    medium : {"air", "vacuum"}, optional
+        What the wavelengths were measured in, or converted to.
+    frame : {"rest", "barycentric", "heliocentric", "topocentric"}, optional
+        Whose rest frame the wavelengths are of; "rest" is that of each star. What was taken out to
+        get there [km/s] is ``meta["rv_removed"]``.
+    resolution : float or array-like of shape (P,), (n, 1) or (n, P), optional
+        Resolving power, wavelength / FWHM: one number, per pixel, or per star.
+    flux_unit : str, optional
+        Unit of the flux; that of `flux` where it is a Quantity.
 
     Attributes
     ----------
-    flux, ivar, wavelength, order, meta
-        As given; `ivar` is None when there are neither errors nor bad pixels.
+    flux, ivar, wavelength, order, meta, medium, frame, resolution, flux_unit
+        As given, `wavelength` in Angstrom; `ivar` is None when there are neither errors nor bad
+        pixels.
 
     Raises
     ------
     ValueError
-        When shapes do not agree, or both `ivar` and `flux_err` are given.
+        When shapes do not agree, both `ivar` and `flux_err` are given, or bare wavelengths are too
+        short to be Angstrom without a word.
 
     Notes
     -----
+    A pixel whose error is ten thousand times the star's median flux, and its median error, tells
+    nothing, and is bad (surveys write 1e10 there).
+
+    Errors given as a Quantity are converted to the unit of the flux; without a unit they have it
+    already.
+
     ``numpy.asarray(spectra)`` is the flux, so any scikit-learn transformer takes a `Spectra`
     directly (and then loses the errors: put such transformers last).
 
@@ -72,6 +105,10 @@ class Spectra:
     wavelength: np.ndarray | None
     order: np.ndarray | None
     meta: dict[str, Any]
+    medium: str | None
+    frame: str | None
+    resolution: float | np.ndarray | None
+    flux_unit: str | None
 
     def __init__(
         self,
@@ -83,31 +120,44 @@ class Spectra:
         wavelength: ArrayLike | None = None,
         order: ArrayLike | None = None,
         meta: dict[str, Any] | None = None,
+        wavelength_unit: Any = None,
+        medium: str | None = None,
+        frame: str | None = None,
+        resolution: ArrayLike | None = None,
+        flux_unit: str | None = None,
     ):
         if ivar is not None and flux_err is not None:
             raise ValueError("Give either ivar or flux_err, not both: ivar = 1 / flux_err**2.")
         if isinstance(flux, Spectra):
             raise ValueError("flux is a Spectra already; use spectra.replace(...) to change it.")
-        given: list[Any] = [flux, ivar, flux_err]
+        refuse_containers(flux)
         # a mask that hides in any of the arrays (astropy tables hand out such) must not get lost
-        hidden = [np.ma.getmask(a) for a in given if np.ma.is_masked(a)]
-        given = [a.data if isinstance(a, np.ma.MaskedArray) else a for a in given]
-        values, ivar, flux_err = _float_array(given[0], "flux"), *given[1:]
-        self.flux = values[None, :] if values.ndim == 1 else values
+        flux, hidden_flux, unit = plain_array(flux, "flux")
+        flux_unit = unit if flux_unit is None else flux_unit
+        ivar, hidden_ivar = _in_unit(ivar, "ivar", flux_unit, -2)
+        flux_err, hidden_error = _in_unit(flux_err, "flux_err", flux_unit, 1)
+        self.flux = flux[None, :] if flux.ndim == 1 else flux
         if self.flux.ndim != 2:
             raise ValueError(
-                f"flux has shape {values.shape}; it must be (stars, pixels). Reshape echelle images "
+                f"flux has shape {flux.shape}; it must be (stars, pixels). Reshape echelle images "
                 "to (stars, orders * pixels) and name the order of each pixel with `order=`."
             )
         if flux_err is not None:
-            ivar = _ivar_from_error(_float_array(flux_err, "flux_err"))
-        for more in hidden:
-            more = self._full(more, "mask")
-            mask = more if mask is None else more | np.asarray(mask, dtype=bool)
+            ivar = _ivar_from_error(flux_err)
+        for hidden in (hidden_flux, hidden_ivar, hidden_error):
+            if hidden is not None:
+                hidden = self._full(hidden, "mask")
+                mask = hidden if mask is None else hidden | np.asarray(mask, dtype=bool)
         self.ivar = self._clean_ivar(ivar, mask)
+        if wavelength is not None:
+            wavelength = to_angstrom(wavelength, wavelength_unit)
         self.wavelength = self._pixel_vector(wavelength, "wavelength", float)
         self.order = self._pixel_vector(order, "order", int)
         self.meta = dict(meta or {})
+        self.medium = _one_of(medium, "medium", MEDIA)
+        self.frame = _one_of(frame, "frame", FRAMES)
+        self.resolution = self._checked_resolution(resolution)
+        self.flux_unit = None if flux_unit is None else str(flux_unit)
 
     def _clean_ivar(self, ivar, mask):
         """Fold bad values and the mask into `ivar`; blank the flux where it is not finite."""
@@ -123,10 +173,13 @@ class Spectra:
             if bad is None:
                 return None
             return np.where(bad, 0.0, np.inf)
-        ivar = self._full(_float_array(ivar, "ivar"), "ivar")
+        ivar = self._full(ivar, "ivar")
         wrong = ~(ivar >= 0)
         if bad is not None:
             wrong |= bad
+        useless = _without_information(self.flux, np.where(wrong, 0, ivar))
+        if useless is not None:
+            wrong |= useless
         return np.where(wrong, 0, ivar) if wrong.any() else ivar
 
     def _full(self, values, name):
@@ -149,6 +202,24 @@ class Spectra:
             )
         if kind is float and not np.all(np.isfinite(values)):
             raise ValueError(f"{name} holds NaN or infinite values.")
+        return values
+
+    def _checked_resolution(self, values):
+        if values is None or np.ndim(values) == 0:
+            values = None if values is None else float(values)
+        else:
+            values = np.asarray(values, dtype=float)
+            n, n_pixels = self.shape
+            if values.shape == (n,) != (n_pixels,):
+                values = values[:, None]
+            if values.shape not in {(n_pixels,), (n, 1), (n, n_pixels)}:
+                raise ValueError(
+                    f"resolution has shape {values.shape}; give one number, one per pixel "
+                    f"({n_pixels},), or one per star ({n}, 1)."
+                )
+        # surveys leave it unknown (NaN) in places
+        if values is not None and np.any(np.asarray(values) <= 0):
+            raise ValueError("resolution must be positive: it is wavelength / FWHM.")
         return values
 
     # -- what numpy and scikit-learn ask of an X -------------------------------------------------
@@ -190,10 +261,11 @@ class Spectra:
             None if self.wavelength is None else self.wavelength[pixels],
             None if self.order is None else self.order[pixels],
             {name: _take_rows(value, rows, len(self)) for name, value in self.meta.items()},
+            self.about | {"resolution": _take_resolution(self.resolution, rows, pixels)},
         )
 
     @classmethod
-    def _from_clean(cls, flux, ivar, wavelength, order, meta):
+    def _from_clean(cls, flux, ivar, wavelength, order, meta, about):
         """Assemble from parts that are already consistent, without looking at every pixel again."""
         self = cls.__new__(cls)
         self.flux, self.ivar, self.wavelength, self.order, self.meta = (
@@ -203,7 +275,28 @@ class Spectra:
             order,
             meta,
         )
+        for name in ABOUT:
+            setattr(self, name, about.get(name))
         return self
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the numbers mean: medium, frame, resolution and flux_unit, by name."""
+        return {name: getattr(self, name) for name in ABOUT}
+
+    def about_on(self, wavelength: np.ndarray | None) -> dict[str, Any]:
+        """`about` of the same spectra on another grid: `resolution` per pixel is interpolated."""
+        about = self.about
+        values = about["resolution"]
+        if np.ndim(values) == 0 or np.shape(values)[-1] == 1:
+            return about
+        if wavelength is None or self.wavelength is None:
+            return about | {"resolution": None}
+        by = np.argsort(self.wavelength, kind="stable")
+        rows = [
+            np.interp(wavelength, self.wavelength[by], row[by]) for row in np.atleast_2d(values)
+        ]
+        return about | {"resolution": np.array(rows) if values.ndim == 2 else rows[0]}
 
     # -- derived quantities ----------------------------------------------------------------------
 
@@ -257,16 +350,49 @@ class Spectra:
         return out
 
     def replace(self, **changes: Any) -> Spectra:
-        """A new `Spectra` with some of flux, ivar, flux_err, mask, wavelength, order, meta changed.
+        """A new `Spectra` with some of the parameters changed.
 
         A `mask` is added to what is masked already.
         """
-        parts = {
-            name: getattr(self, name) for name in ("flux", "ivar", "wavelength", "order", "meta")
-        }
+        names = ("flux", "ivar", "wavelength", "order", "meta", *ABOUT)
+        parts = {name: getattr(self, name) for name in names}
         if "flux_err" in changes:
             del parts["ivar"]
+        if "wavelength" not in changes:
+            parts["wavelength_unit"] = "Angstrom"
+        if "flux_unit" not in changes and getattr(changes.get("flux"), "unit", None) is not None:
+            del parts["flux_unit"]
         return type(self)(**(parts | changes))
+
+    def to_medium(self, medium: str) -> Spectra:
+        """The spectra with wavelengths in air or vacuum; fluxes stay.
+
+        Parameters
+        ----------
+        medium : {"air", "vacuum"}
+
+        Raises
+        ------
+        ValueError
+            When there are no wavelengths, or theirs is not known to be of either.
+
+        See Also
+        --------
+        skspec.air_to_vacuum : The formula.
+        """
+        medium = _one_of(medium, "medium", MEDIA)
+        if self.wavelength is None or self.medium is None:
+            missing = "wavelengths" if self.wavelength is None else "known medium"
+            raise ValueError(
+                f"These spectra have no {missing}; say which with spectra.replace(wavelength=..., "
+                "medium='air')."
+            )
+        if medium == self.medium:
+            return self
+        convert = air_to_vacuum if medium == "vacuum" else vacuum_to_air
+        out = self[:]
+        out.wavelength, out.medium = convert(self.wavelength), medium
+        return out
 
     def window(self, lower: float, upper: float) -> Spectra:
         """The pixels with ``lower <= wavelength <= upper`` [Angstrom].
@@ -290,7 +416,10 @@ class Spectra:
         n, n_pixels = self.shape
         parts = [f"{n} star{'s' * (n != 1)} x {n_pixels} pixels"]
         if self.wavelength is not None and n_pixels:
-            parts.append(f"{self.wavelength.min():.1f}-{self.wavelength.max():.1f} Angstrom")
+            medium = "" if self.medium is None else f" ({self.medium})"
+            parts.append(
+                f"{self.wavelength.min():.1f}-{self.wavelength.max():.1f} Angstrom{medium}"
+            )
         if self.order is not None:
             parts.append(f"{len(np.unique(self.order))} orders")
         if self.has_errors:
@@ -305,7 +434,8 @@ class Spectra:
 def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Spectra:
     """Stack the stars of several `Spectra` that share one pixel grid.
 
-    Per-star entries of `meta` that all of them have are joined; the rest is dropped.
+    Per-star entries of `meta` that all of them have are joined, and what is the same number or text
+    in all of them is kept; the rest is dropped.
 
     Parameters
     ----------
@@ -316,19 +446,22 @@ def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Sp
     Raises
     ------
     ValueError
-        When there are none, the grids differ, or `n_stars` is not their number.
+        When there are none, the grids, media, frames or flux units differ, or `n_stars` is not their
+        number. What is not known of some is taken to be as in the others.
     """
     if n_stars is None:
         spectra = list(spectra)
         n_stars = sum(map(len, spectra))
-    grid = flux = ivar = None
-    metas, end = [], 0
+    first = flux = ivar = None
+    about: dict[str, Any] = {}
+    metas, resolutions, end = [], [], 0
     for part in spectra:
-        if grid is None:
-            grid = _grid_of(part)
+        if first is None:
+            first = (part.shape[1], part.wavelength, part.order)
             flux = np.empty((n_stars, part.shape[1]), part.dtype)
-        elif not all(np.array_equal(a, b) for a, b in zip(grid, _grid_of(part))):
-            raise ValueError("The spectra lie on different grids; use Resampler first.")
+        else:
+            _check_one_grid(first, part)
+        about = _common_about(about, part)
         rows = slice(end, end + len(part))
         end = rows.stop
         if end > n_stars:
@@ -338,14 +471,68 @@ def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Sp
             ivar = np.full(flux.shape, np.inf, part.ivar.dtype)
         if part.ivar is not None:
             ivar = _put(ivar, rows, part.ivar)
-        metas.append({k: v for k, v in part.meta.items() if _is_per_star(v, len(part))})
-    if grid is None:
+        metas.append((part.meta, len(part)))
+        resolutions.append((part.resolution, len(part)))
+    if first is None:
         raise ValueError("Nothing to concatenate: the list of spectra is empty.")
     if end != n_stars:
         raise ValueError(f"n_stars={n_stars} is not the number of stars to concatenate.")
-    shared = [name for name in metas[0] if all(name in meta for meta in metas)]
-    meta = {name: np.concatenate([np.asarray(meta[name]) for meta in metas]) for name in shared}
-    return Spectra._from_clean(flux, ivar, *grid[1:], meta)
+    about["resolution"] = _common_resolution(resolutions)
+    return Spectra._from_clean(flux, ivar, *first[1:], _common_meta(metas), about)
+
+
+def _check_one_grid(one, other):
+    n_pixels, wavelength, order = one
+    same = n_pixels == other.shape[1] and np.array_equal(order, other.order)
+    if same and wavelength is not None and other.wavelength is not None:
+        same = pixel_difference(wavelength, other.wavelength) == 0
+    elif same:
+        same = wavelength is other.wavelength
+    if not same:
+        raise ValueError("The spectra lie on different grids; use Resampler first.")
+
+
+def _common_about(known, part):
+    for name in ("medium", "frame", "flux_unit"):
+        here, there = known.get(name), getattr(part, name)
+        if here is not None and there is not None and here != there:
+            advice = {
+                "medium": "spectra.to_medium(...) converts them",
+                "frame": "skspec.preprocessing.to_rest_frame takes velocities out",
+                "flux_unit": "convert them, or normalise them",
+            }[name]
+            raise ValueError(f"The spectra have different {name}, {here} and {there}; {advice}.")
+    return {name: known.get(name) or getattr(part, name) for name in known or ABOUT}
+
+
+def _common_resolution(parts):
+    """One for all where it is; else a row per star."""
+    first = parts[0][0]
+    if all(np.array_equal(first, other) for other, _ in parts) and np.ndim(first) < 2:
+        return first
+    if any(values is None for values, _ in parts):
+        return None
+    rows = [
+        np.broadcast_to(values, (n, np.shape(values)[-1] if np.ndim(values) else 1))
+        for values, n in parts
+    ]
+    width = max(values.shape[1] for values in rows)
+    return np.concatenate([np.broadcast_to(values, (len(values), width)) for values in rows])
+
+
+def _common_meta(metas):
+    first, _ = metas[0]
+    out = {}
+    for name, value in first.items():
+        if not all(name in meta for meta, _ in metas):
+            continue
+        if all(_is_per_star(meta[name], n) for meta, n in metas):
+            out[name] = np.concatenate([np.asarray(meta[name]) for meta, _ in metas])
+        elif isinstance(value, (str, bool, int, float, np.generic)) and all(
+            type(meta[name]) is type(value) and meta[name] == value for meta, _ in metas
+        ):
+            out[name] = value
+    return out
 
 
 def _put(out, rows, values):
@@ -355,11 +542,83 @@ def _put(out, rows, values):
     return out
 
 
-def _grid_of(spectra: Spectra) -> tuple[Any, Any, Any]:
-    return spectra.shape[1:], spectra.wavelength, spectra.order
+def plain_array(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, str | None]:
+    """Numbers (float32 or float64), their mask and their unit, of whatever holds numbers.
+
+    Knows masked arrays of numpy and astropy, Quantity, table columns, pandas and xarray.
+    """
+    unit = getattr(values, "unit", None)
+    mask = getattr(values, "mask", None) if hasattr(values, "unmasked") else None
+    if hasattr(values, "unmasked"):  # astropy's Masked
+        values = values.unmasked
+    if np.ma.isMaskedArray(values):
+        mask = np.ma.getmaskarray(values) if np.ma.is_masked(values) else None
+        values = values.data
+    values = getattr(values, "value", values) if unit is not None else values
+    unit = None if unit is None or not str(unit) else str(unit)
+    return _float_array(values, name), None if mask is None else np.asarray(mask, bool), unit
+
+
+def refuse_containers(values: Any) -> None:
+    """Name the way in for what holds more than a flux."""
+    kind = f"{type(values).__module__.partition('.')[0]}.{type(values).__name__}"
+    if hasattr(values, "spectral_axis") or (
+        isinstance(values, (list, tuple)) and values and hasattr(values[0], "spectral_axis")
+    ):
+        raise ValueError(f"flux is a {kind}: use Spectra.from_specutils(...).")
+    if hasattr(values, "coords") and hasattr(values, "dims"):
+        raise ValueError(
+            f"flux is a {kind}: use Spectra.from_xarray(...), which keeps wavelengths."
+        )
+    if hasattr(values, "colnames") or getattr(values, "dtype", np.dtype(float)).names:
+        raise ValueError(
+            f"flux is a table ({kind}); give its columns: Spectra(table['flux'], ivar=table['ivar'], "
+            "wavelength=...)."
+        )
+
+
+def _in_unit(values, name, flux_unit, power):
+    """Errors in the unit of the flux, and their mask."""
+    if values is None:
+        return None, None
+    if hasattr(values, "represent_as") and hasattr(values, "uncertainty_type"):
+        values = _uncertainty(values, name)
+    array, mask, unit = plain_array(values, name)
+    if unit is None:
+        return array, mask
+    if flux_unit is None:
+        raise ValueError(
+            f"{name} has the unit {unit!r} and the flux has none; give flux as a Quantity, or "
+            "flux_unit=."
+        )
+    from astropy import units
+
+    try:
+        return units.Quantity(array, unit).to_value(units.Unit(flux_unit) ** power), mask
+    except (ValueError, TypeError, units.UnitConversionError) as error:
+        raise ValueError(f"{name} does not fit a flux in {flux_unit!r} ({error}).") from None
+
+
+def _uncertainty(values, name):
+    """Array, with its unit, of an NDUncertainty of astropy."""
+    from astropy import nddata
+
+    kind = nddata.StdDevUncertainty if name == "flux_err" else nddata.InverseVariance
+    values = values.represent_as(kind)
+    return values.array if values.unit is None else values.quantity
 
 
 def _float_array(values: Any, name: str) -> np.ndarray:
+    if isinstance(values, (list, tuple)):
+        lengths = {np.size(row) for row in values}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"{name} is a list of spectra of different lengths, {min(lengths)} to {max(lengths)} "
+                "pixels: bring them to one grid, with Spectra.from_list(..., grid=...), "
+                "skspec.preprocessing.Resampler or skspec.datasets.read_spectra(..., grid=...)."
+            )
+    if hasattr(values, "to_numpy"):  # pandas, whose missing values are no numbers
+        values = values.to_numpy(dtype=float, na_value=np.nan)
     values = np.asarray(values) if not isinstance(values, np.ndarray) else values
     if values.dtype in (np.float32, np.float64):
         return values
@@ -369,6 +628,44 @@ def _float_array(values: Any, name: str) -> np.ndarray:
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must hold real numbers ({error}).") from None
+
+
+def _one_of(value, name, allowed):
+    if value is not None and value not in allowed:
+        raise ValueError(f"{name}={value!r} is not known; use one of {list(allowed)}, or None.")
+    return value
+
+
+def _without_information(flux, ivar):
+    """Pixels whose error is beyond any use; None for none (found without a median, mostly)."""
+    known = (ivar > 0) & np.isfinite(ivar)
+    if not known.any():
+        return None
+    largest = np.max(ivar, initial=0.0, where=known)
+    smallest = np.min(ivar, initial=np.inf, where=known)
+    brightest = np.max(np.abs(flux), initial=0.0, where=known)
+    with np.errstate(over="ignore", under="ignore"):
+        suspicious = smallest < np.float64(largest) / NO_INFORMATION**2
+        hopeless = np.sqrt(np.float64(smallest)) * brightest < 1.0 / NO_INFORMATION
+    if not (suspicious or hopeless):
+        return None
+    out = np.zeros(flux.shape, dtype=bool)
+    for row in np.flatnonzero(known.any(axis=1)):
+        good = np.flatnonzero(known[row])
+        size, error = (
+            np.abs(flux[row, good]).astype(float),
+            1 / np.sqrt(ivar[row, good], dtype=float),
+        )
+        while len(good):  # without those, the median may tell of more
+            brightness = np.median(size)
+            useless = error > NO_INFORMATION * max(brightness, np.median(error))
+            if brightness > 0:
+                useless |= error > NO_INFORMATION**2 * brightness
+            if not useless.any():
+                break
+            out[row, good[useless]] = True
+            good, size, error = good[~useless], size[~useless], error[~useless]
+    return out if out.any() else None
 
 
 def _as_index(key, n):
@@ -395,6 +692,14 @@ def _ivar_from_error(error):
     limits, positive = np.finfo(error.dtype), ivar[ivar > 0]
     fits = not positive.size or (positive.min() > limits.tiny and positive.max() < limits.max)
     return ivar.astype(error.dtype, copy=False) if fits else ivar
+
+
+def _take_resolution(values, rows, pixels):
+    if np.ndim(values) == 0:
+        return values
+    if values.ndim == 1:
+        return values[pixels]
+    return values[rows] if values.shape[1] == 1 else values[rows][:, pixels]
 
 
 def _is_per_star(value, n):

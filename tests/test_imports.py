@@ -13,7 +13,7 @@ ROOT = Path(skspec.__file__).parent
 
 # from the ground up; what shares a line is one storey, whose rooms may only know themselves
 STOREYS = [
-    {"_version", "_typing"},
+    {"_version", "_typing", "_wavelengths"},
     {"spectra", "distributions"},
     {"solvers"},
     {"_sklearn", "_shared_parameters", "_short_repr", "_progress", "_wrappers"},
@@ -84,6 +84,8 @@ EXPORTED = {
     "domain_score": "base",
     "LabelRegressor": "base",
     "__version__": "_version",
+    "air_to_vacuum": "_wavelengths",
+    "vacuum_to_air": "_wavelengths",
 }
 
 

@@ -104,9 +104,9 @@ def test_data_type_is_kept(dtype):
         ({"ivar": np.ones(4)}, "does not fit the flux"),
         ({"flux_err": np.ones((3, 3))}, "does not fit the flux"),
         ({"mask": np.ones((1, 2), bool)}, "does not fit the flux"),
-        ({"wavelength": [1, 2]}, "give one wavelength per pixel"),
-        ({"wavelength": np.ones((2, 3))}, "shared by all stars"),
-        ({"wavelength": [1, np.nan, 2]}, "NaN"),
+        ({"wavelength": [5001, 5002]}, "give one wavelength per pixel"),
+        ({"wavelength": np.full((2, 3), 5000)}, "shared by all stars"),
+        ({"wavelength": [5001, np.nan, 5002]}, "NaN"),
         ({"order": [1]}, "give one order per pixel"),
         ({"flux": Spectra(np.ones((2, 3)))}, "replace"),
     ],
@@ -153,7 +153,9 @@ def test_mask_hidden_in_masked_arrays():
 
 @pytest.mark.parametrize("error", [1e-25, 1e-19, 1.0, 1e25])
 def test_single_precision_errors_of_any_unit(error):
-    spectra = Spectra(np.ones((1, 2), np.float32), flux_err=np.full((1, 2), error, np.float32))
+    spectra = Spectra(
+        np.full((1, 2), 9 * error, np.float32), flux_err=np.full((1, 2), error, np.float32)
+    )
     assert spectra.good.all()
     assert_allclose(spectra.flux_err, error, rtol=1e-6)
 
@@ -185,10 +187,34 @@ def test_whatever_comes_in_is_clean(flux, ivar, mask):
     spectra = Spectra(flux, ivar=ivar, mask=mask)
     assert np.isfinite(spectra.flux).all()
     assert (spectra.ivar >= 0).all()
-    assert_array_equal(spectra.good, np.isfinite(flux) & (ivar > 0) & ~mask)
+    assert not np.any(spectra.good & ~(np.isfinite(flux) & (ivar > 0) & ~mask))
     for now, then in zip((flux, ivar, mask), before):
         assert_array_equal(now, then)
     assert_same(Spectra(spectra.flux, ivar=spectra.ivar), spectra)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    flux=hnp.arrays(float, (3, 4), elements=st.floats(1, 100)),
+    ivar=hnp.arrays(
+        float, (3, 4), elements=st.floats(1e-4, 1e8) | st.sampled_from([0, -1, np.inf])
+    ),
+    mask=hnp.arrays(bool, (3, 4)),
+)
+def test_no_useful_pixel_is_lost(flux, ivar, mask):
+    assert_array_equal(Spectra(flux, ivar=ivar, mask=mask).good, (ivar > 0) & ~mask)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-17, 1e25])
+@pytest.mark.parametrize("bad", [1e7, 1e11, 1e30])
+def test_a_pixel_without_information_is_bad(bad, unit):
+    flux, error = np.full((3, 50), 100.0), np.ones((3, 50))
+    error[0, :5] = error[1] = bad  # a gap; a star without any
+    spectra = Spectra(flux * unit, flux_err=error * unit)
+    expected = np.ones((3, 50), bool)
+    expected[0, :5] = False
+    expected[1] = bad < 1e10
+    assert_array_equal(spectra.good, expected)
 
 
 # -- slicing ---------------------------------------------------------------------------------------
@@ -386,7 +412,9 @@ def test_workers_get_memory_maps():
 def labelled():
     rng = np.random.default_rng(1)
     flux = rng.normal(size=(60, 6))
-    return Spectra(flux, ivar=flux**2 + 1, wavelength=np.arange(6.0)), flux[:, 0] + 2 * flux[:, 1]
+    return Spectra(flux, ivar=flux**2 + 1, wavelength=5000 + np.arange(6.0)), flux[:, 0] + 2 * flux[
+        :, 1
+    ]
 
 
 def test_splitters_and_shuffles(labelled):

@@ -143,7 +143,9 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
         if spoilt is not None and spoilt.any():
             ivar = np.full(flux.shape, np.inf) if ivar is None else ivar
             ivar[:, spoilt] = 0.0
-        new = Spectra._from_clean(flux, ivar, spectra.wavelength, spectra.order, dict(spectra.meta))
+        new = Spectra._from_clean(
+            flux, ivar, spectra.wavelength, spectra.order, dict(spectra.meta), spectra.about
+        )
         return new, y if labels is None else labels.put_back()
 
     def _spoilt(self, spectra):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from skspec.spectra import Spectra
+from skspec.spectra import ABOUT, Spectra
 
 if TYPE_CHECKING:
     from skspec._typing import PathLike
@@ -30,6 +30,7 @@ RESERVED = {
     "has_labels",
     "order",
     "noise_shape",
+    *ABOUT,
     *WAVELENGTH_KEYS,
 }
 
@@ -96,6 +97,8 @@ def load_spectra(
     ``flux_err``       (n, P)            standard deviation of ``flux``, instead of ``ivar``
     ``wavelength``     (P,)              Angstrom (``wavelength_air`` is read too); optional
     ``order``          (P,)              echelle order; optional
+    ``medium``         ()                "air" or "vacuum"; as ``frame``, ``flux_unit``, text; optional
+    ``resolution``     () or (P,)        or (n, 1), (n, P): wavelength / FWHM; optional
     ``labels``         (n, n_labels)     optional
     ``label_names``    (n_labels,)       text; needed with ``labels``
     ``has_labels``     (n,)              bool; False where the row of ``labels`` means nothing
@@ -123,14 +126,21 @@ def load_spectra(
     _check_length(path, "wavelength", wavelength, n_pixels, "pixels")
     _check_length(path, "order", data.get("order"), n_pixels, "pixels")
     names, table, has = _labels_of(data, path, n, labels)
+    about = _about(data)
     meta = {
         key: array
         for key, array in data.items()
         if key not in RESERVED and array.ndim and len(array) == n and not _image(array, n_pixels)
     }
-    spectra = Spectra(values, ivar=ivar, wavelength=wavelength, order=data.get("order"), meta=meta)
-    if "wavelength_air" in data and "wavelength" not in data:
-        meta["medium"] = "air"
+    spectra = Spectra(
+        values,
+        ivar=ivar,
+        wavelength=wavelength,
+        wavelength_unit="Angstrom",  # as the layout has it
+        order=data.get("order"),
+        meta=meta,
+        **about,
+    )
     frame = pd.DataFrame(table, columns=names)
     if labelled_only and names and not has.all():
         spectra, frame = spectra[has], frame[has].reset_index(drop=True)
@@ -152,8 +162,8 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
     path : str or path-like
         File to write; ``.npz`` is added if it is missing.
     spectra : Spectra of shape (n, P)
-        Flux, errors, wavelength and order are stored exactly; of ``meta``, the arrays with one
-        entry per star.
+        Flux, errors, wavelength, order, and what they mean, are stored exactly; of ``meta``, the
+        arrays with one entry per star.
     labels : pandas.DataFrame of shape (n, n_labels), optional
         Rows that are NaN throughout are stored as unlabelled (``has_labels`` False).
 
@@ -183,9 +193,9 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
         path = path.with_name(path.name + ".npz")
     n = len(spectra)
     arrays = {"flux": spectra.flux}
-    for name in ("ivar", "wavelength", "order"):
+    for name in ("ivar", "wavelength", "order", *ABOUT):
         if getattr(spectra, name) is not None:
-            arrays[name] = getattr(spectra, name)
+            arrays[name] = np.asarray(getattr(spectra, name))
     for key, value in spectra.meta.items():
         value = None if isinstance(value, dict) else np.asarray(value)
         if value is None or not value.ndim or len(value) != n:
@@ -223,6 +233,15 @@ def _read(path):
             f"{path} is not an .npz file of plain arrays ({error}); write it with "
             "numpy.savez_compressed or skspec.datasets.save_spectra."
         ) from None
+
+
+def _about(data):
+    """Medium, frame, resolution and flux unit, where the file knows them."""
+    about = {name: data[name] for name in ABOUT if name in data}
+    texts = {name: str(value) for name, value in about.items() if name != "resolution"}
+    if "wavelength_air" in data and "wavelength" not in data:
+        texts.setdefault("medium", "air")
+    return about | texts
 
 
 def _choose_flux(data, flux, path):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skspec._wavelengths import air_to_vacuum
 from skspec.datasets._atmosphere import (
     BOLTZMANN,
     ELEMENTS,
@@ -17,7 +18,7 @@ from skspec.datasets._atmosphere import (
 )
 from skspec.datasets._line_table import ATOMIC_LINES, DAMPING, HYDROGEN_LINES
 
-__all__ = ["LineList", "air_to_vacuum", "atomic_lines", "forest_lines", "hydrogen_lines"]
+__all__ = ["LineList", "atomic_lines", "forest_lines", "hydrogen_lines"]
 
 CLASSICAL_CROSS_SECTION = 0.026540  # pi e^2 / (m_e c) [cm2 Hz]
 DEFAULT_DAMPING = (8.0, -7.65)  # log10 gamma_rad [rad/s], log10 gamma_6 / N_H at 1e4 K [rad/s cm3]
@@ -95,22 +96,6 @@ def doppler_width(mass, temperature, microturbulence):
     """Doppler parameter b [km/s]: b^2 = 2kT/m + xi^2, for a mass in u."""
     atom = 1.66054e-24 * mass
     return np.sqrt(2e-10 * BOLTZMANN * temperature / atom + microturbulence**2)
-
-
-def air_to_vacuum(wavelength):
-    """Vacuum wavelength [Angstrom] of an air wavelength.
-
-    The inverse of the dispersion formula of Birch & Downs (1994, Metrologia 31, 315), in the form
-    used by VALD; good to 1e-5 Angstrom from 2000 Angstrom to the near infrared.
-    """
-    wavelength = np.asarray(wavelength, dtype=float)
-    squared = (1e4 / wavelength) ** 2
-    index = (
-        1.00008336624212083
-        + 0.02408926869968 / (130.1065924522 - squared)
-        + 0.0001599740894897 / (38.92568793293 - squared)
-    )
-    return wavelength * index
 
 
 @lru_cache(maxsize=1)

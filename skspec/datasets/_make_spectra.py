@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
+from skspec._wavelengths import air_to_vacuum
 from skspec.datasets._labels import (
     DEFAULT_LABELS,
     check_labels,
@@ -17,7 +18,7 @@ from skspec.datasets._labels import (
     draw_field,
     label_ranges_for,
 )
-from skspec.datasets._lines import WAVELENGTH_LIMITS, air_to_vacuum
+from skspec.datasets._lines import WAVELENGTH_LIMITS
 from skspec.datasets._observe import (
     bad_pixels,
     broaden_and_sample,
@@ -186,7 +187,7 @@ def make_spectra(
     Returns
     -------
     spectra : Spectra of shape (n_samples, P)
-        ``meta`` holds the ``snr`` of each star, ``resolution`` and ``medium``.
+        With `resolution` and `medium`; ``meta`` holds the ``snr`` of each star.
     labels : pandas.DataFrame of shape (n_samples, n_labels)
         Columns in the order asked for.
 
@@ -236,8 +237,15 @@ def make_spectra(
     snr = _draw_snr(snr, len(flux), rng)
     flux, ivar = _add_noise(flux * shape, np.mean(shape, axis=1, keepdims=True), snr, rng)
     flux, ivar = _spoil(flux, ivar, bad_pixel_fraction, rng)
-    meta = {"snr": snr, "resolution": float(resolution), "medium": medium}
-    spectra = Spectra(flux, ivar=ivar, wavelength=pixels, order=order, meta=meta)
+    spectra = Spectra(
+        flux,
+        ivar=ivar,
+        wavelength=pixels,
+        order=order,
+        meta={"snr": snr},
+        medium=medium,
+        resolution=resolution,
+    )
     return spectra, pd.DataFrame({name: table[name] for name in names})
 
 

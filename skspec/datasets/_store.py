@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from skspec.base import as_spectra
-from skspec.spectra import Spectra
+from skspec.spectra import ABOUT, Spectra
 
 if TYPE_CHECKING:
     from skspec._typing import PathLike, SpectraLike
@@ -30,7 +30,8 @@ __all__ = ["SpectraStore"]
 CHUNK = 2**22  # bytes of flux in a chunk
 MAX_CHUNK_STARS = 1024  # in a chunk, where spectra are short
 COLUMN = 2**14  # stars in a chunk of meta or labels
-GRID = ("wavelength", "order")
+GRID = ("wavelength", "order", "resolution")
+RESOLUTION = "star_resolution"  # of each star
 #: what stands for an entry that stars came without; nothing can for one of meta
 MISSING = {"ivar": np.inf, "labels": np.nan}
 
@@ -61,6 +62,8 @@ class SpectraStore:
         Angstrom.
     order : ndarray of int of shape (P,) or None
         Echelle order of each pixel.
+    medium, frame, resolution, flux_unit
+        As those of `Spectra`; of all stars but `resolution`, which may be of each.
     meta : mapping of str to ndarray or scalar
         What is known of each star, read when it is asked for, and of all of them.
     labels : pandas.DataFrame of shape (n, K), or None
@@ -175,6 +178,34 @@ class SpectraStore:
         return self._grid("order")
 
     @property
+    def medium(self) -> str | None:
+        """What the wavelengths are of: "air", "vacuum" or None."""
+        return self._known.get("medium")
+
+    @property
+    def frame(self) -> str | None:
+        """Whose rest frame the wavelengths are of."""
+        return self._known.get("frame")
+
+    @property
+    def flux_unit(self) -> str | None:
+        """Unit of the flux."""
+        return self._known.get("flux_unit")
+
+    @property
+    def resolution(self) -> float | np.ndarray | None:
+        """Resolving power: one, per pixel (P,), or per star (n, 1) or (n, P)."""
+        return self._about(np.arange(self._n))["resolution"]
+
+    def _about(self, rows):
+        about = {name: self._known.get(name) for name in ABOUT}
+        if RESOLUTION in self._names:
+            about["resolution"] = self._whole(RESOLUTION)[rows]
+        elif "resolution" in self._names:
+            about["resolution"] = self._whole("resolution")
+        return about
+
+    @property
     def meta(self) -> Mapping[str, Any]:
         """What is known of each star, and of all of them."""
         return _Columns(self, "meta", np.arange(self._n))
@@ -197,6 +228,7 @@ class SpectraStore:
             self.wavelength,
             self.order,
             dict(_Columns(self, "meta", rows)),
+            self._about(rows),
         )
         return spectra[:, key[1]] if len(key) == 2 else spectra
 
@@ -222,7 +254,7 @@ class SpectraStore:
         """What was committed last: the number of stars, and the names of the arrays."""
         state = _metadata(self.path).get("attributes", {}).get("skspec", {})
         self._n, self._names = state.get("n_stars", 0), state.get("arrays", [])
-        self._scalars = state.get("meta", {})
+        self._scalars, self._known = state.get("meta", {}), state.get("about", {})
         self._arrays, self._columns = {}, {}
 
     def _array(self, name):
@@ -319,7 +351,7 @@ class SpectraStore:
                 f"{self.shape[1]}; put them on one grid, with skspec.preprocessing.Resampler."
             )
         for name in GRID:
-            if not np.array_equal(getattr(spectra, name), getattr(self, name)):
+            if not np.array_equal(_on_grid(spectra, name), self._grid(name)):
                 raise ValueError(
                     f"The {name} of these spectra is not that in {self.path}, and a store has one "
                     "grid; put them on it, with skspec.preprocessing.Resampler."
@@ -336,6 +368,14 @@ class SpectraStore:
                 "a store has one for all stars; change it with spectra.replace(meta=...), or give an "
                 "entry per star."
             )
+        if (given := _known(spectra)) != self._known or (RESOLUTION in columns) != (
+            RESOLUTION in self._names
+        ):
+            raise ValueError(
+                f"These spectra are in {given}, those in {self.path} in {self._known}, and a store has "
+                "one for all stars; convert them (spectra.to_medium, "
+                "skspec.preprocessing.to_rest_frame), or say what they are with spectra.replace(...)."
+            )
         for name, values in columns.items():
             if name in self._names:
                 _check_type(name, values, self._array(name))
@@ -345,10 +385,10 @@ class SpectraStore:
         start, stop = self._n, self._n + len(spectra)
         group = _zarr().open_group(self.path, mode="a")
         chunk = self.chunk_size if start else _chunk_size(spectra)
-        grid = [name for name in GRID if getattr(spectra, name) is not None]
+        grid = [name for name in GRID if _on_grid(spectra, name) is not None]
         if not start:
             for name in grid:
-                group.create_array(name, data=getattr(spectra, name), overwrite=True)
+                group.create_array(name, data=_on_grid(spectra, name), overwrite=True)
         for name in self._names:
             if name not in (*grid, *columns):
                 missing = (len(spectra), *self._array(name).shape[1:])
@@ -362,7 +402,7 @@ class SpectraStore:
             array[start:] = values
             _to_disk(self.path / _folder(name), start // array.chunks[0], stop // array.chunks[0])
         names = list(dict.fromkeys([*self._names, *grid, *columns]))
-        self._commit(n_stars=stop, arrays=names, meta=scalars)
+        self._commit(n_stars=stop, arrays=names, meta=scalars, about=_known(spectra))
 
     def _drop_unfinished(self, name):
         """The array, without what an interrupted append has left."""
@@ -415,6 +455,8 @@ def _columns(spectra, labels):
     out = {"flux": spectra.flux}
     if spectra.ivar is not None:
         out["ivar"] = spectra.ivar
+    if np.ndim(spectra.resolution) == 2:
+        out[RESOLUTION] = spectra.resolution
     for name, value in spectra.meta.items():
         value = None if isinstance(value, dict) else np.asarray(value)
         if value is None or not value.ndim or len(value) != len(spectra):
@@ -435,6 +477,17 @@ def _columns(spectra, labels):
             )
         out |= {f"labels/{name}": column.to_numpy(dtype=float) for name, column in labels.items()}
     return out
+
+
+def _on_grid(spectra, name):
+    """Values per pixel that all stars share, or None."""
+    values = getattr(spectra, name)
+    return values if np.ndim(values) == 1 else None
+
+
+def _known(spectra):
+    """What the numbers mean, where it is one word or number, as JSON has them."""
+    return {name: v for name, v in spectra.about.items() if v is not None and np.ndim(v) == 0}
 
 
 def _scalars(meta):

@@ -198,7 +198,10 @@ class LatentSpace(ShortRepr):
         self.has_wavelength = bool(found)
         self.wavelength = np.asarray(found[0] if found else np.arange(n_pixels), dtype=float)
         self._ascending = np.argsort(self.wavelength, kind="stable")
-        medium = getattr(first, "meta", {}).get("medium", "vacuum")
+        medium = getattr(first, "medium", None) or next(
+            (m for m in (getattr(step, "medium_", None) for step in _steps(self.model)) if m),
+            "vacuum",
+        )
         self.lines = strong_lines(self.wavelength, medium=medium) if found else {}
 
     # -- spectra -----------------------------------------------------------------------------------

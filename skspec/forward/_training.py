@@ -42,7 +42,12 @@ class TrainingSpectra(Spectra):
     @classmethod
     def of(cls, spectra):
         return cls._from_clean(
-            spectra.flux, spectra.ivar, spectra.wavelength, spectra.order, spectra.meta
+            spectra.flux,
+            spectra.ivar,
+            spectra.wavelength,
+            spectra.order,
+            spectra.meta,
+            spectra.about,
         )
 
     @cached_property

@@ -211,11 +211,11 @@ class _Stars:
         points[1:, node] = values
         flux = np.asarray(self.model.inverse_transform(points), dtype=float)
         wavelength = getattr(self.model, "wavelength_", None)
-        order = medium = None
+        order, medium = None, getattr(self.model, "medium_", None)
         if self.spectrum is not None:
             wavelength = getattr(self.spectrum, "wavelength", wavelength)
             order = getattr(self.spectrum, "order", None)
-            medium = getattr(self.spectrum, "meta", {}).get("medium")
+            medium = getattr(self.spectrum, "medium", medium)
         return LatentTraversal(
             int(node), values, flux[1:], flux[0], here.copy(), wavelength, order, medium
         )

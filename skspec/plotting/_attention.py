@@ -125,7 +125,7 @@ class AttentionMapDisplay:
             is taken.
         lines : dict of str to float or sequence of float, optional
             Lines to be marked, name -> wavelengths [Angstrom]. Default: the Mg b triplet, in vacuum
-            unless ``spectra.meta["medium"]`` is "air".
+            unless ``spectra.medium`` is "air".
         information : InformationMap, optional
             To be drawn below, a panel per label.
         name : str, optional
@@ -153,7 +153,7 @@ class AttentionMapDisplay:
         if where is None:
             where, unit = np.arange(spectra.shape[1]), "pixel"
         elif lines is None:
-            medium = "air" if spectra.meta.get("medium") == "air" else "vacuum"
+            medium = "air" if spectra.medium == "air" else "vacuum"
             lines = {"Mg b": _MG_B[medium]}
         display = cls(
             where,

@@ -125,7 +125,7 @@ class ReconstructionDisplay:
             Wavelength ranges [Angstrom] (pixels, without wavelengths) to be drawn larger.
         lines : dict of str to float or sequence of float, optional
             Lines to be named, name -> wavelengths [Angstrom]; {} for none. Default: strong lines, in
-            vacuum unless ``spectra.meta["medium"]`` is "air".
+            vacuum unless ``spectra.medium`` is "air".
         name : str, optional
         ax : array of Axes, optional
         **kwargs
@@ -158,7 +158,7 @@ class ReconstructionDisplay:
             order=spectra.order,
             name=name,
             unit=unit,
-            lines=line_table(lines, spectra.wavelength, spectra.meta.get("medium")),
+            lines=line_table(lines, spectra.wavelength, spectra.medium),
         )
         return display.plot(ax=ax, **kwargs)
 

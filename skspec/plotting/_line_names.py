@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skspec.datasets._lines import air_to_vacuum
+from skspec._wavelengths import air_to_vacuum
 
 __all__ = ["strong_lines"]
 

@@ -188,7 +188,9 @@ class ContinuumNormalizer(OneToOneFeatureMixin, SpectraTransformer):
             bad[stars] = ~usable
             if ivar is not None:
                 ivar[stars] = np.where(usable, part.ivar * safe**2, 0.0)
-        return spectra.replace(flux=flux, ivar=ivar, mask=bad if bad.any() else None)
+        return spectra.replace(
+            flux=flux, ivar=ivar, mask=bad if bad.any() else None, flux_unit=None
+        )
 
     @property
     def _coordinate(self):

@@ -267,12 +267,15 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
             if known is not None:
                 ivar[stars] = known
         meta = spectra.meta if self.normalize is None else spectra.meta | {"order_scale": scale}
+        wavelength = None if self.wavelength_ is None else self.order_wavelength_.ravel()
         return Spectra(
             flux,
             ivar=ivar,
             meta=meta,
-            wavelength=None if self.wavelength_ is None else self.order_wavelength_.ravel(),
+            wavelength=wavelength,
+            wavelength_unit="Angstrom",
             order=np.repeat(np.arange(self.n_orders), self.n_pixels),
+            **spectra.about_on(wavelength),
         )
 
     def _variance_matrix(self, matrix, grid):
@@ -325,7 +328,9 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
             ivar=ivar,
             mask=None if seen.all() else ~seen,
             wavelength=self.wavelength_,
+            wavelength_unit="Angstrom",
             meta=meta,
+            **orders.about_on(self.wavelength_),
         )
 
     def _shares(self):

@@ -72,8 +72,8 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
     >>> import numpy as np
     >>> from skspec import Spectra
     >>> from skspec.preprocessing import Resampler
-    >>> spectra = Spectra([[1.0, 2.0, 3.0, 4.0]], ivar=1.0, wavelength=[1, 2, 3, 4])
-    >>> coarse = Resampler([1.5, 3.5]).fit_transform(spectra)
+    >>> spectra = Spectra([[1.0, 2.0, 3.0, 4.0]], ivar=1.0, wavelength=[5001, 5002, 5003, 5004])
+    >>> coarse = Resampler([5001.5, 5003.5]).fit_transform(spectra)
     >>> coarse.flux.tolist(), coarse.ivar.tolist()
     ([[1.5, 3.5]], [[2.0, 2.0]])
     """
@@ -151,7 +151,9 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
             flux.astype(spectra.dtype, copy=False),
             ivar=ivar,
             wavelength=self._new_grid,
+            wavelength_unit="Angstrom",
             meta=spectra.meta,
+            **spectra.about_on(self._new_grid),
         )
 
     def _operator(self, grid):

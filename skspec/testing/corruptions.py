@@ -67,4 +67,4 @@ def read_only(spectra: Spectra) -> Spectra:
         name: None if (value := getattr(spectra, name)) is None else frozen(value)
         for name in ("ivar", "wavelength", "order")
     }
-    return Spectra(frozen(spectra.flux), **parts, meta=spectra.meta)
+    return spectra.replace(flux=frozen(spectra.flux), **parts)

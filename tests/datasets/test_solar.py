@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from skspec import air_to_vacuum
 from skspec.datasets._lattice import LIGHT_SPEED, Lattice
-from skspec.datasets._lines import air_to_vacuum, atomic_lines, forest_lines
+from skspec.datasets._lines import atomic_lines, forest_lines
 from skspec.datasets._profiles import Absorber, line_layers, residual_depth
 
 # Angstrom, approximate: tables in the manner of Moore, Minnaert & Houtgast 1966 (NBS Monograph 61).

@@ -92,7 +92,7 @@ def test_every_bit_comes_back(tmp_path_factory, sizes, dtype, ivar, n_pixels, ze
     spectra = Spectra(
         flux,
         ivar=None if ivar is None else errors,
-        wavelength=np.sort(rng.random(n_pixels)) if n_pixels > 1 else None,
+        wavelength=5000 + np.sort(rng.random(n_pixels)) if n_pixels > 1 else None,
         order=rng.integers(0, 3, n_pixels) if n_pixels > 5 else None,
         meta={
             "name": np.array(["é" * (i % 7) for i in range(n)]),
@@ -331,7 +331,7 @@ META = draw(10, 12)[0].meta
     [
         (lambda: draw(10, 12, n_pixels=21)[0], "have 21 pixels, those in .* 20; .*Resampler"),
         (lambda: changed(wavelength=None), "The wavelength of these .*one grid; .*Resampler"),
-        (lambda: changed(wavelength=np.arange(20.0)), "The wavelength of these"),
+        (lambda: changed(wavelength=5000 + np.arange(20.0)), "The wavelength of these"),
         (lambda: changed(order=np.arange(20)), "The order of these"),
         (lambda: changed(meta={}), r"have meta \[\], .*'number', 'star_id'.*replace\(meta"),
         (lambda: changed(meta=META | {"snr": np.ones(2)}), "'snr', 'star_id'"),

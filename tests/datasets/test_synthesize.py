@@ -97,7 +97,7 @@ def test_finite_everywhere_within_the_limits():
 
 
 def test_air_and_vacuum_agree():
-    from skspec.datasets._lines import air_to_vacuum
+    from skspec import air_to_vacuum
 
     np.testing.assert_array_equal(
         synthesize({}, WIDE, medium="air"), synthesize({}, air_to_vacuum(WIDE))

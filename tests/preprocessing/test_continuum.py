@@ -29,7 +29,13 @@ def spectra():
     )
     err = 0.01 * level * rng.uniform(0.5, 2, size=level.shape)
     flux = level * lines + err * rng.normal(size=level.shape)
-    return Spectra(flux, flux_err=err, mask=rng.random(flux.shape) < 0.05, wavelength=wavelength)
+    return Spectra(
+        flux,
+        flux_err=err,
+        mask=rng.random(flux.shape) < 0.05,
+        wavelength_unit="Angstrom",
+        wavelength=wavelength,
+    )
 
 
 # -- against slow, obviously right formulae --------------------------------------------------------
@@ -80,7 +86,7 @@ def test_cannon2_continuum_has_seven_parameters_and_is_recovered():
     wavelength = np.linspace(15090, 15822, 500)
     phase = 2 * np.pi * wavelength / 1400
     truth = 100 + 5 * np.sin(phase) + 2 * np.cos(2 * phase) - np.sin(3 * phase)
-    spectra = Spectra(truth, wavelength=wavelength)
+    spectra = Spectra(truth, wavelength_unit="Angstrom", wavelength=wavelength)
     normalizer = ContinuumNormalizer("sincos", continuum_pixels=wavelength[::9]).fit(spectra)
     assert normalizer._basis(wavelength).shape == (500, 7)
     assert_allclose(normalizer.continuum(spectra)[0], truth, rtol=1e-7)
@@ -198,7 +204,12 @@ def test_pixel_order_does_not_matter(method, spectra):
 @pytest.mark.parametrize("method", METHODS)
 def test_orders_are_normalised_apart(method):
     flux = np.tile([1.0, 100.0], 40)
-    spectra = Spectra([flux, 3 * flux], wavelength=np.repeat(np.arange(40.0), 2), order=[0, 1] * 40)
+    spectra = Spectra(
+        [flux, 3 * flux],
+        wavelength_unit="Angstrom",
+        wavelength=np.repeat(np.arange(40.0), 2),
+        order=[0, 1] * 40,
+    )
     out = ContinuumNormalizer(method, width=10, degree=0, period=90).fit_transform(spectra)
     assert_allclose(out.flux, 1, rtol=1e-6)
 
@@ -255,7 +266,7 @@ def test_given_continuum_pixels(spectra):
     ],
 )
 def test_mistakes_get_a_sentence(parameters, wavelength, sentence):
-    spectra = Spectra(np.ones((3, 20)), wavelength=wavelength)
+    spectra = Spectra(np.ones((3, 20)), wavelength_unit="Angstrom", wavelength=wavelength)
     with pytest.raises(ValueError, match=sentence):
         ContinuumNormalizer(**{"method": "chebyshev"} | parameters).fit(spectra)
 

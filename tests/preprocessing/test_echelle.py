@@ -255,7 +255,9 @@ def test_each_order_is_a_segment_of_the_continuum(stars):
     ],
 )
 def test_mistakes_get_a_sentence(parameters, wavelength, order, sentence):
-    spectra = Spectra(np.ones((2, 6)), wavelength=wavelength, order=order)
+    spectra = Spectra(
+        np.ones((2, 6)), wavelength=wavelength, wavelength_unit="Angstrom", order=order
+    )
     with pytest.raises(ValueError, match=sentence):
         EchelleLayout(**parameters).fit(spectra)
 

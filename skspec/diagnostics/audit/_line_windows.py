@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 
+from skspec._wavelengths import air_to_vacuum
 from skspec.datasets._atmosphere import ALPHA_ELEMENTS, ELEMENTS
-from skspec.datasets._lines import air_to_vacuum, atomic_lines
+from skspec.datasets._lines import atomic_lines
 from skspec.forward import censoring_mask
 
 __all__ = ["elements_of", "window_masks"]
@@ -84,7 +85,7 @@ def _given_mask(name, windows, spectra):
 
 def _default_mask(elements, spectra):
     lines, pixels = atomic_lines(), spectra.wavelength
-    if spectra.meta.get("medium") == "air":
+    if spectra.medium == "air":
         pixels = air_to_vacuum(pixels)
     lines = lines.take([species.split()[0] in elements for species in lines.species])
     width = HALF_WIDTH / _resolution(spectra) * np.where(lines.strong, STRONG, 1.0)
@@ -92,8 +93,8 @@ def _default_mask(elements, spectra):
 
 
 def _resolution(spectra):
-    """R = lambda / FWHM: that in `meta`, else a FWHM of two pixels."""
-    if (known := spectra.meta.get("resolution")) is not None:
+    """R = lambda / FWHM: that of the spectra, else a FWHM of two pixels."""
+    if (known := spectra.resolution) is not None:
         return float(np.median(known))
     step = np.abs(np.diff(np.log(np.sort(spectra.wavelength))))
     return 1 / (2 * max(np.median(step), 1e-7))
