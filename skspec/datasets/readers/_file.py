@@ -1,0 +1,330 @@
+"""An opened file: its bytes, checked, as FITS, table or text, whichever a reader asks for."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from astropy.io.fits import HDUList, Header
+    from astropy.table import Table
+
+    from skspec._typing import PathLike
+
+__all__ = ["SpectrumFile", "SpectrumFileError", "card", "missing_number", "text"]
+
+BLOCK = 2880  # bytes of a FITS record
+CARD = 80
+MAX_BYTES = 2**31  # of one file, decompressed
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+#: how surveys spell that a number is missing
+MISSING = {"", "none", "indef", "-", "--", "nan", "null", "n/a", "na", "unknown", "masked"}
+SENTINELS = (-9999.0, -999.0, -9999.99)
+
+
+class SpectrumFileError(ValueError):
+    """A file that holds no spectrum that can be read, with the reason."""
+
+
+class SpectrumFile:
+    """A file opened for the readers of :mod:`skspec.datasets.readers`.
+
+    Compressed files (gz, bz2, xz) are opened as others. Files that end too early are refused, also
+    where astropy would only warn.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    name : str
+        File name without folders.
+    data : bytes
+        Contents, decompressed.
+    is_fits : bool
+        Whether it begins as a FITS file does.
+    hdus : astropy.io.fits.HDUList
+        All of a FITS file, in memory.
+    lines : list of str
+        All of a text file.
+    tables : list of astropy.table.Table
+        Of CSV, ECSV and VOTable files.
+
+    Raises
+    ------
+    SpectrumFileError
+        When the file cannot be opened, is cut off, or is not what is asked for.
+    """
+
+    def __init__(self, path: PathLike):
+        self.path = Path(path)
+        self.name = self.path.name
+        self.data = _read(self.path)
+
+    def __repr__(self) -> str:
+        return f"<SpectrumFile {self.name}, {len(self.data)} bytes>"
+
+    # -- FITS ------------------------------------------------------------------------------------
+
+    @property
+    def is_fits(self) -> bool:
+        return self.data.startswith(b"SIMPLE  =")
+
+    @cached_property
+    def hdus(self) -> HDUList:
+        if not self.is_fits:
+            raise SpectrumFileError("it is no FITS file")
+        fits = _fits()
+        _check_structure(self.data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            hdus = fits.open(io.BytesIO(self.data), memmap=False, lazy_load_hdus=False)
+            for hdu in hdus:
+                if "DATASUM" in hdu.header and _sum_is_wrong(hdu):
+                    raise SpectrumFileError(f"HDU {hdu.name!r} has not the sum of its DATASUM card")
+        return hdus
+
+    @cached_property
+    def header(self) -> Header:
+        """The primary header."""
+        return self.hdus[0].header
+
+    @cached_property
+    def extensions(self) -> dict[str, Any]:
+        """Named HDUs, by their names in capitals; the first of each."""
+        out: dict[str, Any] = {}
+        for hdu in self.hdus:
+            out.setdefault(hdu.name.upper(), hdu)
+        return out
+
+    def image(self, hdu: int | str, ndim: int | tuple[int, ...] | None = None) -> np.ndarray:
+        """Numbers of an image HDU, in native byte order.
+
+        Parameters
+        ----------
+        hdu : int or str
+            Position, or name.
+        ndim : int or tuple of int, optional
+            The dimensions it must have.
+
+        Raises
+        ------
+        SpectrumFileError
+            When there is no such image.
+        """
+        data = self._hdu(hdu).data
+        if data is None or getattr(data, "dtype", None) is None or data.dtype.names:
+            raise SpectrumFileError(f"HDU {hdu!r} holds no image")
+        allowed = (ndim,) if isinstance(ndim, int) else ndim
+        if allowed is not None and data.ndim not in allowed:
+            raise SpectrumFileError(f"HDU {hdu!r} has {data.ndim} axes, not {ndim}")
+        return native(data)
+
+    def columns(self, hdu: int | str) -> dict[str, np.ndarray]:
+        """Columns of a table HDU by their names in capitals, in native byte order.
+
+        A table of one row with cells of vectors gives the vectors.
+        """
+        data = self._hdu(hdu).data
+        if data is None or not data.dtype.names:
+            raise SpectrumFileError(f"HDU {hdu!r} holds no table")
+        if not len(data):
+            raise SpectrumFileError(f"the table of HDU {hdu!r} is empty")
+        out = {}
+        for name in data.dtype.names:
+            values = data[name]
+            if len(data) == 1 and getattr(values, "ndim", 1) == 2:
+                values = values[0]
+            out[name.upper()] = native(np.asarray(values))
+        return out
+
+    def _hdu(self, hdu):
+        try:
+            return self.hdus[hdu] if isinstance(hdu, int) else self.extensions[hdu.upper()]
+        except (IndexError, KeyError):
+            raise SpectrumFileError(f"it has no HDU {hdu!r}") from None
+
+    # -- text and tables -------------------------------------------------------------------------
+
+    @cached_property
+    def lines(self) -> list[str]:
+        if self.is_fits or b"\0" in self.data[:4096]:
+            raise SpectrumFileError("it is no text")
+        return self.data.decode("utf-8", errors="replace").splitlines()
+
+    @property
+    def is_votable(self) -> bool:
+        return b"<VOTABLE" in self.data[:2048].upper()
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        _fits()  # names the install line where there is no astropy
+        from astropy.io import ascii as text_tables
+        from astropy.io.votable import parse
+        from astropy.table import Table
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if self.is_votable:
+                found = parse(io.BytesIO(self.data), verify="ignore").iter_tables()
+                return [table.to_table(use_names_over_ids=True) for table in found]
+            head = "\n".join(self.lines[:1])
+            kind = "ascii.ecsv" if head.startswith("# %ECSV") else "ascii.csv"
+            source = [line for line in self.lines if line.strip()]
+            if kind == "ascii.csv":
+                source = [line for line in source if not line.startswith("#")]
+                return [text_tables.read(source, format="csv", guess=False)]
+            return [Table.read(source, format=kind)]
+
+
+def native(values: np.ndarray) -> np.ndarray:
+    """Values in the byte order of the machine, which torch, numba and pandas ask for."""
+    if values.dtype.kind in "fiu" and not values.dtype.isnative:
+        return values.astype(values.dtype.newbyteorder("="))
+    return values
+
+
+def card(header: Any, *names: str, default: float = np.nan) -> float:
+    """The first of these header cards that holds a number; `default` for none.
+
+    'None', 'INDEF', '-' and the other spellings of surveys for a missing value are missing.
+    """
+    for name in names:
+        value = missing_number(header.get(name))
+        if np.isfinite(value):
+            return value
+    return default
+
+
+def missing_number(value: Any) -> float:
+    """`value` as a float; NaN for whatever spells that there is none."""
+    if value is None or isinstance(value, bool):
+        return np.nan
+    if isinstance(value, (str, bytes)):
+        value = text(value)
+        if value.lower() in MISSING:
+            return np.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return np.nan
+    return np.nan if number in SENTINELS else number
+
+
+def text(value: Any) -> str:
+    """A header card or table cell as text, stripped; '' for None."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", errors="replace")
+    return "" if value is None else str(value).strip()
+
+
+def _fits():
+    try:
+        from astropy.io import fits
+    except ImportError as error:
+        raise ImportError(
+            'Reading spectra from files needs astropy: python -m pip install "skspec[fits]".'
+        ) from error
+    return fits
+
+
+def _read(path):
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpectrumFileError(f"it has {path.stat().st_size} bytes: no spectrum is so large")
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpectrumFileError(f"it cannot be opened ({error.strerror or error})") from error
+    opener = next((o for magic, o in COMPRESSED.items() if data.startswith(magic)), None)
+    if opener is not None:
+        try:
+            with opener(io.BytesIO(data)) as stream:
+                data = stream.read(MAX_BYTES + 1)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
+            raise SpectrumFileError(f"its compressed data are damaged ({error})") from error
+        if len(data) > MAX_BYTES:
+            raise SpectrumFileError("decompressed it is too large for a spectrum")
+    if not data:
+        raise SpectrumFileError("it is empty")
+    return data
+
+
+def _sum_is_wrong(hdu):
+    try:
+        return hdu.verify_datasum() == 0
+    except (ValueError, TypeError, KeyError):
+        return False  # the card is no number: older files
+
+
+def _check_structure(data: bytes) -> None:
+    """Refuse a FITS file that is shorter than its headers say; astropy gives garbage then."""
+    start = 0
+    for count, (end, size, kind) in enumerate(_headers(data)):
+        stop = end + size
+        if stop > len(data):
+            raise SpectrumFileError(
+                f"it is truncated: HDU {count} ({kind}) needs {stop} bytes, the file has {len(data)}"
+            )
+        start = stop
+    if not start:
+        raise SpectrumFileError("it is no FITS file: there is no complete header")
+
+
+def _headers(data: bytes) -> Iterator[tuple[int, int, str]]:
+    """End of each header, size of its data in whole records, and what it is of."""
+    start = 0
+    while start + CARD <= len(data):
+        if start and not data[start : start + 8] == b"XTENSION":
+            break  # special records, or padding
+        cards, end = _cards(data, start)
+        size = _data_size(cards)
+        yield end, -(-size // BLOCK) * BLOCK if end + size < len(data) else size, cards["kind"]
+        start = end + -(-size // BLOCK) * BLOCK
+
+
+def _cards(data, start):
+    """The structural cards of a header, and where it ends."""
+    cards: dict[str, Any] = {"kind": "primary"}
+    for at in range(start, len(data), CARD):
+        line = data[at : at + CARD]
+        key = line[:8].rstrip()
+        if key == b"END":
+            end = at + CARD
+            return cards, start + -(-(end - start) // BLOCK) * BLOCK
+        if key in (b"BITPIX", b"NAXIS", b"PCOUNT", b"GCOUNT") or re.fullmatch(rb"NAXIS\d+", key):
+            try:
+                cards[key.decode()] = int(line[10:].split(b"/")[0])
+            except ValueError:
+                raise SpectrumFileError(f"its card {key.decode()} holds no number") from None
+        elif key == b"XTENSION":
+            cards["kind"] = line[10:30].decode("ascii", "replace").strip("' ").lower()
+    raise SpectrumFileError("a header has no END: the file is cut off or damaged")
+
+
+def _data_size(cards):
+    """Bytes of the data that follow a header (FITS standard 4.0, sections 4.4.1 and 7)."""
+    axes = [cards.get(f"NAXIS{k + 1}", 0) for k in range(cards.get("NAXIS", 0))]
+    if not axes or min(axes) < 0 or len(axes) > 20:
+        return 0
+    pixels = 1
+    for axis in axes:
+        pixels *= axis
+    return (
+        abs(cards.get("BITPIX", 8))
+        // 8
+        * cards.get("GCOUNT", 1)
+        * (cards.get("PCOUNT", 0) + pixels)
+    )

@@ -1,0 +1,58 @@
+"""Wavelengths from header cards, in double precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skspec.datasets.readers._file import SpectrumFileError, card, text
+
+__all__ = ["LIGHT_SPEED", "header_grid", "ivar_from_sigma", "zero_runs"]
+
+LIGHT_SPEED = 299_792.458  # km/s
+NO_SIGMA = 1e9  # errors beyond mark bad pixels
+
+
+def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
+    """Wavelengths (n_pixels,) of the linear or log10 axis of a header, in its own unit.
+
+    Not astropy's WCS: surveys write log10 wavelengths under CTYPEs that mean something else. They are
+    logarithms where DC-FLAG is 1, CTYPE or WFITTYPE names a logarithm, or the numbers can be nothing
+    else.
+
+    Raises
+    ------
+    SpectrumFileError
+        When the header has no such axis.
+    """
+    start = card(header, f"CRVAL{axis}", "COEFF0", "WAVEMIN0")
+    step = card(header, f"CDELT{axis}", f"CD{axis}_{axis}", "COEFF1")
+    first = card(header, f"CRPIX{axis}", default=1.0)  # left out by some who mean 1
+    if not (np.isfinite(start) and np.isfinite(step) and step != 0 and start != 0):
+        raise SpectrumFileError("its header gives no wavelengths (CRVAL1 and CDELT1)")
+    grid = start + step * (np.arange(n_pixels) + 1 - (first if first else 1.0))
+    kinds = text(header.get(f"CTYPE{axis}")).upper() + text(header.get("WFITTYPE")).upper()
+    logarithm = card(header, "DC-FLAG") == 1 or "LOG" in kinds
+    logarithm |= abs(start) < 5 and abs(step) < 1e-2
+    if logarithm and np.max(np.abs(grid)) < 10:
+        return 10.0**grid
+    return grid
+
+
+def ivar_from_sigma(sigma: np.ndarray) -> np.ndarray:
+    """Inverse variance; 0 where the error is zero, negative, not finite or 1e9 and more."""
+    sigma = np.asarray(sigma, dtype=float)
+    known = np.isfinite(sigma) & (sigma > 0) & (sigma < NO_SIGMA)
+    return np.where(known, 1 / np.square(np.where(known, sigma, 1.0)), 0.0)
+
+
+def zero_runs(flux: np.ndarray, shortest: int = 3) -> np.ndarray:
+    """Pixels (..., P) in runs of at least `shortest` fluxes of exactly 0: gaps between detectors."""
+    zero = np.atleast_2d(np.asarray(flux) == 0)
+    out = np.zeros_like(zero)
+    for row, mask in zip(zero, out):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
+        for start, stop in edges.reshape(-1, 2):
+            mask[start:stop] = stop - start >= shortest
+    return out.reshape(np.shape(flux))

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from survey_files import FILES, check_golden, golden, line_velocity, real_files
+
+from skspec.datasets.readers import read_file
+
+pytest.importorskip("astropy")
+
+
+@pytest.mark.parametrize("path", real_files("lamost_lrs_*/*"))
+def test_low_resolution(path):
+    [spectra] = read_file(FILES / path)
+    [row] = [row for row in golden()[str(path)].values() if isinstance(row, dict)]
+    check_golden(spectra, row)
+    assert_allclose(spectra.meta["rv"], row["z"] * 299_792.458, rtol=1e-3)
+
+
+@pytest.mark.parametrize("path", real_files("lamost_mrs/*"))
+def test_medium_resolution(path):
+    found = {
+        spectra.meta["exposure"][0]: spectra for spectra in read_file(FILES / path, exposures=True)
+    }
+    rows = {name: row for name, row in golden()[str(path)].items() if isinstance(row, dict)}
+    for name, row in rows.items():
+        arm, _, number = name.replace("COADD_", "").partition("-")
+        check_golden(found[number][:, found[number].order == "BR".index(arm)], row)
+    assert sum(len(np.unique(s.order)) for s in found.values()) == golden()[str(path)]["n_spectra"]
+    assert len(read_file(FILES / path)) == 1  # the combined one
+
+
+@pytest.mark.parametrize("path", real_files("lamost_lrs_table_dr10/*"))
+def test_lines_of_stars_at_their_velocity(path):
+    [spectra] = read_file(FILES / path)
+    star = spectra.wavelength, spectra.flux[0], spectra.good[0]
+    lines = [4341.69, 4862.69, 6564.61, 8544.44]
+    found = np.median([line_velocity(*star, line, 1500.0) for line in lines])
+    assert_allclose(found, spectra.meta["rv"][0], rtol=0, atol=15)
+
+
+def test_same_star_twice():
+    folder = Path(FILES)
+    if not (folder / "lamost_mrs").is_dir():
+        pytest.skip("no lamost_mrs in SKSPEC_FILES")
+    stars = [read_file(path)[0].meta["star_id"][0] for path in sorted(folder.glob("lamost_mrs/*"))]
+    assert {star[:15] for star in stars} == {"J192814.09+4355"}
