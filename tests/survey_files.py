@@ -45,14 +45,16 @@ def check_golden(spectra, row):
         assert spectra.medium == row["medium"]
 
 
-def line_velocity(wavelength, flux, good, line, half_width=400.0):
-    """Velocity [km/s] of the centroid of an absorption line at the wavelength `line`."""
+def line_velocity(wavelength, flux, good, line, core):
+    """Velocity [km/s] of an absorption line at `line`: vertex of a parabola within +- `core` km/s.
+
+    NaN where the line is not there, or masked.
+    """
     velocity = LIGHT_SPEED * (wavelength / line - 1)
-    near = good & (np.abs(velocity) < half_width)
-    by = np.argsort(velocity[near])
-    velocity, flux = velocity[near][by], flux[near][by]
-    ends = np.abs(velocity) > 0.6 * half_width
-    slope, level = np.polyfit(velocity[ends], flux[ends], 1)
-    depth = np.clip(1 - flux / (level + slope * velocity), 0, None)
-    depth = np.where(depth > 0.5 * depth.max(), depth - 0.5 * depth.max(), 0)  # its core
-    return np.sum(depth * velocity) / np.sum(depth)
+    near = np.flatnonzero(np.abs(velocity) < 2 * core)
+    if len(near) < 4 or not good[near].all():
+        return np.nan
+    lowest = velocity[near][np.argmin(flux[near])]
+    near = np.abs(velocity - lowest) < core
+    curve, slope, _ = np.polyfit(velocity[near] - lowest, flux[near], 2)
+    return lowest - slope / (2 * curve) if curve > 0 else np.nan
