@@ -10,6 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import gen_batches
 
 from skspec._sklearn import Interval, StrOptions, fit_context
+from skspec._wavelengths import to_angstrom
 from skspec.base import SpectraTransformer
 from skspec.solvers.spectra.resampling import BAD_FRACTION, MAX_GAP, Resampling, wavelength_grid
 from skspec.spectra import Spectra
@@ -131,7 +132,7 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         self.matrix_ = None
         self._n_features_out = self.n_features_in_
         if self.wavelength is not None:
-            self._new_grid = wavelength_grid(self.wavelength, "wavelength")
+            self._new_grid = wavelength_grid(to_angstrom(self.wavelength, "Angstrom"), "wavelength")
             if np.any(np.diff(self._new_grid) <= 0):
                 raise ValueError("wavelength, the new grid, must increase.")
             if self.wavelength_ is None:
@@ -153,7 +154,8 @@ class Resampler(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
             raise ValueError(
                 f"input_wavelength has {n_values} values for {self.n_features_in_} pixels."
             )
-        return wavelength_grid(self.input_wavelength, "input_wavelength", order)
+        given = to_angstrom(self.input_wavelength, "Angstrom")
+        return wavelength_grid(given, "input_wavelength", order)
 
     def _validate_transform(self, X):
         # spectra that bring their own wavelengths need not match the fit: that is the point here

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.sparse import csr_array, vstack
 
-from skspec._wavelengths import to_angstrom
-
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -52,7 +50,7 @@ class Resampling:
         Takes the new pixels of an order from this order alone. None: from all that see them.
     factor : array-like of shape (n,), optional
         Of each star: its wavelengths are divided by it, as by a Doppler factor. The operator is then
-        one for these `n` stars, in their sequence.
+        one for these `n` stars, in their sequence. A single factor is one for all stars.
     max_gap : float
         Longest step between neighbouring pixels, in pixels, see :func:`pixel_edges`.
 
@@ -83,7 +81,7 @@ class Resampling:
     ):
         grid = wavelength_grid(grid, "the wavelength of the spectra", order)
         new_grid = wavelength_grid(new_grid, "the new grid", new_order)
-        self._n_stars = None if factor is None else np.size(factor)
+        self._n_stars = 1 if factor is None else np.size(factor)
         self._n_pixels = len(new_grid)
         factor = np.ones(1) if factor is None else np.asarray(factor, dtype=float)
         shape = (len(factor) * len(new_grid), len(factor) * len(grid))
@@ -128,13 +126,11 @@ class Resampling:
         flux, ivar : ndarray of shape (n, P')
             In double precision; 0 at bad pixels. `ivar` is None if nothing is bad and no noise known.
         """
-        if self._n_stars is not None:
+        if self._n_stars > 1:
             flux, ivar = (None if x is None else np.reshape(x, (1, -1)) for x in (flux, ivar))
         flux, ivar = resample(self.matrix, flux, ivar, bad_fraction=bad_fraction)
         if self.pixel is not None:
-            flux, ivar = _mean_of_orders(
-                flux, ivar, self.pixel, (self._n_stars or 1) * self._n_pixels
-            )
+            flux, ivar = _mean_of_orders(flux, ivar, self.pixel, self._n_stars * self._n_pixels)
         shape = (-1, self._n_pixels)
         return flux.reshape(shape), None if ivar is None else ivar.reshape(shape)
 
@@ -203,9 +199,9 @@ def resample(
 def wavelength_grid(values: ArrayLike, name: str, order: ArrayLike | None = None) -> np.ndarray:
     """`values` as a vector of wavelengths, finite and distinct within each order.
 
-    A Quantity is converted to Angstrom. `name` is for the complaint.
+    `name` is for the complaint.
     """
-    values = to_angstrom(values, "Angstrom")
+    values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.all(np.isfinite(values)):
         raise ValueError(f"{name} must be a vector of at least two finite wavelengths.")
     if order is None:
