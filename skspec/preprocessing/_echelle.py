@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import SpectraTransformer, as_spectra
 from skspec.preprocessing._base import fit_weights
-from skspec.preprocessing._resample import (
+from skspec.preprocessing._smoothing import _quantile_of_finite
+from skspec.solvers.spectra.resampling import (
     pixel_edges,
     resample,
     resampling_matrix,
     wavelength_grid,
 )
-from skspec.preprocessing._smoothing import _quantile_of_finite
 from skspec.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["EchelleLayout"]
 
 _VALUES_AT_ONCE = 2**23  # bounds the memory of float64 copies (64 MB each)
-_BAD_FRACTION = 0.05  # of a pixel's weight; as in Resampler
 
 
 class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
@@ -282,8 +281,8 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
         """Weights of the variances: parts of a pixel are as noisy as if they shared its photons."""
         old = np.empty(len(grid))
         order = np.argsort(grid, kind="stable")
-        old[order] = np.diff(pixel_edges(grid[order]))
-        new = np.concatenate([np.diff(pixel_edges(pixels)) for pixels in self.order_wavelength_])
+        old[order] = _widths(grid[order])
+        new = np.concatenate([_widths(pixels) for pixels in self.order_wavelength_])
         entries = matrix.tocoo()
         size = np.abs(entries.data)
         value = size * np.maximum(size, old[entries.col] / new[entries.row])
@@ -291,7 +290,7 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
 
     def _lay_out(self, spectra, matrix, spread):
         """Flux, ivar (None where nothing has errors or is bad) and medians of a batch."""
-        flux, ivar = resample(matrix, spectra, _BAD_FRACTION, spread)
+        flux, ivar = resample(matrix, spectra.flux, spectra.ivar, variance_matrix=spread)
         flux = flux * self.blaze_.ravel()
         if self.normalize is None:
             return flux, ivar, 1.0
@@ -336,13 +335,18 @@ class EchelleLayout(ClassNamePrefixFeaturesOutMixin, SpectraTransformer):
     def _shares(self):
         """Share (P, n_orders * n_pixels) of every order pixel that falls on a pixel of the star."""
         order = np.argsort(self._grid, kind="stable")
-        width = np.diff(pixel_edges(self._grid[order]))
+        width = _widths(self._grid[order])
         parts = []
         for pixels in self.order_wavelength_:
             part = resampling_matrix(pixels, self._grid[order], "flux_conserving").tocoo()
-            value = part.data * width[part.row] / np.diff(pixel_edges(pixels))[part.col]
+            value = part.data * width[part.row] / _widths(pixels)[part.col]
             parts.append(csr_array((value, (order[part.row], part.col)), shape=part.shape))
         return hstack(parts, format="csr")
+
+
+def _widths(grid):
+    lower, upper = pixel_edges(grid)
+    return upper - lower
 
 
 def _inverse(values):
