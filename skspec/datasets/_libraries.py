@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from pathlib import Path
@@ -133,7 +134,7 @@ def fetch_miles(
             for key, kind in (("miles_number", int), ("star_name", str), ("spectral_type", str))
         },
     }
-    return Spectra(flux, wavelength=wavelength, meta=meta), table[LABELS]
+    return _at_rest_in_air(flux, wavelength, MILES_FWHM, meta), table[LABELS]
 
 
 def fetch_stelib(
@@ -223,9 +224,14 @@ def fetch_stelib(
     for row, (wavelength, values, _) in zip(flux, stars.values()):
         observed = np.interp(STELIB_GRID, wavelength, values > 0, left=0, right=0) == 1
         row[observed] = np.interp(STELIB_GRID, wavelength, values)[observed]
-    spectra = Spectra(flux, wavelength=STELIB_GRID.copy(), meta=meta)
+    spectra = _at_rest_in_air(flux, STELIB_GRID.copy(), STELIB_FWHM, meta)
     keep = labels.notna().all(axis=1).to_numpy() | (not labelled_only)
     return spectra[keep], labels[keep].reset_index(drop=True)
+
+
+def _at_rest_in_air(flux, wavelength, fwhm, meta):
+    about = {"medium": "air", "frame": "rest", "resolution": wavelength / fwhm}
+    return Spectra(flux, wavelength=wavelength, meta=meta, **about)
 
 
 def _miles_number(name):
@@ -263,15 +269,18 @@ def _on_one_grid(paths):
 
 def _read_image(path):
     """Wavelength (P,), flux (P,) and header of a one-dimensional FITS image, linear in wavelength."""
-    fits, VerifyWarning = _import_astropy()
+    fits, AstropyWarning = _import_astropy()
+    content = Path(path).read_bytes()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VerifyWarning)  # of cards that nobody needs
-        warnings.filterwarnings("error", "File may have been truncated")  # astropy goes on reading
+        warnings.simplefilter("ignore", AstropyWarning)  # of cards that nobody needs
         try:
-            with fits.open(path, memmap=False) as hdus:
-                header, flux = hdus[0].header, np.array(hdus[0].data, dtype=float)
+            with fits.open(io.BytesIO(content)) as hdus:
+                header, where = hdus[0].header, hdus[0].fileinfo()
+                if where["datLoc"] + where["datSpan"] > len(content):  # astropy would go on
+                    raise ValueError("it ends before its pixels do")
+                flux = np.array(hdus[0].data, dtype=float)
                 start, step, at = (float(header[k]) for k in ("CRVAL1", "CDELT1", "CRPIX1"))
-        except (OSError, KeyError, TypeError, ValueError, UserWarning) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a FITS image of a spectrum, or damaged ({error}); put the true "
                 "file of sdss-mangadap there."
@@ -289,9 +298,9 @@ def _number(card):
 def _import_astropy():
     try:
         from astropy.io import fits
-        from astropy.io.fits.verify import VerifyWarning
+        from astropy.utils.exceptions import AstropyWarning
     except ImportError:
         raise ImportError(
             'FITS files need astropy: python -m pip install "skspec[fits]".', name="astropy"
         ) from None
-    return fits, VerifyWarning
+    return fits, AstropyWarning

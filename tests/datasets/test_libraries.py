@@ -125,6 +125,8 @@ def test_miles_of_the_installed_package(installed):
     np.testing.assert_array_equal(spectra.flux, [miles_flux(k) for k in MILES_NUMBERS])
     np.testing.assert_allclose(spectra.wavelength, 3540.5 + 0.9 * np.arange(20), rtol=1e-12)
     assert spectra.ivar is None
+    assert (spectra.medium, spectra.frame) == ("air", "rest")
+    np.testing.assert_allclose(spectra.resolution, spectra.wavelength / 2.5, rtol=1e-12)
     assert spectra.meta["star_id"].tolist() == ["m0008", "m0221", "m0407", "m0838", "m0974"]
     assert spectra.meta["miles_number"].tolist() == MILES_NUMBERS
     assert spectra.meta["star_name"].tolist() == [
@@ -153,6 +155,8 @@ def test_stelib_of_the_installed_package(installed):
     spectra, labels = fetch_stelib(labelled_only=False)
     assert spectra.shape == (5, 6651)
     assert spectra.wavelength[[0, -1]].tolist() == [3200, 9850]
+    assert (spectra.medium, spectra.frame) == ("air", "rest")
+    np.testing.assert_allclose(spectra.resolution, spectra.wavelength / 3, rtol=1e-12)
     np.testing.assert_array_equal(labels["teff"], [np.nan, 4712, 14011, 14011, 51000])
     np.testing.assert_array_equal(labels["feh"], [np.nan, -2.41, 0.29, 0.29, np.nan])
     # a straight line stays one between each star's first pixel and its last that is not zero
@@ -250,6 +254,14 @@ def test_an_installed_package_without_the_files_is_passed_over(installed, tmp_pa
     (installed / "miles" / "paramsMILES_v9.1.txt").unlink()
     with pytest.raises(OSError, match="6 of 6 files of miles are missing"):
         fetch_miles(data_home=tmp_path / "home", download_if_missing=False)
+
+
+@pytest.mark.parametrize("package", ["astropy", "pooch"])
+def test_absent_packages_are_named(server, tmp_path, monkeypatch, package):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=rf'need {package}: .*pip install "skspec\[fits\]"'):
+        fetch_miles(data_home=tmp_path / "home")
 
 
 @pytest.mark.parametrize("length", [0, 1000, 2900, 5759])
