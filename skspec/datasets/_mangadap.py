@@ -105,7 +105,9 @@ def _fetch(store: pooch.Pooch, names: list[str], library: str, folder: Path) -> 
     futures = []
     try:
         with _one_line_of_log(f"Downloading {len(names)} files from {store.base_url} to {folder}"):
-            futures += [pool.submit(store.fetch, name) for name in names]
+            futures = [pool.submit(store.fetch, names[0])]
+            futures[0].result()  # alone: without a network one file is tried, not eight
+            futures += [pool.submit(store.fetch, name) for name in names[1:]]
             for future in futures:
                 future.result()
     except (OSError, ValueError) as error:  # those of requests are OSErrors; ValueError: wrong hash
@@ -114,8 +116,8 @@ def _fetch(store: pooch.Pooch, names: list[str], library: str, folder: Path) -> 
         reason = " ".join(str(error).split())[:200]
         raise OSError(
             f"{done} of {len(names)} missing files of {library} were downloaded, then came "
-            f"{type(error).__name__}: {reason}. Call again to go on where it stopped; without a "
-            f"network, {_by_hand(library, folder)}."
+            f"{type(error).__name__}: {reason}. Call again to go on where it stopped; if that "
+            f"address cannot be reached, {_by_hand(library, folder)}."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)  # also when the user stops it
