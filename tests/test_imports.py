@@ -137,7 +137,10 @@ def test_private_names_of_scikit_learn_have_one_door(path):
             )
 
 
-HEAVY = ("torch", "skorch", "matplotlib", "astropy", "rich", "emcee", "bokeh", "zarr")
+HEAVY = (
+    *("torch", "skorch", "matplotlib", "rich", "emcee", "bokeh", "zarr"),
+    *("astropy", "specutils", "pooch", "xarray", "polars"),
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
