@@ -431,8 +431,10 @@ class Spectra:
         return f"<Spectra: {', '.join(parts)}>"
 
 
-def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Spectra:
-    """Stack the stars of several `Spectra` that share one pixel grid.
+def concatenate(
+    spectra: Iterable[Spectra], *, n_stars: int | None = None, grid: Any = None
+) -> Spectra:
+    """Stack the stars of several `Spectra`.
 
     Per-star entries of `meta` that all of them have are joined, and what is the same number or text
     in all of them is kept; the rest is dropped.
@@ -442,6 +444,11 @@ def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Sp
     spectra : iterable of Spectra
     n_stars : int, optional
         Of all together. Where it is given, what an iterator yields is let go once it is copied.
+    grid : array-like of shape (P,), Spectra or "common", optional
+        Pixels for all of them: wavelengths [Angstrom, or a Quantity], those of `Spectra` with their
+        orders, or "common", the grid of most of them, or one like theirs. None: they share one.
+        Spectra are resampled as by :class:`~skspec.preprocessing.Resampler`, conserving flux on
+        coarser pixels and cubic on others, order by order.
 
     Raises
     ------
@@ -449,6 +456,8 @@ def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Sp
         When there are none, the grids, media, frames or flux units differ, or `n_stars` is not their
         number. What is not known of some is taken to be as in the others.
     """
+    if grid is not None:
+        return _on_one_grid(list(spectra), grid)
     if n_stars is None:
         spectra = list(spectra)
         n_stars = sum(map(len, spectra))
@@ -481,6 +490,16 @@ def concatenate(spectra: Iterable[Spectra], *, n_stars: int | None = None) -> Sp
     return Spectra._from_clean(flux, ivar, *first[1:], _common_meta(metas), about)
 
 
+def _on_one_grid(parts, grid):
+    from skspec._common_grid import chosen_grid, fill_meta, onto_grid
+
+    if not parts:
+        raise ValueError("Nothing to concatenate: the list of spectra is empty.")
+    wavelength, order = chosen_grid(grid, parts)
+    parts = [part.replace(meta=meta) for part, meta in zip(parts, fill_meta(parts))]
+    return concatenate([onto_grid(part, wavelength, order) for part in parts])
+
+
 def _check_one_grid(one, other):
     n_pixels, wavelength, order = one
     same = n_pixels == other.shape[1] and np.array_equal(order, other.order)
@@ -489,7 +508,10 @@ def _check_one_grid(one, other):
     elif same:
         same = wavelength is other.wavelength
     if not same:
-        raise ValueError("The spectra lie on different grids; use Resampler first.")
+        raise ValueError(
+            "The spectra lie on different grids; concatenate(..., grid='common') resamples them, as "
+            "skspec.preprocessing.Resampler does."
+        )
 
 
 def _common_about(known, part):
@@ -614,8 +636,9 @@ def _float_array(values: Any, name: str) -> np.ndarray:
         if len(lengths) > 1:
             raise ValueError(
                 f"{name} is a list of spectra of different lengths, {min(lengths)} to {max(lengths)} "
-                "pixels: bring them to one grid, with Spectra.from_list(..., grid=...), "
-                "skspec.preprocessing.Resampler or skspec.datasets.read_spectra(..., grid=...)."
+                "pixels: make Spectra(flux, wavelength=...) of each, and bring them to one grid with "
+                "skspec.concatenate(spectra, grid=...), skspec.preprocessing.Resampler, or "
+                "skspec.datasets.read_spectra(files, grid=...)."
             )
     if hasattr(values, "to_numpy"):  # pandas, whose missing values are no numbers
         values = values.to_numpy(dtype=float, na_value=np.nan)

@@ -14,8 +14,9 @@ ROOT = Path(skspec.__file__).parent
 # from the ground up; what shares a line is one storey, whose rooms may only know themselves
 STOREYS = [
     {"_version", "_typing", "_wavelengths"},
-    {"spectra", "distributions"},
     {"solvers"},
+    {"_common_grid"},
+    {"spectra", "distributions"},
     {"_sklearn", "_shared_parameters", "_short_repr", "_progress", "_wrappers"},
     {"base", "model_selection"},
     {"metrics", "_spectrum_domain"},

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skspec._common_grid import resampled
 from skspec._wavelengths import to_angstrom
 from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift, velocity
-from skspec.solvers.spectra.resampling import BAD_FRACTION, MAX_GAP, Resampling
+from skspec.solvers.spectra.resampling import BAD_FRACTION, MAX_GAP
 from skspec.spectra import Spectra, plain_array
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["to_rest_frame"]
 
-_VALUES_AT_ONCE = 2**18  # new pixels of a batch: bounds the memory of its operator (60 MB)
 _MISSING = (-9999.0, -999.0, 999.0, 9999.0, 99999.0)  # how catalogues say that they do not know
 
 
@@ -99,18 +99,15 @@ def to_rest_frame(
         raise ValueError("grid, the wavelengths of the new pixels, must increase.")
     new_order = spectra.order if grid is None else None
 
-    def operator(factor):
-        return Resampling(
-            spectra.wavelength,
-            new_grid,
-            method,
-            order=spectra.order,
-            new_order=new_order,
-            factor=factor,
-            max_gap=max_gap,
-        )
-
-    flux, ivar = _shifted(spectra, np.exp(shift), len(new_grid), operator, bad_fraction)
+    flux, ivar = resampled(
+        spectra,
+        new_grid,
+        np.exp(shift),
+        method,
+        new_order=new_order,
+        bad_fraction=bad_fraction,
+        max_gap=max_gap,
+    )
     removed = ln_shift(np.broadcast_to(spectra.meta.get("rv_removed", 0.0), len(spectra)))
     return spectra.replace(
         flux=flux,
@@ -165,22 +162,3 @@ def _in_km_s(values, unit):
         raise ValueError(
             f"rv has the unit {unit!r}, which is none of a velocity ({error})."
         ) from None
-
-
-def _shifted(spectra, factor, n_new, operator, bad_fraction):
-    """Flux and ivar (None: no errors, nothing bad); wavelengths are divided by `factor`."""
-    flux = np.empty((len(spectra), n_new), dtype=spectra.dtype)
-    ivar = None
-    same = len(factor) > 0 and np.all(factor == factor[0])
-    size = max(1, _VALUES_AT_ONCE // n_new)
-    shared = operator(factor[:1]) if same else None
-    for start in range(0, len(spectra), size):
-        rows = slice(start, start + size)
-        part = None if spectra.ivar is None else spectra.ivar[rows]
-        resampling = operator(factor[rows]) if shared is None else shared
-        flux[rows], known = resampling(spectra.flux[rows], part, bad_fraction=bad_fraction)
-        if known is not None:
-            if ivar is None:
-                ivar = np.full(flux.shape, np.inf)
-            ivar[rows] = known
-    return flux, ivar

@@ -115,7 +115,7 @@ def test_many_stars_come_in_batches(monkeypatch):
     rv = rng.normal(0, 50, 7)
     star = moving(rv, LOG).replace(ivar=None)
     whole = to_rest_frame(star, rv)
-    monkeypatch.setattr("skspec.preprocessing._rest_frame._VALUES_AT_ONCE", 3000)
+    monkeypatch.setattr("skspec._common_grid.VALUES_AT_ONCE", 3000)
     parts = to_rest_frame(star, rv)
     assert_allclose(parts.flux, whole.flux, atol=1e-12)
     assert_array_equal(parts.ivar, whole.ivar)
