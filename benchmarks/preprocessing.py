@@ -3,7 +3,12 @@
 import numpy as np
 
 from skspec import Spectra
-from skspec.preprocessing import BadPixelMasker, ContinuumNormalizer, Resampler
+from skspec.preprocessing import (
+    BadPixelMasker,
+    ContinuumNormalizer,
+    Resampler,
+    to_rest_frame,
+)
 
 METHODS = ("gaussian", "chebyshev", "sincos", "running_median")
 
@@ -48,3 +53,15 @@ class OtherSteps:
 
     def time_transform(self, step, n, P):
         self.step.transform(self.spectra)
+
+
+class RestFrame:
+    params = [["cubic", "flux_conserving"], [1000], [4000]]
+    param_names = ["method", "n", "P"]
+
+    def setup(self, method, n, P):
+        self.spectra = observed(n, P)
+        self.rv = np.random.default_rng(1).normal(0, 50, n)
+
+    def time_shift(self, method, n, P):
+        to_rest_frame(self.spectra, self.rv, method=method)

@@ -17,7 +17,7 @@ Spectra = Any  # the class comes after
 
 __all__ = ["chosen_grid", "common_grid", "onto_grid", "resampled"]
 
-VALUES_AT_ONCE = 2**18  # new pixels of a batch: bounds the memory of its operator (60 MB)
+VALUES_AT_ONCE = 2**16  # new pixels of a batch, whose operator takes 15 MB
 COARSER = 1.5  # times the old pixels, new ones are means and not interpolated
 
 

@@ -681,9 +681,9 @@ def _without_information(flux, ivar):
         )
         while len(good):  # without those, the median may tell of more
             brightness = np.median(size)
-            useless = error > NO_INFORMATION * max(brightness, np.median(error))
+            useless = error / NO_INFORMATION > max(brightness, np.median(error))
             if brightness > 0:
-                useless |= error > NO_INFORMATION**2 * brightness
+                useless |= error / NO_INFORMATION**2 > brightness
             if not useless.any():
                 break
             out[row, good[useless]] = True

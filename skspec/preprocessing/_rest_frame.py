@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["to_rest_frame"]
 
-_MISSING = (-9999.0, -999.0, 999.0, 9999.0, 99999.0)  # how catalogues say that they do not know
+_MISSING = (-9999.0, -999.0, 9999.0, 99999.0)  # how catalogues say that they do not know
 
 
 def to_rest_frame(

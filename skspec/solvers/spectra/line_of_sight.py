@@ -21,6 +21,8 @@ from scipy.interpolate import BSpline, CubicSpline, make_interp_spline
 from scipy.sparse.linalg import splu
 from scipy.special import j1, jn, spherical_jn
 
+from skspec.solvers.spectra.resampling import long_steps
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
@@ -96,10 +98,12 @@ class LineOfSight:
         gap = np.diff(self._u)
         if len(self._u) < MIN_PIXELS:
             raise ValueError(f"Velocities need {MIN_PIXELS} pixels or more, not {len(self._u)}.")
-        near = np.lib.stride_tricks.sliding_window_view(np.pad(gap, 3, "edge"), 7)
-        cut = (gap > GAP * np.median(near, axis=-1)) | (gap <= 0)
+        cut = gap <= 0
         if order is not None:
             cut |= np.diff(order) != 0
+        for run in np.split(np.arange(len(gap)), np.flatnonzero(cut)):
+            run = run[~cut[run]]
+            cut[run] = long_steps(gap[run], GAP)[0]
         cuts = np.flatnonzero(cut) + 1
         self.segments = list(zip(np.r_[0, cuts], np.r_[cuts, len(self._u)]))
         inner = gap[~cut]

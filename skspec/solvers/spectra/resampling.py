@@ -6,6 +6,7 @@ orders see a new pixel, each gives a value of its own, and these are averaged.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "BAD_FRACTION",
     "MAX_GAP",
     "Resampling",
+    "long_steps",
     "pixel_edges",
     "resample",
     "resampling_matrix",
@@ -263,7 +265,7 @@ def pixel_edges(grid: np.ndarray, max_gap: float = MAX_GAP) -> tuple[np.ndarray,
     if not len(step):
         return grid, grid  # the width of a lone pixel is not known
     below, above = 0.5 * np.r_[step[0], step], 0.5 * np.r_[step, step[-1]]
-    hole, usual_left, usual_right = _holes(step, max_gap)
+    hole, usual_left, usual_right = long_steps(step, max_gap)
     for i in np.flatnonzero(hole):  # few
         inner = [step[i - 1]] if i > 0 and not hole[i - 1] else []
         above[i] = 0.5 * min(usual_left[i], step[i], *inner)
@@ -276,8 +278,11 @@ def pixel_edges(grid: np.ndarray, max_gap: float = MAX_GAP) -> tuple[np.ndarray,
     return grid - below, grid + above
 
 
-def _holes(step, max_gap):
-    """Which steps are holes (S,), and what is usual on their left and on their right."""
+def long_steps(step: np.ndarray, max_gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which steps between ascending pixels are holes (S,), and what is usual left and right of them.
+
+    As :func:`pixel_edges` says.
+    """
     if not step.size or step.max() <= max_gap * step.min():
         return np.zeros(len(step), dtype=bool), step, step
     left, right, usual = _spacings(step)
@@ -312,7 +317,7 @@ def _entries(old, new, factor, method, max_gap):
         row, column, value = _overlap(*pixel_edges(old, max_gap), lower, upper)
     else:
         at = np.multiply.outer(factor, new).ravel()
-        ends = np.flatnonzero(_holes(np.diff(old), max_gap)[0]) + 1
+        ends = np.flatnonzero(long_steps(np.diff(old), max_gap)[0]) + 1
         row, column, value = _lagrange(old, ends, at, NODES[method])
     return row, by_wavelength[column], value
 
@@ -347,18 +352,23 @@ def _lagrange(old, ends, at, n_nodes):
     first = np.clip(first, start, end - number)
     parts = []
     for n in np.unique(number):
-        here = number == n
-        x, node = at[here], [old[first[here] + k] for k in range(n)]
+        here = slice(None) if len(starts) == 1 else number == n
+        begin, x = first[here], at[here]
+        # prod_{m != k} (x - x_m) / (x_k - x_m); the lower product once for each set of nodes
+        node = [old[k : len(old) - n + 1 + k] for k in range(n)]
+        away = [x - node[k][begin] for k in range(n)]
         for k in range(n):
-            # prod_{m != k} (x - x_m) / (x_k - x_m)
-            weight = np.ones(len(x))
-            for m in range(n):
-                if m != k:
-                    weight *= (x - node[m]) / (node[k] - node[m])
-            parts.append((row[here], first[here] + k, weight))
+            others = [m for m in range(n) if m != k]
+            top = _product([away[m] for m in others], x)
+            bottom = _product([node[k] - node[m] for m in others], old)
+            parts.append((row[here], begin + k, top / bottom[begin]))
     if not parts:
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     return tuple(np.concatenate(part) for part in zip(*parts))
+
+
+def _product(factors, like):
+    return reduce(np.multiply, factors) if factors else np.ones(len(like))
 
 
 def _mean_of_orders(flux, ivar, pixel, n_pixels):
