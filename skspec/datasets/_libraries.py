@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from skspec.datasets._mangadap import library_files
+from skspec.datasets.readers import SpectrumFile, SpectrumFileError, card, text
+from skspec.datasets.readers._file import missing_number
+from skspec.datasets.readers._grids import header_grid
 from skspec.spectra import Spectra
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def fetch_stelib(
     )
     stars = {path.stem.split("_")[-1]: _read_image(path) for _, path in sorted(files.items())}
     labels = pd.DataFrame(
-        [[_number(header.get(card)) for card in STELIB_CARDS] for *_, header in stars.values()],
+        [[card(header, name) for name in STELIB_CARDS] for *_, header in stars.values()],
         columns=LABELS,
     )
     names = np.array(list(stars), dtype=str)
@@ -218,7 +219,7 @@ def fetch_stelib(
         # HD 53929 was observed at both telescopes: "lp" and "ss" follow its name
         "star_id": np.array([re.sub("[a-z]+$", "", name) for name in names]),
         "star_name": names,
-        "spectral_type": np.array([str(h.get("SPECTYPE", "")).strip() for *_, h in stars.values()]),
+        "spectral_type": np.array([text(header.get("SPECTYPE")) for *_, header in stars.values()]),
     }
     flux = np.full((len(stars), len(STELIB_GRID)), np.nan)
     for row, (wavelength, values, _) in zip(flux, stars.values()):
@@ -249,8 +250,8 @@ def _miles_table(path):
     }
     numbers = column.pop("number")
     table = pd.DataFrame(column)
-    table["miles_number"] = [MILES_NUMBERS.get(text) or int(text) for text in numbers]
-    table[LABELS] = table[LABELS].replace("--", "nan").astype(float)
+    table["miles_number"] = [MILES_NUMBERS.get(digits) or int(digits) for digits in numbers]
+    table[LABELS] = table[LABELS].map(missing_number)
     return table
 
 
@@ -268,39 +269,12 @@ def _on_one_grid(paths):
 
 
 def _read_image(path):
-    """Wavelength (P,), flux (P,) and header of a one-dimensional FITS image, linear in wavelength."""
-    fits, AstropyWarning = _import_astropy()
-    content = Path(path).read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # of cards that nobody needs
-        try:
-            with fits.open(io.BytesIO(content)) as hdus:
-                header, where = hdus[0].header, hdus[0].fileinfo()
-                if where["datLoc"] + where["datSpan"] > len(content):  # astropy would go on
-                    raise ValueError("it ends before its pixels do")
-                flux = np.array(hdus[0].data, dtype=float)
-                start, step, at = (float(header[k]) for k in ("CRVAL1", "CDELT1", "CRPIX1"))
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is not a FITS image of a spectrum, or damaged ({error}); put the true "
-                "file of sdss-mangadap there."
-            ) from None
-    if flux.ndim != 1:
-        raise ValueError(f"{path} has an image of shape {flux.shape}; a spectrum has one axis.")
-    return start + step * (np.arange(1, len(flux) + 1) - at), flux, header
-
-
-def _number(card):
-    """What a card says: a number, or "-" for none."""
-    return np.nan if card is None or str(card).strip() in ("", "-") else float(card)
-
-
-def _import_astropy():
+    """Wavelength (P,), flux (P,) and header of a one-dimensional FITS image."""
     try:
-        from astropy.io import fits
-        from astropy.utils.exceptions import AstropyWarning
-    except ImportError:
-        raise ImportError(
-            'FITS files need astropy: python -m pip install "skspec[fits]".', name="astropy"
+        file = SpectrumFile(path)
+        flux = file.image(0, ndim=1).astype(float)
+        return header_grid(file.header, len(flux)), flux, file.header
+    except SpectrumFileError as error:
+        raise ValueError(
+            f"{path} is damaged, or no spectrum: {error}; put the true file of sdss-mangadap there."
         ) from None
-    return fits, AstropyWarning
