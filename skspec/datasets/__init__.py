@@ -7,14 +7,18 @@ Start with `make_spectra`, which needs no data; `fetch_miles` has real stars wit
 from skspec.datasets._files import load_spectra, save_spectra
 from skspec.datasets._libraries import fetch_miles, fetch_stelib
 from skspec.datasets._make_spectra import make_spectra, synthesize
+from skspec.datasets._read_spectra import FileReport, UnreadFilesWarning, read_spectra
 from skspec.datasets._store import SpectraStore
 
 __all__ = [
+    "FileReport",
     "SpectraStore",
+    "UnreadFilesWarning",
     "fetch_miles",
     "fetch_stelib",
     "load_spectra",
     "make_spectra",
+    "read_spectra",
     "save_spectra",
     "synthesize",
 ]
