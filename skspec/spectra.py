@@ -51,7 +51,8 @@ class Spectra:
     order : array-like of int of shape (P,), optional
         Echelle order (or detector chip, or arm) of each pixel.
     meta : dict, optional
-        Anything else. Arrays, lists and Series whose length is `n` are sliced with the rows.
+        Anything else. Arrays, lists and Series whose length is `n` are sliced with the rows. A single
+        ``medium``, ``frame``, ``resolution`` or ``flux_unit`` in it counts as given by itself.
     wavelength_unit : str or astropy unit, optional
         Of a `wavelength` without one: "Angstrom", "nm", "micron", "log10(Angstrom)", ... Needed where
         wavelengths below 2000 Angstrom are meant.
@@ -131,6 +132,12 @@ class Spectra:
         if isinstance(flux, Spectra):
             raise ValueError("flux is a Spectra already; use spectra.replace(...) to change it.")
         refuse_containers(flux)
+        meta = dict(meta or {})
+        given = {"medium": medium, "frame": frame, "resolution": resolution, "flux_unit": flux_unit}
+        for name, value in given.items():  # words for all stars belong to the spectra, not to meta
+            if value is None and isinstance(meta.get(name), (str, int, float, np.number)):
+                given[name] = meta.pop(name)
+        medium, frame, resolution, flux_unit = given.values()
         # a mask that hides in any of the arrays (astropy tables hand out such) must not get lost
         flux, hidden_flux, unit = plain_array(flux, "flux")
         flux_unit = unit if flux_unit is None else flux_unit
@@ -153,7 +160,7 @@ class Spectra:
             wavelength = to_angstrom(wavelength, wavelength_unit)
         self.wavelength = self._pixel_vector(wavelength, "wavelength", float)
         self.order = self._pixel_vector(order, "order", int)
-        self.meta = dict(meta or {})
+        self.meta = meta
         self.medium = _one_of(medium, "medium", MEDIA)
         self.frame = _one_of(frame, "frame", FRAMES)
         self.resolution = self._checked_resolution(resolution)
@@ -515,7 +522,8 @@ def _check_one_grid(one, other):
 
 
 def _common_about(known, part):
-    for name in ("medium", "frame", "flux_unit"):
+    words = ("medium", "frame", "flux_unit")
+    for name in words:
         here, there = known.get(name), getattr(part, name)
         if here is not None and there is not None and here != there:
             advice = {
@@ -524,7 +532,7 @@ def _common_about(known, part):
                 "flux_unit": "convert them, or normalise them",
             }[name]
             raise ValueError(f"The spectra have different {name}, {here} and {there}; {advice}.")
-    return {name: known.get(name) or getattr(part, name) for name in known or ABOUT}
+    return {name: known.get(name) or getattr(part, name) for name in words}
 
 
 def _common_resolution(parts):

@@ -1,11 +1,21 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
-from skspec import Spectra, air_to_vacuum, vacuum_to_air
+from skspec import Spectra, air_to_vacuum, concatenate, vacuum_to_air
 from skspec._wavelengths import pixel_difference, to_angstrom
+from skspec.calibration import ResidualCovarianceRegressor
+from skspec.datasets import SpectraStore, load_spectra, make_spectra, save_spectra
+from skspec.discovery import all_estimators
+from skspec.discriminative import KernelPCARegressor
+from skspec.forward import TheCannon
+from skspec.preprocessing import ContinuumNormalizer
 
 OPTICAL = np.linspace(4000.0, 7000.0, 61)
 
@@ -193,3 +203,102 @@ def test_resolution_follows_rows_and_pixels(spectra):
     assert spectra.replace(resolution=11500)[0].resolution == 11500
     with pytest.raises(ValueError, match="resolution has shape"):
         spectra.replace(resolution=[1, 2])
+
+
+def test_words_for_all_stars_in_meta_count(spectra):
+    other = Spectra(spectra.flux, meta={"medium": "vacuum", "resolution": 5000, "snr": np.ones(4)})
+    assert (other.medium, other.resolution, list(other.meta)) == ("vacuum", 5000, ["snr"])
+
+
+def test_joined_spectra_keep_what_they_have_in_common(spectra):
+    whole = concatenate([spectra[:1], spectra[1:]])
+    assert (whole.medium, whole.frame, whole.flux_unit) == ("air", "rest", "adu")
+    assert_array_equal(whole.resolution, spectra.resolution)
+    unknown = spectra.replace(medium=None)
+    assert concatenate([unknown, spectra]).medium == "air"
+    each = concatenate([spectra[:1].replace(resolution=1000), spectra[1:].replace(resolution=2000)])
+    assert_array_equal(each.resolution, [[1000], [2000], [2000], [2000]])
+    for name, value in [("medium", "vacuum"), ("frame", "barycentric"), ("flux_unit", "Jy")]:
+        with pytest.raises(ValueError, match=f"different {name}"):
+            concatenate([spectra, spectra.replace(**{name: value})])
+
+
+def assert_about(one, other):
+    assert (one.medium, one.frame, one.flux_unit) == (other.medium, other.frame, other.flux_unit)
+    assert_array_equal(one.resolution, other.resolution)
+
+
+@pytest.mark.parametrize("resolution", [None, 11500.0, "pixel", "star", "each"])
+def test_files_stores_and_pickles_keep_it(spectra, resolution, tmp_path):
+    shaped = {"pixel": np.arange(1.0, 62), "star": np.arange(1.0, 5)[:, None]}
+    shaped["each"] = shaped["pixel"] * shaped["star"]
+    spectra = spectra.replace(resolution=shaped.get(resolution, resolution))
+    assert_about(pickle.loads(pickle.dumps(spectra)), spectra)
+    path = save_spectra(tmp_path / "stars.npz", spectra)
+    assert_about(load_spectra(path)[0], spectra)
+    pytest.importorskip("zarr")
+    store = SpectraStore.write(tmp_path / "store", spectra[:2]).append(spectra[2:])
+    assert_about(store, spectra)
+    assert_about(store[1:3], spectra[1:3])
+    for name, value in [("medium", "vacuum"), ("frame", None), ("flux_unit", "Jy")]:
+        with pytest.raises(ValueError, match="a store has one for all stars"):
+            store.append(spectra.replace(**{name: value}))
+
+
+# -- models and transformers -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stars():
+    spectra, labels = make_spectra(120, n_pixels=120, random_state=0)
+    return spectra.replace(frame="rest"), labels[["teff", "feh"]]
+
+
+TRANSFORMERS = [
+    pytest.param(cls, id=name)
+    for name, cls in all_estimators("transformer")
+    if cls.__module__.startswith(("skspec.preprocessing", "skspec.augmentation"))
+    and name not in {"LabelScaler", "Compose", "OneOf"}  # no Spectra; made of others
+]
+
+
+@pytest.mark.parametrize("cls", TRANSFORMERS)
+def test_transformers_keep_it(cls, stars):
+    spectra, labels = stars
+    out = cls().fit_transform(spectra, labels)
+    assert (out.medium, out.frame) == ("vacuum", "rest")
+
+
+@pytest.mark.parametrize(
+    "model", [TheCannon(1), KernelPCARegressor(n_components=5), ResidualCovarianceRegressor()]
+)
+def test_another_medium_is_refused(model, stars):
+    spectra, labels = stars
+    model.fit(spectra, labels)
+    wanted = model.predict(spectra[:3])
+    air = spectra[:3].to_medium("air")
+    with pytest.raises(
+        ValueError, match=r"in vacuum, these are in air: spectra.to_medium\('vacuum'"
+    ):
+        model.predict(air)
+    assert_allclose(model.predict(air.to_medium("vacuum")), wanted, rtol=1e-6)
+    assert_allclose(model.predict(spectra[:3].replace(medium=None)), wanted)
+
+
+def test_in_pipelines_and_searches(stars):
+    spectra, labels = stars
+    pipeline = make_pipeline(ContinuumNormalizer("chebyshev", degree=1), TheCannon(1))
+    search = GridSearchCV(pipeline, {"thecannon__degree": [1]}, cv=2).fit(spectra, labels)
+    with pytest.raises(ValueError, match="in vacuum, these are in air"):
+        search.predict(spectra[:3].to_medium("air"))
+
+
+def test_moving_stars_are_refused_unless_velocities_are_fitted(stars):
+    spectra, labels = stars
+    moving = spectra[:3].replace(frame="barycentric")
+    with pytest.raises(ValueError, match="in the rest frame, these are in the barycentric frame"):
+        TheCannon(1).fit(spectra, labels).predict(moving)
+    TheCannon(1, fit_rv=True).fit(spectra, labels).predict(moving)
+    barycentric = TheCannon(1).fit(spectra.replace(frame="barycentric"), labels)
+    barycentric.predict(moving.replace(frame="heliocentric"))  # 15 m/s
+    barycentric.predict(moving.replace(frame=None))

@@ -350,7 +350,8 @@ class _Reading:
         if self.failed:
             first = next(iter(self.failed.values()))
             told.append(
-                f"{len(self.failed)} of {self.n_files} files could not be read; {where}. The first: {first}"
+                f"{len(self.failed)} of {self.n_files} files could not be read; {where}. "
+                f"The first: {first}"
             )
         for why, files in self.left.items():
             told.append(f"Spectra of {len(files)} files are {why} (the first: {files[0]}).")

@@ -101,7 +101,7 @@ class SpectraStore:
     ...     store = store.append(spectra[6:], labels[6:])
     ...     print(store[4:8])
     ...     bool((store[4:8].flux == spectra[4:8].flux).all()), store.labels.equals(labels)
-    <Spectra: 4 stars x 50 pixels, 4800.0-5400.0 Angstrom, median S/N ..., 0.0 % bad>
+    <Spectra: 4 stars x 50 pixels, 4800.0-5400.0 Angstrom (vacuum), median S/N ..., 0.0 % bad>
     (True, True)
     """
 

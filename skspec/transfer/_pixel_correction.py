@@ -94,7 +94,7 @@ class PixelCorrection(DomainCorrection):
     >>> int(np.argmin(correction.offset_)), round(float(correction.offset_[40]), 1)
     (40, -0.2)
     >>> correction.transform(synthetic)
-    <Spectra: 200 stars x 100 pixels, ... Angstrom, median S/N ..., 0.0 % bad>
+    <Spectra: 200 stars x 100 pixels, ... Angstrom (vacuum), median S/N ..., 0.0 % bad>
     """
 
     _parameter_constraints: dict = {

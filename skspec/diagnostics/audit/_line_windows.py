@@ -38,7 +38,7 @@ def window_masks(spectra, names, given=None):
     Parameters
     ----------
     spectra : Spectra
-        ``resolution`` and ``medium`` of its `meta` set the width of default windows, and whether
+        Its ``resolution`` and ``medium`` set the width of default windows, and whether
         they are in air.
     names : list of str
         Labels.
