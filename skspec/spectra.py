@@ -572,6 +572,28 @@ def _put(out, rows, values):
     return out
 
 
+def check_same_pixels(one: Spectra, other: Spectra, what: str) -> None:
+    """Refuse two sets whose wavelengths are known to differ, or to be in different media.
+
+    Raises
+    ------
+    ValueError
+        Which difference, and what mends it; `what` names the two.
+    """
+    if None not in (one.medium, other.medium) and one.medium != other.medium:
+        raise ValueError(
+            f"{what}: wavelengths of one are in {one.medium}, of the other in {other.medium}; "
+            f"spectra.to_medium({one.medium!r}) converts them, and Resampler takes them to one grid."
+        )
+    grids = (one.wavelength, other.wavelength)
+    if any(grid is None for grid in grids) or (apart := pixel_difference(*grids)) == 0:
+        return
+    raise ValueError(
+        f"{what} lie on different wavelengths, up to {apart:.3g} pixels apart; use "
+        "skspec.preprocessing.Resampler first."
+    )
+
+
 def plain_array(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, str | None]:
     """Numbers (float32 or float64), their mask and their unit, of whatever holds numbers.
 

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from skspec._sklearn import Interval, fit_context
 from skspec.base import SpectraTransformer, as_spectra
 from skspec.solvers.spectra.line_of_sight import C_KMS
-from skspec.spectra import Spectra
+from skspec.spectra import Spectra, check_same_pixels
 
 if TYPE_CHECKING:
     from skspec._typing import Labels, RandomState, SpectraLike
@@ -258,11 +258,9 @@ def like(observed, spectra, name):
     """
     if not isinstance(observed, Spectra):
         raise ValueError(f"{name} takes its observed set as Spectra(flux, ivar=...).")
-    grids = (observed.wavelength, spectra.wavelength)
-    same = observed.shape[1] == spectra.shape[1] and (
-        any(grid is None for grid in grids) or np.allclose(*grids, rtol=1e-9, atol=1e-9)
-    )
-    if not same or len(observed) == 0:
+    if observed.shape[1] == spectra.shape[1] and len(observed):
+        check_same_pixels(spectra, observed, f"{name}: the spectra and the observed set")
+    else:
         raise ValueError(
             f"{name}: the observed set ({observed!r}) must hold stars on the pixels of the spectra "
             f"({spectra!r}); skspec.preprocessing.Resampler takes them there."

@@ -24,7 +24,7 @@ from skspec.solvers.statistics.two_sample import (
     maximum_mean_discrepancy,
     permuted_sets,
 )
-from skspec.spectra import Spectra
+from skspec.spectra import Spectra, check_same_pixels
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -266,11 +266,7 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels) -> tuple[
             f"The synthetic spectra have {synthetic.shape[1]} pixels, the observed ones "
             f"{observed.shape[1]}. Put both on one grid with skspec.preprocessing.Resampler."
         )
-    one, other = synthetic.wavelength, observed.wavelength
-    if one is not None and other is not None and not np.allclose(one, other, rtol=1e-9):
-        raise ValueError(
-            "Synthetic and observed spectra lie on different wavelengths; use Resampler first."
-        )
+    check_same_pixels(synthetic, observed, "Synthetic and observed spectra")
     for name, spectra, labels in (
         ("synthetic", synthetic, synthetic_labels),
         ("observed", observed, observed_labels),

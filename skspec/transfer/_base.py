@@ -62,6 +62,7 @@ class DomainCorrection(OneToOneFeatureMixin, SpectraTransformer):
                 f"The synthetic spectra have {synthetic.shape[1]} pixels, the observed ones "
                 f"{observed.shape[1]}. Put both on one grid with skspec.preprocessing.Resampler."
             )
+        self._check_medium(observed)
         self._check_wavelength(observed)
         self.uses_ivar_ = observed.has_errors
         for name, spectra in (("synthetic", synthetic), ("observed", observed)):
