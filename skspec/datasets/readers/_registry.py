@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError
 from skspec.spectra import Spectra
 
@@ -23,8 +24,8 @@ GARBAGE = 1e30  # a flux beyond marks a bad pixel, in any unit
 SPIKE = 1e9  # and one this many times the median
 
 
-@dataclass(frozen=True)
-class Format:
+@dataclass(frozen=True, repr=False)
+class Format(ShortRepr):
     """A format of files of spectra.
 
     Attributes
