@@ -16,6 +16,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skspec._label_values import (
+    filled,
+    has_mask,
+    label_names,
+    label_table,
+    label_values,
+    refuse_unknown,
+)
 from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import get_output_config
 from skspec._wavelengths import pixel_difference
@@ -88,8 +96,12 @@ class SpectraEstimator(DocumentedEstimator):
             if isinstance(y, str) and y == "no_validation":
                 flux = validate_data(self, flux, **checks)
             else:
+                names = label_names(y) if reset else getattr(self, "label_names_in_", None)
+                y = None if y is None else label_values(y, names)
                 flux, y = validate_data(self, flux, y, multi_output=True, y_numeric=True, **checks)
         except ValueError as error:
+            if "Input y contains" in str(error):
+                refuse_unknown(y, names)
             if "Input X contains" not in str(error):
                 raise
             raise ValueError(
@@ -301,23 +313,26 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
 
 
 def load_into_memory(X: SpectraLike) -> Any:
-    """`X`, or the :class:`Spectra` that its method ``__spectra__`` reads (as that of a store)."""
-    return X.__spectra__() if hasattr(X, "__spectra__") else X
+    """`X`, or the :class:`Spectra` that its method ``__spectra__`` reads (as that of a store).
+
+    What a mask hides becomes a bad pixel.
+    """
+    if hasattr(X, "__spectra__"):
+        return X.__spectra__()
+    if isinstance(X, Spectra):
+        return X
+    if hasattr(X, "colnames"):  # a table of astropy has a column per pixel
+        X = label_table(X, "The fluxes")[0]
+        return Spectra(X) if np.isnan(X).any() else X
+    if isinstance(X, list | tuple) and any(map(has_mask, X)):
+        return Spectra(filled(X, "flux"))
+    return Spectra(X) if has_mask(X) else X
 
 
 def as_spectra(X: SpectraLike) -> Spectra:
     """`X` itself when it is a :class:`Spectra`, what it reads if a store, else a `Spectra` of values."""
     X = load_into_memory(X)
     return X if isinstance(X, Spectra) else Spectra(X)
-
-
-def label_names(y):
-    """Column names of a DataFrame, name of a Series; None for anything else."""
-    columns = getattr(y, "columns", None)
-    if columns is not None:
-        return [str(name) for name in columns]
-    name = getattr(y, "name", None)
-    return None if name is None else [str(name)]
 
 
 def correlated_labels(y, names, above=CORRELATED):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from skspec._label_values import label_table
 from skspec.spectra import ABOUT, Spectra
 
 if TYPE_CHECKING:
@@ -213,12 +214,16 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
 
 
 def _label_arrays(labels, n):
-    labels = pd.DataFrame(labels)
-    if len(labels) != n:
-        raise ValueError(f"labels has {len(labels)} rows for {n} stars; give one row per star.")
-    table = labels.to_numpy(dtype=float)
-    names = np.array([str(name) for name in labels.columns], dtype=str)
-    return {"labels": table, "label_names": names, "has_labels": ~np.isnan(table).all(axis=1)}
+    table, names = label_table(labels)
+    table = table.reshape(len(table), -1)
+    if len(table) != n:
+        raise ValueError(f"labels has {len(table)} rows for {n} stars; give one row per star.")
+    names = names or [f"label_{k}" for k in range(table.shape[1])]
+    return {
+        "labels": table,
+        "label_names": np.array(names, dtype=str),
+        "has_labels": ~np.isnan(table).all(axis=1),
+    }
 
 
 def _read(path):
