@@ -21,6 +21,7 @@ __all__ = [
     "columns_of",
     "filled",
     "has_mask",
+    "is_missing",
     "known_names",
     "label_features",
     "label_frame",
@@ -92,7 +93,7 @@ def known_names(names: Sequence[str] | None) -> bool:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def label_table(labels: Labels, what: str = "The labels") -> tuple[np.ndarray, list[str] | None]:
+def label_table(labels: Any, what: str = "The labels") -> tuple[np.ndarray, list[str] | None]:
     """Labels as float64, in the shape in which they came, NaN where masked or missing; their names.
 
     Parameters
@@ -131,9 +132,7 @@ def label_frame(labels: Labels, what: str = "The labels") -> pd.DataFrame:
     return pd.DataFrame(values, columns=names or [f"label_{k}" for k in range(values.shape[1])])
 
 
-def label_features(
-    labels: Labels, names: Sequence[str] | None = None, *, finite: bool = False
-) -> Any:
+def label_features(labels: Any, names: Sequence[str] | None = None, *, finite: bool = False) -> Any:
     """Labels as scikit-learn takes features: a DataFrame or Series where they have names, else an array.
 
     Columns are in the order of `names`, where both sides know names. With `finite`, NaN is refused.
@@ -200,7 +199,7 @@ def _plain(values):
     values = values.data if isinstance(values, np.ma.MaskedArray) else values
     values = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
     if values.dtype == object:
-        missing = np.vectorize(_is_missing, otypes=[bool])(values)
+        missing = np.vectorize(is_missing, otypes=[bool])(values)
         values = np.where(missing, np.nan, values)
     if values.dtype.kind in "SU":
         values = np.where(np.char.strip(values) == np.array("", values.dtype), "nan", values)
@@ -211,8 +210,13 @@ def _plain(values):
     return np.asarray(values, dtype=float)
 
 
-def _is_missing(value):
-    return value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType")
+def is_missing(value: Any) -> bool:
+    """Whether an entry is None, masked, pandas' NA, or NaN."""
+    if value is None or value is np.ma.masked:
+        return True
+    return type(value).__name__ in ("NAType", "NaTType") or (
+        isinstance(value, float) and value != value
+    )
 
 
 def has_mask(values: Any) -> bool:

@@ -101,7 +101,7 @@ class SpectraEstimator(DocumentedEstimator):
                 flux, y = validate_data(self, flux, y, multi_output=True, y_numeric=True, **checks)
         except ValueError as error:
             if "Input y contains" in str(error):
-                refuse_unknown(y, names)
+                refuse_unknown(np.asarray(y), names)
             if "Input X contains" not in str(error):
                 raise
             raise ValueError(

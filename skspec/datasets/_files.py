@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["load_spectra", "save_spectra"]
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 UNKNOWN_ERROR = 5.0  # a flux error above this many times the median flux marks a bad pixel
 WAVELENGTH_KEYS = ("wavelength", "wavelength_air")
 #: other names of what is there for every pixel
@@ -248,9 +258,9 @@ def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; check the name and the folder.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} is not an .npz file of plain arrays ({error}); write it with "
             "numpy.savez_compressed or skspec.datasets.save_spectra."
