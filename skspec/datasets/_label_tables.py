@@ -149,8 +149,8 @@ class Catalogue:
             columns = [errors] if isinstance(errors, str) else list(errors)
             if len(columns) != table.shape[1]:
                 raise ValueError(
-                    f"{len(columns)} columns of errors for the labels {', '.join(table)}: give one each, "
-                    "or a mapping such as {'teff': 'E_TEFF'}."
+                    f"{len(columns)} columns of errors for the labels {', '.join(table)}: give one "
+                    "each, or a mapping such as {'teff': 'E_TEFF'}."
                 )
             errors = dict(zip(table, columns))
         unknown = [name for name in errors if name not in table]
