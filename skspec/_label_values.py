@@ -21,6 +21,7 @@ __all__ = [
     "columns_of",
     "filled",
     "has_mask",
+    "label_covariance",
     "is_missing",
     "known_names",
     "label_features",
@@ -74,7 +75,8 @@ def label_names(labels: Any) -> list[str] | None:
 
 def _names(labels):
     fields = getattr(getattr(labels, "dtype", None), "names", None)  # of a record array
-    for names in (fields, getattr(labels, "colnames", None), getattr(labels, "columns", None)):
+    tables = (getattr(labels, name, None) for name in ("colnames", "columns", "label_names"))
+    for names in (fields, *tables):
         if names is not None and not callable(names):
             return list(names)
     if isinstance(labels, Mapping):
@@ -280,6 +282,22 @@ def label_values(
     if sentinels:
         refuse_sentinels(values, own if names is None else names, what)
     return values
+
+
+def label_covariance(
+    cov: Any, names: Sequence[str] | None = None, what: str = "The covariances"
+) -> np.ndarray:
+    """Covariance of labels (K, K), as ``labels.cov()`` gives it, in the order of `names`.
+
+    Raises
+    ------
+    ValueError
+        When the names differ.
+    """
+    own, values = label_names(cov), label_values(cov, names, what=what, sentinels=False)
+    if own is None or names is None or not (known_names(own) and known_names(names)):
+        return values
+    return values[[own.index(name) for name in names]]
 
 
 def same_labels(own: Sequence[str], names: Sequence[str], what: str = "The labels") -> None:

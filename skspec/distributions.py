@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from skspec._label_values import label_values, name_text
+from skspec._label_values import label_covariance, label_values, name_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,7 +270,7 @@ class MultivariateNormal:
         random_state : int, Generator or None
             Seed of the draws.
         """
-        unit = np.ones(self.n_labels) if scale is None else np.asarray(scale, dtype=float)
+        unit = np.ones(self.n_labels) if scale is None else self._given(scale)
         y, rng = self._given(y), np.random.default_rng(random_state)
         score, done = np.zeros(()), 0
         while done < n_draws:  # a few draws at a time: all of them may not fit in memory
@@ -343,7 +343,7 @@ class MultivariateNormal:
         For the labels of forward models, which know no population. Regressions of labels on spectra
         have that of their training stars in them already. A star without information gets the prior.
         """
-        mean, prior = np.asarray(mean, dtype=float), np.asarray(cov, dtype=float)
+        mean, prior = self._given(mean), label_covariance(cov, self.label_names)
         if mean.shape != (self.n_labels,) or prior.shape != 2 * (self.n_labels,):
             raise ValueError(
                 f"A prior of {self.n_labels} labels has a mean of shape ({self.n_labels},) and a "

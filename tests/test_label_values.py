@@ -18,6 +18,13 @@ from skspec._label_values import (
 )
 from skspec.calibration import CalibratedRegressor, ResidualCovarianceRegressor
 from skspec.datasets import make_spectra
+from skspec.diagnostics import (
+    calibration_report,
+    compare,
+    cramer_rao_bound,
+    efficiency,
+    error_table,
+)
 from skspec.forward import TheCannon
 from skspec.preprocessing import LabelScaler
 
@@ -344,6 +351,22 @@ def test_distributions_compare_by_name(name):
     assert_allclose(method(labels[["logg", "teff"]]), method(labels.to_numpy()))
 
 
+def test_priors_compare_by_name(stars, cannon):
+    spectra, labels = stars
+    swapped, dist = labels[["feh", "teff", "logg"]], cannon.predict_dist(spectra[:5])
+    expected = dist.with_prior(labels.mean().to_numpy(), labels.cov().to_numpy())
+    found = dist.with_prior(swapped.mean(), swapped.cov())
+    assert_allclose(found.mean(), expected.mean())
+    assert_allclose(found.cov(), expected.cov(), rtol=1e-9, atol=1e-12)
+    bounds = [
+        cramer_rao_bound(cannon, labels[:5], spectra[:5], prior_cov=cov).std()
+        for cov in (labels.cov().to_numpy(), swapped.cov())
+    ]
+    assert_allclose(*bounds)
+    with pytest.raises(ValueError, match="have no column feh"):
+        dist.with_prior(labels.mean(), labels.rename(columns={"feh": "c_fe"}).cov())
+
+
 def test_contains_compares_by_name(stars):
     spectra, labels = stars
     model = CalibratedRegressor(ResidualCovarianceRegressor()).fit(spectra, labels)
@@ -384,3 +407,40 @@ def test_masked_fluxes_are_bad_pixels(stars, kind):
     model = TheCannon().fit(hidden, labels)
     assert_allclose(model.theta_, expected.theta_)
     assert_allclose(predict_dist(model, hidden).mean(), expected.predict(known))
+
+
+# -- diagnostics and figures -----------------------------------------------------------------------
+
+
+def test_diagnostics_compare_by_name(stars, cannon):
+    spectra, labels = stars
+    dist, swapped = cannon.predict_dist(spectra), labels[["feh", "teff", "logg"]]
+    assert_allclose(error_table(swapped, dist), error_table(labels, dist))
+    reports = [calibration_report(cannon, spectra, each) for each in (labels, swapped)]
+    assert_allclose(reports[0].pit, reports[1].pit)
+    bound, noise = cramer_rao_bound(cannon, swapped, spectra), 0 * swapped + [0.1, 50, 0.2]
+    found = efficiency(swapped, dist, bound, label_noise=noise, n_bootstrap=0)
+    expected = efficiency(
+        labels.to_numpy(), dist.mean(), bound, label_noise=[50, 0.2, 0.1], n_bootstrap=0
+    )
+    assert_allclose(found.kappa, expected.kappa)
+
+
+def test_figures_compare_by_name(stars, cannon):
+    pytest.importorskip("matplotlib")
+    from skspec.plotting import OneToOneDisplay, SigmaDisplay
+
+    spectra, labels = stars
+    swapped = labels[["feh", "teff", "logg"]]
+    for display in (OneToOneDisplay, SigmaDisplay):
+        shown = display.from_estimator(cannon, spectra, swapped)
+        assert shown.label_names == list(labels)
+        assert_allclose(shown.y_true, labels)
+
+
+def test_comparison_leaves_masked_stars_out(stars):
+    spectra, labels = stars
+    found = compare({"cannon": TheCannon(1)}, spectra, spoilt(labels, "Table"))
+    assert found.label_names == list(labels) and not {4, 9} & set(found.star)
+    with pytest.raises(ValueError, match="teff -9999"):
+        compare({"cannon": TheCannon(1)}, spectra, spoilt(labels, "sentinels"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skspec._label_values import label_names, label_values
+from skspec._label_values import label_covariance, label_names, label_values
 from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
 from skspec.likelihood import marginal_information
@@ -206,15 +206,17 @@ def cramer_rao_bound(
     for batch in gradients.batches():
         full[batch.stars] = batch.information()
     if prior_cov is not None:
-        full[:, :n_labels, :n_labels] += _prior_information(prior_cov, n_labels)
+        full[:, :n_labels, :n_labels] += _prior_information(
+            prior_cov, gradients.label_names, n_labels
+        )
     if n_parameters == n_labels:
         return CramerRaoBound(full, gradients.label_names)
     fisher = marginal_information(full, np.arange(n_labels))
     return CramerRaoBound(fisher, gradients.label_names, full, gradients.nuisance_names)
 
 
-def _prior_information(prior_cov, n_labels):
-    prior_cov = np.asarray(prior_cov, dtype=float)
+def _prior_information(prior_cov, names, n_labels):
+    prior_cov = label_covariance(prior_cov, names, "prior_cov")
     if prior_cov.shape != (n_labels, n_labels):
         raise ValueError(
             f"prior_cov has shape {prior_cov.shape}; give the covariance of the {n_labels} labels, "
