@@ -370,11 +370,11 @@ def refuse_sentinels(
     if values.ndim not in (1, 2) or not values.size:
         return
     columns = values.reshape(len(values), -1)
-    known = list(names) if names is not None and known_names(names) else []
+    known = _shown_names(names, columns.shape[1])
     for k, column in enumerate(columns.T):
         for value in _sentinels(column):
             rows = np.isclose(column, value, rtol=5e-7, atol=0)
-            label = f"{known[k]} " if k < len(known) else ""
+            label = "" if known is None else f"{known[k]} "
             raise ValueError(
                 f"{what} hold {label}{value:g} ({_where(rows[:, None], None)}), which stands for a "
                 "missing value: leave those stars out, or put NaN there (read_labels(..., "
@@ -420,11 +420,18 @@ def _far(value, rest):
 def _where(bad, names):
     """``teff of rows 3, 17; logg of row 5`` of a boolean array (n,) or (n, K)."""
     bad = np.reshape(bad, (len(bad), -1)) if np.ndim(bad) else np.reshape(bad, (1, 1))
-    known = list(names) if known_names(names) and len(names) == bad.shape[1] else None
+    known = _shown_names(names, bad.shape[1])
     if known is None:
         return _rows(np.flatnonzero(bad.any(axis=1)))
     each = [(name, np.flatnonzero(column)) for name, column in zip(known, bad.T)]
     return "; ".join(f"{name} of {_rows(rows)}" for name, rows in each if len(rows))
+
+
+def _shown_names(names, n_labels):
+    """Names for an error; None where there is one label without."""
+    if names is not None and len(names) == n_labels:
+        return list(names)
+    return [f"label_{k}" for k in range(n_labels)] if n_labels > 1 else None
 
 
 def _rows(rows):

@@ -38,6 +38,8 @@ from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from skspec._typing import Labels, SpectraLike
 
 __all__ = [
@@ -258,6 +260,27 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         mean[lost] = np.nan
         cov[lost] = np.diag(np.full(mean.shape[1], np.inf))
         return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
+
+    def score(self, X: SpectraLike, y: Labels, sample_weight: ArrayLike | None = None) -> float:
+        """Coefficient of determination, as scikit-learn's, with named columns found by name.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        y : array-like of shape (n, K) or (n,)
+            True labels.
+        sample_weight : array-like of shape (n,), optional
+
+        Raises
+        ------
+        ValueError
+            When true labels are missing, or have other names.
+        """
+        names = getattr(self, "label_names_in_", None)
+        y = label_values(y, names, what="The true labels")
+        refuse_unknown(y, names, "The true labels")
+        weight = None if sample_weight is None else filled(sample_weight, "sample_weight")
+        return super().score(X, y, weight)
 
     def _named_labels(self, y):
         """Checked labels (n, K) in the form in which they came, for the fit of another estimator."""

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.metrics import r2_score
 
 from skspec import MultivariateNormal, Spectra, metrics, predict_dist
 from skspec._label_values import (
@@ -365,6 +366,15 @@ def test_priors_compare_by_name(stars, cannon):
     assert_allclose(*bounds)
     with pytest.raises(ValueError, match="have no column feh"):
         dist.with_prior(labels.mean(), labels.rename(columns={"feh": "c_fe"}).cov())
+
+
+def test_score_compares_by_name(stars, cannon):
+    spectra, labels = stars
+    expected = r2_score(labels, cannon.predict(spectra))
+    assert_allclose(cannon.score(spectra, labels[["feh", "teff", "logg"]]), expected)
+    for form in ("masked", "Table", "sentinels"):
+        with pytest.raises(ValueError, match="-9999|row.* 4.*9"):
+            cannon.score(spectra, spoilt(labels, form))
 
 
 def test_contains_compares_by_name(stars):

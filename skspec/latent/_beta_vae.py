@@ -418,7 +418,7 @@ class BetaVAE(
             return misfit
         return misfit - gaussian_divergence(mean, std**2, 2.0 * np.log(std)).sum(axis=1)
 
-    def score(self, X: SpectraLike, y: Any = None) -> float:
+    def score(self, X: SpectraLike, y: Any = None) -> float:  # type: ignore[override]
         """Mean evidence lower bound of the spectra [nat]; larger is better.
 
         Parameters
