@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: flux of stars: a `Spectra`, a `SpectraStore`, or an array of shape (n, P); all are array-likes
 SpectraLike: TypeAlias = ArrayLike
-#: labels of stars: a DataFrame or an array of shape (n, K) or (n,)
+#: labels of stars: a table of any kind, or an array of shape (n, K) or (n,); masked is missing
 Labels: TypeAlias = ArrayLike
 #: what `cv` may be besides a number is a `Splitter`, or the splits themselves
 CrossValidation: TypeAlias = "int | Splitter | Iterable[tuple[np.ndarray, np.ndarray]]"

@@ -16,6 +16,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skspec._label_values import (
+    filled,
+    has_mask,
+    label_names,
+    label_table,
+    label_values,
+    refuse_unknown,
+)
 from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import get_output_config
 from skspec._wavelengths import pixel_difference
@@ -30,6 +38,8 @@ from skspec.distributions import MultivariateNormal
 from skspec.spectra import Spectra
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from skspec._typing import Labels, SpectraLike
 
 __all__ = [
@@ -88,8 +98,12 @@ class SpectraEstimator(DocumentedEstimator):
             if isinstance(y, str) and y == "no_validation":
                 flux = validate_data(self, flux, **checks)
             else:
+                names = label_names(y) if reset else getattr(self, "label_names_in_", None)
+                y = None if y is None else label_values(y, names)
                 flux, y = validate_data(self, flux, y, multi_output=True, y_numeric=True, **checks)
         except ValueError as error:
+            if "Input y contains" in str(error):
+                refuse_unknown(np.asarray(y), names)
             if "Input X contains" not in str(error):
                 raise
             raise ValueError(
@@ -247,6 +261,27 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         cov[lost] = np.diag(np.full(mean.shape[1], np.inf))
         return MultivariateNormal(mean, cov=cov, label_names=self.label_names_in_)
 
+    def score(self, X: SpectraLike, y: Labels, sample_weight: ArrayLike | None = None) -> float:
+        """Coefficient of determination, as scikit-learn's, with named columns found by name.
+
+        Parameters
+        ----------
+        X : Spectra or array-like of shape (n, P)
+        y : array-like of shape (n, K) or (n,)
+            True labels.
+        sample_weight : array-like of shape (n,), optional
+
+        Raises
+        ------
+        ValueError
+            When true labels are missing, or have other names.
+        """
+        names = getattr(self, "label_names_in_", None)
+        y = label_values(y, names, what="The true labels")
+        refuse_unknown(y, names, "The true labels")
+        weight = None if sample_weight is None else filled(sample_weight, "sample_weight")
+        return super().score(X, y, weight)
+
     def _named_labels(self, y):
         """Checked labels (n, K) in the form in which they came, for the fit of another estimator."""
         import pandas as pd
@@ -301,23 +336,26 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
 
 
 def load_into_memory(X: SpectraLike) -> Any:
-    """`X`, or the :class:`Spectra` that its method ``__spectra__`` reads (as that of a store)."""
-    return X.__spectra__() if hasattr(X, "__spectra__") else X
+    """`X`, or the :class:`Spectra` that its method ``__spectra__`` reads (as that of a store).
+
+    What a mask hides becomes a bad pixel.
+    """
+    if hasattr(X, "__spectra__"):
+        return X.__spectra__()
+    if isinstance(X, Spectra):
+        return X
+    if hasattr(X, "colnames"):  # a table of astropy has a column per pixel
+        X = label_table(X, "The fluxes")[0]
+        return Spectra(X) if np.isnan(X).any() else X
+    if isinstance(X, list | tuple) and any(map(has_mask, X)):
+        return Spectra(filled(X, "flux"))
+    return Spectra(X) if has_mask(X) else X
 
 
 def as_spectra(X: SpectraLike) -> Spectra:
     """`X` itself when it is a :class:`Spectra`, what it reads if a store, else a `Spectra` of values."""
     X = load_into_memory(X)
     return X if isinstance(X, Spectra) else Spectra(X)
-
-
-def label_names(y):
-    """Column names of a DataFrame, name of a Series; None for anything else."""
-    columns = getattr(y, "columns", None)
-    if columns is not None:
-        return [str(name) for name in columns]
-    name = getattr(y, "name", None)
-    return None if name is None else [str(name)]
 
 
 def correlated_labels(y, names, above=CORRELATED):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from skspec._label_values import label_covariance, label_values, name_text
+
 if TYPE_CHECKING:
     import pandas as pd
     import torch
@@ -68,7 +70,9 @@ class MultivariateNormal:
         if self.loc.ndim == 0:
             raise ValueError("loc must have a last axis of labels, shape (..., K).")
         n_labels = self.loc.shape[-1]
-        self.label_names = None if label_names is None else [str(name) for name in label_names]
+        self.label_names = (
+            None if label_names is None else [name_text(name) for name in label_names]
+        )
         if self.label_names is not None and len(self.label_names) != n_labels:
             raise ValueError(f"{len(self.label_names)} label names for {n_labels} labels.")
         self._scale = self._scale_tril = self._cov = None
@@ -175,9 +179,13 @@ class MultivariateNormal:
 
     # -- probabilities -----------------------------------------------------------------------------
 
+    def _given(self, y):
+        """Labels as numbers; named columns in the order of these."""
+        return label_values(y, self.label_names, sentinels=False)
+
     def _white(self, y):
         """L^-1 (y - loc), shape (..., K)."""
-        residual = np.asarray(y, dtype=float) - self.loc
+        residual = self._given(y) - self.loc
         if self._scale is not None:
             return _divide(residual, self._scale)
         tril = np.broadcast_to(self.scale_tril, (*residual.shape, self.n_labels))
@@ -206,7 +214,7 @@ class MultivariateNormal:
         return np.where(np.isposinf(square), -np.inf, out)  # off the support of a singular Gaussian
 
     def _standardised(self, y):
-        return _divide(np.asarray(y, dtype=float) - self.loc, self.std())
+        return _divide(self._given(y) - self.loc, self.std())
 
     def cdf(self, y: ArrayLike) -> np.ndarray:
         """Marginal cumulative probability of each label, shape (..., K)."""
@@ -233,7 +241,7 @@ class MultivariateNormal:
         (Gneiting & Raftery 2007, JASA 102, 359).
         """
         std = self.std()
-        error = np.asarray(y, dtype=float) - self.loc
+        error = self._given(y) - self.loc
         with np.errstate(divide="ignore", invalid="ignore"):
             z = error / std
             score = std * (
@@ -262,8 +270,8 @@ class MultivariateNormal:
         random_state : int, Generator or None
             Seed of the draws.
         """
-        unit = np.ones(self.n_labels) if scale is None else np.asarray(scale, dtype=float)
-        y, rng = np.asarray(y, dtype=float), np.random.default_rng(random_state)
+        unit = np.ones(self.n_labels) if scale is None else self._given(scale)
+        y, rng = self._given(y), np.random.default_rng(random_state)
         score, done = np.zeros(()), 0
         while done < n_draws:  # a few draws at a time: all of them may not fit in memory
             draws = min(n_draws - done, max(1, _DRAWN_AT_ONCE // max(1, self.loc.size)))
@@ -335,7 +343,7 @@ class MultivariateNormal:
         For the labels of forward models, which know no population. Regressions of labels on spectra
         have that of their training stars in them already. A star without information gets the prior.
         """
-        mean, prior = np.asarray(mean, dtype=float), np.asarray(cov, dtype=float)
+        mean, prior = self._given(mean), label_covariance(cov, self.label_names)
         if mean.shape != (self.n_labels,) or prior.shape != 2 * (self.n_labels,):
             raise ValueError(
                 f"A prior of {self.n_labels} labels has a mean of shape ({self.n_labels},) and a "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import rankdata
 
+from skspec._label_values import label_names, label_values, refuse_unknown
 from skspec.base import predict_dist
 from skspec.distributions import MultivariateNormal
 
@@ -50,17 +51,24 @@ ONE_SIGMA = math.erf(math.sqrt(0.5))  # probability within one sigma, 0.6827
 
 
 def _errors(y_true, y_pred):
-    y_pred = y_pred.mean() if isinstance(y_pred, MultivariateNormal) else y_pred
-    y_true, y_pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
+    y_true, y_pred = by_name(y_true, y_pred)
     if y_true.shape != y_pred.shape:
         raise ValueError(f"True labels have shape {y_true.shape}, predicted {y_pred.shape}.")
-    if not np.all(np.isfinite(y_true)):
-        raise ValueError("The true labels hold NaN or infinite values; drop those stars first.")
+    refuse_unknown(y_true, what="The true labels")
     error = y_pred - y_true
     keep = np.isfinite(error) if error.ndim == 1 else np.isfinite(error).all(axis=1)
     if not keep.any():
         raise ValueError("No star has a finite prediction.")
     return error[keep]
+
+
+def by_name(y_true, y_pred):
+    """True and predicted labels, with the columns in one order where both have names."""
+    if isinstance(y_pred, MultivariateNormal):
+        names, y_pred = y_pred.label_names, y_pred.mean()
+    else:
+        names, y_pred = label_names(y_pred), label_values(y_pred, what="The predicted labels")
+    return label_values(y_true, names, what="The true labels"), y_pred
 
 
 def robust_sigma(values, about=None):
@@ -104,7 +112,7 @@ def error_covariance(errors: np.ndarray, *, robust: bool = True) -> np.ndarray:
 
 def n_failed(y_pred: ArrayLike) -> int:
     """Number of stars without a finite prediction."""
-    y_pred = np.asarray(y_pred, dtype=float)
+    y_pred = label_values(y_pred, what="The predicted labels")
     return int(np.sum(~np.isfinite(y_pred.reshape(len(y_pred), -1)).all(axis=1)))
 
 
@@ -146,7 +154,7 @@ def _like(y_true: ArrayLike, dist: MultivariateNormal) -> np.ndarray:
             f"A distribution is needed, not {type(dist).__name__}: skspec.predict_dist(model, X) "
             "or model.predict_dist(X) gives one."
         )
-    y_true = np.asarray(y_true, dtype=float)
+    y_true = label_values(y_true, dist.label_names, what="The true labels")
     if y_true.ndim == 1:
         y_true = y_true[:, None]
     if y_true.shape != dist.shape:
@@ -156,8 +164,7 @@ def _like(y_true: ArrayLike, dist: MultivariateNormal) -> np.ndarray:
 
 def _finite(y_true: ArrayLike, dist: MultivariateNormal) -> tuple[np.ndarray, MultivariateNormal]:
     y_true = _like(y_true, dist)
-    if not np.all(np.isfinite(y_true)):
-        raise ValueError("The true labels hold NaN or infinite values; drop those stars first.")
+    refuse_unknown(y_true, dist.label_names, "The true labels")
     keep = np.isfinite(dist.mean()).all(axis=1) & np.isfinite(dist.std()).all(axis=1)
     if not keep.any():
         raise ValueError("No star has a finite distribution.")

@@ -672,7 +672,7 @@ def _float_array(values: Any, name: str) -> np.ndarray:
             )
     if hasattr(values, "to_numpy"):  # pandas, whose missing values are no numbers
         values = values.to_numpy(dtype=float, na_value=np.nan)
-    values = np.asarray(values) if not isinstance(values, np.ndarray) else values
+    values = values if isinstance(values, np.memmap) else np.asarray(values)  # no Column of astropy
     if values.dtype in (np.float32, np.float64):
         return values
     try:

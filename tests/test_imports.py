@@ -14,6 +14,7 @@ ROOT = Path(skspec.__file__).parent
 # from the ground up; what shares a line is one storey, whose rooms may only know themselves
 STOREYS = [
     {"_version", "_typing", "_wavelengths"},
+    {"_label_values"},
     {"solvers"},
     {"_common_grid"},
     {"spectra", "distributions"},

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import check_random_state
 
+from skspec._label_values import filled, has_mask, label_features, label_names, label_values
 from skspec._sklearn import Interval, fit_context
 from skspec.base import SpectraTransformer, as_spectra
 from skspec.solvers.spectra.line_of_sight import C_KMS
@@ -113,6 +114,8 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
         """
         self._validate_params()
         spectra = as_spectra(X)
+        if not hasattr(y, "iloc") and (label_names(y) is not None or has_mask(y)):
+            y = label_features(y)
         if y is not None and np.shape(y)[0] != len(spectra):
             raise ValueError(f"X and y have {len(spectra)} and {np.shape(y)[0]} stars.")
         state = self.random_state if random_state is None else random_state
@@ -173,8 +176,7 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
             return None
         if isinstance(label, Integral):
             return label
-        names = getattr(y, "columns", [getattr(y, "name", None)])
-        return label if label in list(names) else None
+        return label if label in (label_names(y) or []) else None
 
 
 def _generator(state):
@@ -207,10 +209,10 @@ class _Column:
     def __init__(self, y, label):
         self._y, self._label = y, label
         if hasattr(y, "columns"):
-            self._label = label if isinstance(label, Integral) else list(y.columns).index(label)
-            self.values = np.array(y.iloc[:, self._label], dtype=float)
+            self._label = label if isinstance(label, Integral) else label_names(y).index(label)
+            self.values = np.array(filled(y.iloc[:, self._label], "y"))
         else:
-            self._all = np.array(y, dtype=float)
+            self._all = np.array(label_values(y))
             self.values = self._all if self._all.ndim == 1 else self._all[:, label]
 
     def put_back(self):

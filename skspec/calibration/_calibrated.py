@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.parallel import Parallel, delayed
 
+from skspec._label_values import label_values
 from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skspec._spectrum_domain import InnerDomainMixin
 from skspec.base import LabelRegressor, inner_fits, predict_dist
@@ -415,7 +416,7 @@ class CalibratedRegressor(InnerDomainMixin, LabelRegressor):
         spectra = self._validate_predict(X)
         dist, place = self._claimed(spectra)
         dist = self._scaled(dist, place)
-        y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
+        y = label_values(y, self.label_names_in_).reshape(len(spectra), -1)
         return dist.mahalanobis(y) <= self._radius(level)[place]
 
     def _radius(self, level):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from skspec.spectra import ABOUT, Spectra
+from skspec._label_values import label_table
+from skspec._wavelengths import to_angstrom
+from skspec.spectra import ABOUT, Spectra, _ivar_from_error
 
 if TYPE_CHECKING:
     from skspec._typing import PathLike
 
 __all__ = ["load_spectra", "save_spectra"]
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 UNKNOWN_ERROR = 5.0  # a flux error above this many times the median flux marks a bad pixel
 WAVELENGTH_KEYS = ("wavelength", "wavelength_air")
+#: other names of what is there for every pixel
+ALSO = {
+    "flux_err": ("error", "errors", "err", "sigma", "flux_error", "fluxerr", "uncertainty", "std"),
+    "ivar": ("invvar", "inverse_variance"),
+    "wavelength": ("wave", "wavelengths", "lambda", "lam", "loglam"),
+    "mask": ("bad", "bad_pixels"),
+}
+NAMES = {other: name for name, others in ALSO.items() for other in (name, *others)}
+MOSTLY = 0.9  # a mask that leaves less than the rest may have been meant the other way round
 RESERVED = {
     "flux",
     "flux_norm",
@@ -30,6 +51,7 @@ RESERVED = {
     "has_labels",
     "order",
     "noise_shape",
+    "wavelength_unit",
     *ABOUT,
     *WAVELENGTH_KEYS,
 }
@@ -94,8 +116,12 @@ def load_spectra(
     ``flux_norm``      (n, P)            flux divided by its continuum; one of the two suffices
     ``ivar``           (n, P)            inverse variance of ``flux``, 0 = bad pixel; optional
     ``ivar_norm``      (n, P)            inverse variance of ``flux_norm``; optional
-    ``flux_err``       (n, P)            standard deviation of ``flux``, instead of ``ivar``
-    ``wavelength``     (P,)              Angstrom (``wavelength_air`` is read too); optional
+    ``flux_err``       (n, P)            standard deviation of ``flux``, instead of ``ivar``; also
+                                         ``error``, ``err``, ``sigma``, ``uncertainty``
+    ``mask``           (n, P) or (P,)    bool or bits, not 0 = bad pixel; optional
+    ``wavelength``     (P,)              Angstrom (``wavelength_air`` is read too), or ``wave``, or
+                                         ``loglam`` (log10 of Angstrom); optional
+    ``wavelength_unit`` ()               text, where ``wavelength`` is in another; optional
     ``order``          (P,)              echelle order; optional
     ``medium``         ()                "air" or "vacuum"; as ``frame``, ``flux_unit``, text; optional
     ``resolution``     () or (P,)        or (n, 1), (n, P): wavelength / FWHM; optional
@@ -116,6 +142,7 @@ def load_spectra(
     which = _choose_flux(data, flux, path)
     values = data[which]
     n, n_pixels = values.shape
+    data = _under_usual_names(data, path, n, n_pixels)
     ivar = _ivar_of(data, which)
     if ivar is not None and ivar.shape != values.shape:
         raise ValueError(
@@ -136,7 +163,8 @@ def load_spectra(
         values,
         ivar=ivar,
         wavelength=wavelength,
-        wavelength_unit="Angstrom",  # as the layout has it
+        wavelength_unit=str(data.get("wavelength_unit", "Angstrom")),  # as the layout has it
+        mask=data.get("mask"),
         order=data.get("order"),
         meta=meta,
         **about,
@@ -200,7 +228,7 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
         value = None if isinstance(value, dict) else np.asarray(value)
         if value is None or not value.ndim or len(value) != n:
             continue
-        if key in RESERVED or value.dtype.hasobject:
+        if key in RESERVED or _of_pixels(key, value, *spectra.shape) or value.dtype.hasobject:
             raise ValueError(
                 f"meta[{key!r}] cannot be stored: the name is reserved or it holds Python objects; "
                 "rename it, or turn it into numbers or text."
@@ -213,12 +241,16 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
 
 
 def _label_arrays(labels, n):
-    labels = pd.DataFrame(labels)
-    if len(labels) != n:
-        raise ValueError(f"labels has {len(labels)} rows for {n} stars; give one row per star.")
-    table = labels.to_numpy(dtype=float)
-    names = np.array([str(name) for name in labels.columns], dtype=str)
-    return {"labels": table, "label_names": names, "has_labels": ~np.isnan(table).all(axis=1)}
+    table, names = label_table(labels)
+    table = table.reshape(len(table), -1)
+    if len(table) != n:
+        raise ValueError(f"labels has {len(table)} rows for {n} stars; give one row per star.")
+    names = names or [f"label_{k}" for k in range(table.shape[1])]
+    return {
+        "labels": table,
+        "label_names": np.array(names, dtype=str),
+        "has_labels": ~np.isnan(table).all(axis=1),
+    }
 
 
 def _read(path):
@@ -226,9 +258,9 @@ def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; check the name and the folder.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} is not an .npz file of plain arrays ({error}); write it with "
             "numpy.savez_compressed or skspec.datasets.save_spectra."
@@ -242,6 +274,85 @@ def _about(data):
     if "wavelength_air" in data and "wavelength" not in data:
         texts.setdefault("medium", "air")
     return about | texts
+
+
+def _of_pixels(key, array, n, n_pixels):
+    """Whether an array of this name is one of errors, bad pixels or wavelengths."""
+    shapes = {(n, n_pixels), (n_pixels,)}
+    return NAMES.get(key.lower()) is not None and array.shape in shapes
+
+
+def _under_usual_names(data, path, n, n_pixels):
+    """The arrays of a file, those of pixels under the names of the layout, where it has others."""
+    out, origin = {}, {}
+    for key, array in data.items():
+        name = NAMES.get(key.lower(), key) if _of_pixels(key, array, n, n_pixels) else key
+        table = array.ndim == 2 and (len(array) != n or _image(array, n_pixels))
+        if table and name == key and key.lower() in NAMES and key not in RESERVED:
+            raise ValueError(
+                f"{path}: {key} has shape {array.shape} but {n} spectra of {n_pixels} pixels; it must "
+                f"be ({n}, {n_pixels}) or ({n_pixels},)."
+            )
+        if name != key and n == n_pixels and array.ndim == 1 and name != "wavelength":
+            raise ValueError(
+                f"{path}: {key} of shape {array.shape} may be of {n} stars or of {n_pixels} pixels; "
+                f"call it {name} and give it the shape of the flux, or rename it."
+            )
+        if name in origin and name in ALSO:
+            raise ValueError(
+                f"{path} holds both {origin[name]} and {key}: each is a name of {name}; keep one."
+            )
+        out[name], origin[name] = array, key
+    if "flux_err" in out and out["flux_err"].ndim == 1:
+        out["flux_err"] = np.broadcast_to(out["flux_err"], (n, n_pixels))
+    if "ivar" in out and out["ivar"].ndim == 1:
+        out["ivar"] = np.broadcast_to(out["ivar"], (n, n_pixels))
+    if "wavelength" in out:
+        given = origin["wavelength"]
+        out["wavelength"] = _one_grid(path, given, out["wavelength"])
+        if given.lower() == "loglam":
+            out["wavelength"] = _from_logarithm(path, out["wavelength"])
+        elif given.lower() != "wavelength" and "wavelength_unit" not in out:
+            out["wavelength"] = to_angstrom(out["wavelength"])
+    if "mask" in out:
+        out["mask"] = _bad_pixels(path, origin["mask"], out["mask"])
+    return out
+
+
+def _one_grid(path, name, values):
+    """One wavelength per pixel: tables of stars may repeat it."""
+    if values.ndim == 1:
+        return values
+    if not np.all(values == values[:1]):
+        raise ValueError(
+            f"{path}: {name} differs from star to star; bring the spectra to one grid before they are "
+            "saved, with Spectra.from_list(..., grid=...)."
+        )
+    return values[0]
+
+
+def _from_logarithm(path, values):
+    if not (values.min() > 2.9 and values.max() < 5.5):
+        raise ValueError(
+            f"{path}: loglam runs from {values.min():g} to {values.max():g}, which is not log10 of "
+            "Angstrom; save wavelength in Angstrom instead."
+        )
+    return 10.0 ** values.astype(float)
+
+
+def _bad_pixels(path, name, values):
+    if values.dtype.kind not in "biu" and not np.isin(values, (0, 1)).all():
+        raise ValueError(
+            f"{path}: {name} holds {values.dtype} other than 0 and 1; a mask is bool, or bits, not 0 at "
+            "bad pixels."
+        )
+    bad = values != 0
+    if bad.size and bad.mean() > MOSTLY:
+        raise ValueError(
+            f"{path}: {name} marks {100 * bad.mean():.0f} % of the pixels; it must be True (or not 0) "
+            "at bad pixels. If it marks the good ones, save ~mask."
+        )
+    return bad
 
 
 def _choose_flux(data, flux, path):
@@ -269,7 +380,7 @@ def _ivar_of(data, which):
     else:
         ivar = data.get(other)
     if "flux_err" in data:
-        from_error = _ivar_from_error(data["flux_err"], data.get("flux", data[which]))
+        from_error = _ivar_of_error(data["flux_err"], data.get("flux", data[which]))
         if ivar is None and which == "flux_norm" and "flux" in data:
             return _rescaled_ivar(from_error, data["flux"], data["flux_norm"], to=which)
         return from_error if ivar is None else np.where(from_error > 0, ivar, 0)
@@ -282,13 +393,13 @@ def _rescaled_ivar(ivar, flux, flux_norm, to):
     """Errors of flux as errors of flux_norm, or the reverse: both scale by the continuum."""
     upper, lower = (flux, flux_norm) if to == "flux_norm" else (flux_norm, flux)
     known = (lower != 0) & np.isfinite(upper) & np.isfinite(lower)
-    return np.where(known, ivar * np.square(upper / np.where(known, lower, 1)), 0)
+    ratio = np.where(known, upper, 0) / np.where(known, lower, 1)
+    return np.where(known, ivar * np.square(ratio, dtype=float), 0)
 
 
-def _ivar_from_error(error, flux):
+def _ivar_of_error(error, flux):
     limit = UNKNOWN_ERROR * np.nanmedian(np.abs(flux)) if flux.size else np.inf
-    usable = np.isfinite(error) & (error > 0) & (error < max(limit, np.finfo(float).tiny))
-    return np.where(usable, 1.0 / np.square(np.where(usable, error, 1.0)), 0.0)
+    return _ivar_from_error(np.where(error < max(limit, np.finfo(float).tiny), error, 0))
 
 
 def _labels_of(data, path, n, wanted):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from skspec._label_values import filled
+
 __all__ = [
     "DEFAULT_LABELS",
     "DEFAULT_RANGES",
@@ -66,7 +68,7 @@ def check_labels(labels):
         raise ValueError(f"Unknown labels {unknown}; the labels are {list(DEFAULT_LABELS)}.")
     arrays = {}
     for name, default in DEFAULT_LABELS.items():
-        values = np.atleast_1d(np.asarray(labels[name] if name in labels else default, dtype=float))
+        values = np.atleast_1d(filled(labels[name], name) if name in labels else default)
         low, high = LABEL_LIMITS[name]
         if values.ndim > 1:
             raise ValueError(f"{name} has shape {values.shape}; give one value per star.")

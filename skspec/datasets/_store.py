@@ -14,6 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from skspec._label_values import label_frame
 from skspec.base import as_spectra
 from skspec.spectra import ABOUT, Spectra
 
@@ -470,7 +471,7 @@ def _columns(spectra, labels):
             )
         out[f"meta/{name}"] = value
     if labels is not None:
-        labels = pd.DataFrame(labels)
+        labels = label_frame(labels)
         if len(labels) != len(spectra):
             raise ValueError(
                 f"labels has {len(labels)} rows for {len(spectra)} stars; give one row per star."

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import chdtr
 
 from skspec import metrics
+from skspec._label_values import label_values
 from skspec._short_repr import ShortRepr
-from skspec.base import as_spectra, predict_dist, unwrap
+from skspec.base import as_spectra, last_step, predict_dist, unwrap
 from skspec.diagnostics._compare import known_snr
 from skspec.diagnostics._format import DASH, TextTable, decimals_of, number
 from skspec.diagnostics._residuals import snr_bins
@@ -143,7 +144,7 @@ def calibration_report(
     given = isinstance(model, MultivariateNormal)
     dist = model if given else predict_dist(model, X)  # type: ignore[arg-type]
     names = dist.label_names or [f"label_{k}" for k in range(dist.n_labels)]
-    y = np.asarray(y, dtype=float).reshape(len(dist), -1)
+    y = label_values(y, dist.label_names).reshape(len(dist), -1)
     pit = metrics.pit(y, dist)  # raises where nothing is finite
     if snr is None:
         snr = np.full(len(dist), np.nan) if X is None else known_snr(as_spectra(X))
@@ -231,7 +232,7 @@ def interval_coverage(
     y : array-like of shape (n, K) or (n,)
     levels : sequence of L floats
     """
-    y = np.asarray(y, dtype=float)
+    y = label_values(y, getattr(last_step(model), "label_names_in_", None))
     y = y.reshape(len(y), -1)
     each = np.asarray(levels, dtype=float)
     ends = [np.reshape(model.predict_interval(X, level), (2, *y.shape)) for level in each]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 
+from skspec._label_values import label_names, label_values
 from skspec._progress import CallbackSupportMixin, StepCounter
 from skspec.base import as_spectra, last_step, predict_dist, unwrap
 from skspec.calibration import ResidualCovarianceRegressor
@@ -105,7 +106,7 @@ def compare(
         snr=snr[test],
         fold=np.repeat(np.arange(len(splits)), [len(inside) for _, inside in splits]),
         n_train=min(len(inside) for inside, _ in splits),
-        label_noise=_label_noise(label_noise, star[test], labels[test]),
+        label_noise=_label_noise(label_noise, names, star[test], labels[test]),
         settings=dict(settings or {}),
         spectra=spectra[test],
     )
@@ -268,8 +269,8 @@ def _labelled(
 ) -> tuple[Spectra, np.ndarray, list[str], np.ndarray, np.ndarray | None, np.ndarray]:
     """The stars with all labels, checked."""
     spectra = as_spectra(spectra)
-    names = [str(c) for c in labels.columns] if hasattr(labels, "columns") else None
-    labels = np.asarray(labels, dtype=float)
+    names = label_names(labels)
+    labels = label_values(labels, names)
     labels = labels.reshape(len(labels), -1)
     if len(labels) != len(spectra):
         raise ValueError(f"{len(spectra)} spectra, but {len(labels)} rows of labels.")
@@ -293,10 +294,10 @@ def known_snr(spectra):
     return spectra.snr
 
 
-def _label_noise(label_noise, star, labels):
+def _label_noise(label_noise, names, star, labels):
     if label_noise is None:
         return None
-    noise = np.asarray(label_noise, dtype=float)
+    noise = label_values(label_noise, names, what="label_noise", sentinels=False)
     noise = noise[star] if noise.ndim == 2 and len(noise) > 1 else noise
     return np.broadcast_to(noise, labels.shape)
 

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._label_values import label_covariance, label_names, label_values
 from skspec._short_repr import ShortRepr
 from skspec.diagnostics._gradients import GradientSpectra
 from skspec.likelihood import marginal_information
-from skspec.metrics import robust_sigma
+from skspec.metrics import by_name, robust_sigma
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -205,15 +206,17 @@ def cramer_rao_bound(
     for batch in gradients.batches():
         full[batch.stars] = batch.information()
     if prior_cov is not None:
-        full[:, :n_labels, :n_labels] += _prior_information(prior_cov, n_labels)
+        full[:, :n_labels, :n_labels] += _prior_information(
+            prior_cov, gradients.label_names, n_labels
+        )
     if n_parameters == n_labels:
         return CramerRaoBound(full, gradients.label_names)
     fisher = marginal_information(full, np.arange(n_labels))
     return CramerRaoBound(fisher, gradients.label_names, full, gradients.nuisance_names)
 
 
-def _prior_information(prior_cov, n_labels):
-    prior_cov = np.asarray(prior_cov, dtype=float)
+def _prior_information(prior_cov, names, n_labels):
+    prior_cov = label_covariance(prior_cov, names, "prior_cov")
     if prior_cov.shape != (n_labels, n_labels):
         raise ValueError(
             f"prior_cov has shape {prior_cov.shape}; give the covariance of the {n_labels} labels, "
@@ -286,10 +289,13 @@ def efficiency(
     -------
     Efficiency
     """
-    error = np.asarray(y_pred, dtype=float) - np.asarray(y_true, dtype=float)
+    names = label_names(y_true if label_names(y_pred) is None else y_pred)
+    y_true, y_pred = by_name(y_true, y_pred)
+    error = y_pred - y_true
     cov = np.array(bound, dtype=float)
     if label_noise is not None:
-        noise = np.broadcast_to(np.asarray(label_noise, dtype=float), error.shape)
+        noise = label_values(label_noise, names, what="label_noise", sentinels=False)
+        noise = np.broadcast_to(noise, error.shape)
         cov = cov + np.eye(error.shape[1]) * noise[:, None, :] ** 2
     keep = np.isfinite(error).all(axis=1) & np.isfinite(cov).all(axis=(1, 2))
     if not keep.any():

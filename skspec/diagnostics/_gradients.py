@@ -6,6 +6,7 @@ from numbers import Integral
 
 import numpy as np
 
+from skspec._label_values import label_values
 from skspec.forward import ForwardModel
 from skspec.likelihood import (
     FreeParameters,
@@ -182,9 +183,7 @@ def _switch(value, of_model):
 
 def _as_labels(labels, names):
     """Labels (n, K); the columns of a DataFrame are found by name."""
-    if names is not None and hasattr(labels, "columns") and set(names) <= set(labels.columns):
-        labels = labels[names]
-    return np.atleast_2d(np.asarray(labels, dtype=float))
+    return np.atleast_2d(label_values(labels, names, among_others=True))
 
 
 def _spectra_with_noise(ivar, n_stars):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skspec import metrics
+from skspec._label_values import label_names as names_of
 from skspec.distributions import MultivariateNormal
+from skspec.metrics import by_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,10 +55,9 @@ def error_table(
     """
     import pandas as pd
 
-    y_true = np.asarray(y_true, dtype=float)
     dist = y_pred if isinstance(y_pred, MultivariateNormal) else None
-    mean = np.asarray(y_pred, dtype=float) if dist is None else dist.mean()
-    names = label_names or getattr(dist, "label_names", None)
+    names = label_names or getattr(dist, "label_names", None) or names_of(y_pred)
+    y_true, mean = by_name(y_true, y_pred)
     names = names or [f"label_{k}" for k in range(y_true.shape[1])]
     columns = {
         "n": len(mean) - metrics.n_failed(mean),
@@ -99,7 +100,7 @@ def attenuation_slope(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     Below 1, the range of the labels is compressed towards the training mean: such an estimator is
     biased and may lie below the Cramer-Rao bound. NaN where all true labels are equal.
     """
-    y_true, y_pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
+    y_true, y_pred = by_name(y_true, y_pred)
     keep = np.isfinite(y_pred).all(axis=1)
     x = y_true[keep] - y_true[keep].mean(axis=0)
     y = y_pred[keep] - y_pred[keep].mean(axis=0)
@@ -189,9 +190,9 @@ def snr_table(
     """
     import pandas as pd
 
-    y_true = np.asarray(y_true, dtype=float)
-    predicted = y_pred if isinstance(y_pred, MultivariateNormal) else np.asarray(y_pred, float)
-    mean = predicted.mean() if isinstance(predicted, MultivariateNormal) else predicted
+    y_true, mean = by_name(y_true, y_pred)
+    predicted = y_pred if isinstance(y_pred, MultivariateNormal) else mean
+    label_names = label_names or names_of(y_pred)
     sigma = None if bound is None else bound.std()
     rows = []
     for name, inside in snr_bins(snr, edges):

@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import check_random_state
 
+from skspec._label_values import label_names, label_values, refuse_unknown
 from skspec._short_repr import ShortRepr
-from skspec.base import as_spectra, label_names, last_step
+from skspec.base import as_spectra, last_step
 from skspec.metrics import GAUSSIAN_MAD
 from skspec.solvers.linear.gappy_pca import fit_gappy_pca
 from skspec.solvers.statistics.two_sample import (
@@ -223,13 +224,13 @@ def synthetic_gap(
     """
     synthetic, observed = _validated(synthetic, observed, synthetic_labels, observed_labels)
     rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
-    observed_labels = _in_order(observed_labels, getattr(last_step(model), "label_names_in_", None))
-    synthetic_labels = _in_order(synthetic_labels, label_names(observed_labels))
-    labels, truth = _as_labels(synthetic_labels), _as_labels(observed_labels)
+    names = getattr(last_step(model), "label_names_in_", None) or label_names(observed_labels)
+    labels = _as_labels(synthetic_labels, names, "The synthetic labels")
+    truth = _as_labels(observed_labels, names, "The observed labels")
     pixels, at_equal_labels = _pixel_gap(synthetic, observed, labels, truth, model)
     label_gap = None
     if model is not None and truth is not None:
-        label_gap = _label_gap(model, observed, truth, label_names(observed_labels))
+        label_gap = _label_gap(model, observed, truth, names)
     few_synthetic, few_observed = (
         some_stars(part, max_stars, rng) for part in (synthetic, observed)
     )
@@ -289,19 +290,13 @@ def _validated(synthetic, observed, synthetic_labels, observed_labels) -> tuple[
     return synthetic, observed
 
 
-def _in_order(labels, names):
-    """The columns of these names, where `labels` has them all; else `labels` as they are."""
-    known = names is not None and set(names) <= set(getattr(labels, "columns", ()))
-    return labels[list(names)] if known else labels
-
-
-def _as_labels(labels):
+def _as_labels(labels, names, what):
+    """Labels (n, K), columns found by name; None for none."""
     if labels is None:
         return None
-    labels = np.asarray(labels, dtype=float).reshape(len(labels), -1)
-    if not np.isfinite(labels).all():
-        raise ValueError("Labels hold NaN or infinite values; leave out the stars that lack them.")
-    return labels
+    labels = label_values(labels, names, what=what, among_others=True)
+    refuse_unknown(labels, names, what)
+    return labels.reshape(len(labels), -1)
 
 
 # -- in the whole ----------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skspec._label_values import label_values
+
 if TYPE_CHECKING:
     from skspec._typing import Labels
 
@@ -54,11 +56,11 @@ class SyntheticGradients:
 
     def predict_flux(self, labels: Labels) -> np.ndarray:
         """Spectra of ``synthesize``, shape (m, P)."""
-        return self._flux(np.atleast_2d(np.asarray(labels, dtype=float)))
+        return self._flux(self._given(labels))
 
     def flux_jacobian(self, labels: Labels) -> np.ndarray:
         """Central differences of ``synthesize``, shape (m, P, K)."""
-        labels = np.asarray(labels, dtype=float)
+        labels = self._given(labels)
         out = np.empty((len(labels), len(self.wavelength), labels.shape[1]))
         for k, name in enumerate(self.label_names_in_):
             step = np.zeros(labels.shape[1])
@@ -66,6 +68,9 @@ class SyntheticGradients:
             difference = self._flux(labels + step) - self._flux(labels - step)
             out[:, :, k] = difference / (2 * _STEP[name])
         return out
+
+    def _given(self, labels):
+        return np.atleast_2d(label_values(labels, self.label_names_in_, among_others=True))
 
     def _flux(self, labels):
         from skspec.datasets import synthesize

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._label_values import label_values
 from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
 from skspec._spectrum_domain import SpectrumDomainMixin
@@ -594,7 +595,7 @@ class SpectralCNN(NetworkOptions, CallbackSupportMixin, SpectrumDomainMixin, Lab
 
 def _matrix(y):
     """Labels (n, K)."""
-    y = np.asarray(y, dtype=float)
+    y = label_values(y)
     return y.reshape(len(y), -1)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from skspec._label_values import label_frame
 from skspec._short_repr import ShortRepr
 from skspec.base import as_spectra, last_step
 from skspec.explore._columns import columns_of, star_names
@@ -152,7 +153,7 @@ class LatentSpace(ShortRepr):
 
     def _set_stars(self, labels, latents, progress):
         n = len(self.spectra)
-        self.labels = None if labels is None else labels.astype(float).reset_index(drop=True)
+        self.labels = None if labels is None else label_frame(labels)
         meta = _per_star(self.spectra)
         self.columns, self.names = columns_of(self.labels, meta, n), star_names(meta, n)
         if latents is None:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._label_values import label_values, refuse_unknown
 from skspec._progress import CallbackSupportMixin, fit_task
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import LabelRegressor, as_spectra
@@ -352,19 +353,13 @@ class ForwardModel(CallbackSupportMixin, LabelRegressor):
 
     def _checked_labels(self, labels):
         check_is_fitted(self)
-        if hasattr(labels, "columns"):
-            missing = [name for name in self.label_names_in_ if name not in labels.columns]
-            if missing:
-                raise ValueError(f"The labels have no column {', '.join(missing)}.")
-            labels = labels[self.label_names_in_]
-        labels = np.atleast_2d(np.asarray(labels, dtype=float))
+        labels = np.atleast_2d(label_values(labels, self.label_names_in_, among_others=True))
         if labels.ndim != 2 or labels.shape[1] != len(self.label_names_in_):
             raise ValueError(
                 f"labels have shape {labels.shape}; give one column for each of "
                 f"{', '.join(self.label_names_in_)}."
             )
-        if not np.all(np.isfinite(labels)):
-            raise ValueError("labels hold NaN or infinite values.")
+        refuse_unknown(labels, self.label_names_in_)
         return self._to_scaled(labels)
 
     # -- its noise ---------------------------------------------------------------------------------

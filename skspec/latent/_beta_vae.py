@@ -11,9 +11,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from skspec._label_values import label_names, label_values
 from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._sklearn import HasMethods, Interval, StrOptions, fit_context
-from skspec.base import LabelRegressor, label_names, warn_of_correlated_labels
+from skspec.base import LabelRegressor, warn_of_correlated_labels
 from skspec.distributions import MultivariateNormal
 from skspec.latent._label_head import LabelHead, check_labelled, default_head
 from skspec.latent._nodes import node_dispersion
@@ -252,7 +253,11 @@ class BetaVAE(
             return None
         names = label_names(y)
         y = check_array(
-            y, ensure_2d=False, dtype=float, ensure_all_finite="allow-nan", input_name="y"
+            label_values(y),
+            ensure_2d=False,
+            dtype=float,
+            ensure_all_finite="allow-nan",
+            input_name="y",
         )
         self._y_is_vector = y.ndim == 1
         y = y.reshape(len(y), -1)
@@ -413,7 +418,7 @@ class BetaVAE(
             return misfit
         return misfit - gaussian_divergence(mean, std**2, 2.0 * np.log(std)).sum(axis=1)
 
-    def score(self, X: SpectraLike, y: Any = None) -> float:
+    def score(self, X: SpectraLike, y: Any = None) -> float:  # type: ignore[override]
         """Mean evidence lower bound of the spectra [nat]; larger is better.
 
         Parameters

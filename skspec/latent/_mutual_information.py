@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.utils import check_array, check_random_state
 
+from skspec._label_values import columns_of, filled, label_names, refuse_sentinels
 from skspec._short_repr import ShortRepr
 from skspec.latent._balance import codes
 from skspec.latent._information_estimators import Histogram, Neighbours, Sample, measure
@@ -316,18 +317,25 @@ def _as_latents(latents):
 
 def _as_table(labels, n):
     """Labels as a DataFrame, one row per star."""
-    if hasattr(labels, "columns"):
+    names = label_names(labels)
+    if isinstance(labels, pd.DataFrame | pd.Series):
         table = pd.DataFrame(labels)
     else:
-        name = getattr(labels, "name", None)
-        table = pd.DataFrame(labels if isinstance(labels, pd.Series) else np.asarray(labels))
-        if name is None:
-            table.columns = [f"label_{k}" for k in range(table.shape[1])]
-    if not table.columns.is_unique:
-        raise ValueError(f"Two labels have the same name: {', '.join(map(str, table.columns))}.")
+        columns = columns_of(labels)
+        parts = [_numbers_or_classes(each) for each in ([labels] if columns is None else columns)]
+        table = pd.concat([pd.DataFrame(part) for part in parts], axis=1)
+    table.columns = names or [f"label_{k}" for k in range(table.shape[1])]
     if len(table) != n:
         raise ValueError(f"{len(table)} sets of labels for {n} stars; give one each.")
+    for name, column in table.items():
+        if column.dtype.kind == "f":
+            refuse_sentinels(column.to_numpy(), [name])
     return table.infer_objects()
+
+
+def _numbers_or_classes(column):
+    text = np.asarray(column).dtype.kind in "OSU"
+    return np.asarray(column) if text else filled(column, "The labels")
 
 
 def _as_groups(groups, n):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from skspec._label_values import label_values
 from skspec.base import as_spectra, unwrap
 from skspec.plotting._style import INK, QUIET, colour, label_text, label_unit, panels, styled
 
@@ -146,8 +147,7 @@ class FluxTrendDisplay:
             if not hasattr(inner[name], "predict_flux"):
                 raise TypeError(f"{name} has no predict_flux: it is no forward model.")
         seen, names = transformed, list(next(iter(inner.values())).label_names_in_)
-        given: Any = labels
-        table = np.asarray(given[names] if hasattr(labels, "columns") else given, dtype=float)
+        table = label_values(labels, names, among_others=True)
         table = table.reshape(seen.shape[0], -1)
         label = names[0] if label is None else label
         path = _Path(names, table, label, at or {}, within or {})

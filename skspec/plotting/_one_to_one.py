@@ -9,6 +9,7 @@ import numpy as np
 
 from skspec import metrics
 from skspec.distributions import MultivariateNormal
+from skspec.metrics import by_name
 from skspec.plotting._predictions import PredictionDisplay
 from skspec.plotting._style import INK, colour, label_text, panels, styled
 
@@ -72,11 +73,11 @@ class OneToOneDisplay(PredictionDisplay):
     @classmethod
     def _of(cls, y_true, y_pred, label_names, name):
         dist = y_pred if isinstance(y_pred, MultivariateNormal) else None
-        mean = np.asarray(y_pred, dtype=float) if dist is None else dist.mean()
+        y_true, mean = by_name(y_true, y_pred)
         mean = mean.reshape(len(mean), -1)
         names = label_names or getattr(dist, "label_names", None)
         names = names or [f"label_{k}" for k in range(mean.shape[1])]
-        y_true = np.asarray(y_true, dtype=float).reshape(mean.shape)
+        y_true = y_true.reshape(mean.shape)
         std = None if dist is None else dist.std()
         return cls(y_true, mean, y_std=std, label_names=names, name=name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from skspec._label_values import known_names, label_names
 from skspec.base import predict_dist
 
 if TYPE_CHECKING:
@@ -11,7 +12,12 @@ if TYPE_CHECKING:
 
     from skspec._typing import AxesLike, Labels, SpectraLike
 
-__all__ = ["PredictionDisplay"]
+__all__ = ["PredictionDisplay", "display_names"]
+
+
+def display_names(dist, y):
+    """Names of predicted labels, or those of the true ones where only these have any."""
+    return dist.label_names if known_names(dist.label_names) else label_names(y) or dist.label_names
 
 
 class PredictionDisplay:
@@ -45,7 +51,7 @@ class PredictionDisplay:
         **kwargs
             For ``plot``.
         """
-        names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
         dist = predict_dist(estimator, X)
+        names = display_names(dist, y)
         display: Any = cls
         return display.from_predictions(y, dist, label_names=names, name=name, ax=ax, **kwargs)

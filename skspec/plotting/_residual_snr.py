@@ -10,7 +10,8 @@ import numpy as np
 from skspec.base import predict_dist
 from skspec.diagnostics import CramerRaoBound
 from skspec.distributions import MultivariateNormal
-from skspec.metrics import robust_sigma
+from skspec.metrics import by_name, robust_sigma
+from skspec.plotting._predictions import display_names
 from skspec.plotting._style import INK, colour, label_text, log_ticks, panels, styled
 
 if TYPE_CHECKING:
@@ -77,14 +78,13 @@ class ResidualSNRDisplay:
         `bound` is a :class:`~skspec.diagnostics.CramerRaoBound`; for a forward model,
         ``cramer_rao_bound(estimator, y, X)``.
         """
-        names = [str(c) for c in y.columns] if hasattr(y, "columns") else None
         dist = predict_dist(estimator, X)
         return cls.from_predictions(
             y,
-            dist.mean(),
+            dist,
             X.snr,
             bound=bound,
-            label_names=names or dist.label_names,
+            label_names=display_names(dist, y),
             name=name,
             ax=ax,
             **kwargs,
@@ -104,9 +104,9 @@ class ResidualSNRDisplay:
         **kwargs: Any,
     ) -> Self:
         """Plot the errors of predictions; `bound` as above, or standard deviations (n, K)."""
-        predicted = y_pred.mean() if isinstance(y_pred, MultivariateNormal) else np.asarray(y_pred)
+        y_true, predicted = by_name(y_true, y_pred)
         predicted = predicted.reshape(len(predicted), -1)
-        error = predicted - np.asarray(y_true, dtype=float).reshape(predicted.shape)
+        error = predicted - y_true.reshape(predicted.shape)
         names = label_names or [f"label_{k}" for k in range(error.shape[1])]
         bound = bound.std() if isinstance(bound, CramerRaoBound) else bound
         display = cls(error, np.asarray(snr, float), bound=bound, label_names=names, name=name)

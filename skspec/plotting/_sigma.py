@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from skspec.metrics import by_name
 from skspec.plotting._predictions import PredictionDisplay
 from skspec.plotting._residual_snr import _binned
 from skspec.plotting._style import INK, colour, label_text, panels, styled
@@ -75,7 +76,7 @@ class SigmaDisplay(PredictionDisplay):
             raise TypeError("SigmaDisplay needs distributions, as predict_dist returns them.")
         names = label_names or dist.label_names
         names = names or [f"label_{k}" for k in range(dist.n_labels)]
-        y_true = np.asarray(y_true, dtype=float).reshape(dist.mean().shape)
+        y_true = by_name(y_true, dist)[0].reshape(dist.mean().shape)
         display = cls(y_true, dist.mean() - y_true, dist.std(), label_names=names, name=name)
         return display.plot(ax=ax, **kwargs)
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from skspec._label_values import label_features
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import DocumentedEstimator
 
@@ -71,7 +72,7 @@ class LabelScaler(OneToOneFeatureMixin, TransformerMixin, DocumentedEstimator):
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Labels, y: Any = None) -> Self:
         """Measure pivot and scale of the labels `X` of shape (n, K); `y` is ignored."""
-        labels = validate_data(self, X, dtype=np.float64)
+        labels = validate_data(self, label_features(X), dtype=np.float64)
         std = labels.std(axis=0)
         if self.method == "standard":
             self.pivot_, scale = labels.mean(axis=0), std
@@ -90,6 +91,7 @@ class LabelScaler(OneToOneFeatureMixin, TransformerMixin, DocumentedEstimator):
     def transform(self, X: Labels) -> np.ndarray:
         """Scaled labels, shape (n, K)."""
         check_is_fitted(self)
+        X = label_features(X, getattr(self, "feature_names_in_", None))
         labels = validate_data(self, X, dtype=np.float64, reset=False)
         return (labels - self.pivot_) / self.scale_
 

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._label_values import label_values
 from skspec._progress import CallbackSupportMixin, fit_steps
 from skspec._sklearn import Interval, StrOptions, fit_context
 from skspec.base import as_spectra
@@ -390,7 +391,7 @@ class CycleStarNet(ResumableOptions, CallbackSupportMixin, DomainCorrection):
         observed : Spectra or array-like of shape (m, P)
         labels : array-like of shape (m, K)
         """
-        labels = np.asarray(labels, dtype=float)
+        labels = label_values(labels)
         labels = labels.reshape(len(labels), -1)
         return split_r2(self.encode_split(observed), labels)
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from skspec._label_values import label_names, label_values
 from skspec._short_repr import ShortRepr
 from skspec.transfer._pixel_correction import PixelCorrection
 from skspec.transfer._spaces import ComponentSpace
@@ -90,16 +91,18 @@ class GuardRails(ShortRepr):
             return cls()
         if synthetic_labels is None or observed_labels is None:
             raise ValueError("Give the labels of both sets, or of none.")
-        names, labels = zip(
-            _labels(synthetic_labels, synthetic), _labels(observed_labels, observed)
-        )
-        named = all(hasattr(y, "columns") for y in (synthetic_labels, observed_labels))
-        if labels[0].shape[1] != labels[1].shape[1] or (named and names[0] != names[1]):
+        names = label_names(synthetic_labels) or label_names(observed_labels)
+        labels = [
+            _labels(synthetic_labels, synthetic, names, "synthetic"),
+            _labels(observed_labels, observed, names, "observed"),
+        ]
+        sizes = [values.shape[1] for values in labels]
+        if sizes[0] != sizes[1]:
             raise ValueError(
-                "The labels of both sets must be the same, in the same order: "
-                f"{', '.join(names[0])} and {', '.join(names[1])}."
+                f"The labels of both sets must be the same; there are {sizes[0]} and {sizes[1]}."
             )
-        return cls({name: _compared(a, b) for name, a, b in zip(names[0], *(y.T for y in labels))})
+        names = names or [f"label_{k}" for k in range(sizes[0])]
+        return cls({name: _compared(a, b) for name, a, b in zip(names, *(y.T for y in labels))})
 
     def after(
         self,
@@ -165,13 +168,13 @@ class GuardRails(ShortRepr):
             warnings.warn("; ".join(self.failures) + ".", TranslationWarning, stacklevel=4)
 
 
-def _labels(labels, spectra):
-    """Names and values (n, K)."""
-    values = np.asarray(labels, dtype=float).reshape(len(labels), -1)
+def _labels(labels, spectra, names, which):
+    """Values (n, K)."""
+    values = label_values(labels, names, what=f"The {which} labels")
+    values = values.reshape(len(values), -1)
     if len(values) != len(spectra):
         raise ValueError(f"{len(values)} sets of labels for {len(spectra)} spectra.")
-    names = getattr(labels, "columns", [f"label_{k}" for k in range(values.shape[1])])
-    return [str(name) for name in names], values
+    return values
 
 
 def _compared(a, b):

@@ -12,13 +12,13 @@ from sklearn.base import clone
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from skspec._label_values import label_frame, label_values, refuse_sentinels
 from skspec._short_repr import ShortRepr
 from skspec._sklearn import HasMethods, Interval, fit_context
 from skspec.base import (
     DocumentedEstimator,
     as_spectra,
     domain_score,
-    label_names,
     predict_dist,
     unwrap,
 )
@@ -519,16 +519,14 @@ class _Survey:
     @classmethod
     def of(cls, name, spectra, labels, star, quality, std):
         spectra = as_spectra(spectra)
-        names = label_names(labels)
-        values = np.asarray(labels, dtype=float)
-        values = values.reshape(len(values), -1)
+        frame = label_frame(labels, f"labels_{name}")
+        values = frame.to_numpy()
+        refuse_sentinels(values, list(frame), f"labels_{name}")
         if len(values) != len(spectra):
             raise ValueError(f"{len(values)} rows of labels_{name} for {len(spectra)} spectra.")
-        frame = pd.DataFrame(
-            values, columns=names or [f"label_{k}" for k in range(values.shape[1])]
-        )
         if std is not None:
-            std = np.broadcast_to(np.asarray(std, dtype=float), values.shape)
+            std = label_values(std, list(frame), what=f"label_std_{name}", sentinels=False)
+            std = np.broadcast_to(std, values.shape)
         star = _star_names(name, spectra, star)
         # for the folds that an estimator makes of its own
         spectra = spectra.replace(meta=spectra.meta | {"group_id": star})

@@ -10,8 +10,9 @@ import numpy as np
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skspec._label_values import label_features, label_names, label_values
 from skspec._sklearn import Interval, StrOptions, fit_context
-from skspec.base import DocumentedEstimator, MissingUncertaintyWarning, label_names
+from skspec.base import DocumentedEstimator, MissingUncertaintyWarning
 from skspec.distributions import MultivariateNormal
 from skspec.solvers.linear.errors_in_variables import fit_errors_in_variables, monomials
 from skspec.solvers.statistics.label_domain import fit_label_domain
@@ -254,7 +255,8 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, DocumentedEstimator):
             other way round: the scatter then holds too little, or holds them twice.
         """
         check_is_fitted(self)
-        X, cov = _with_covariance(X, label_std, "label_std")
+        fitted = getattr(self, "feature_names_in_", None)
+        X, cov = _with_covariance(X, label_std, "label_std", fitted)
         a = validate_data(self, X, dtype=np.float64, reset=False)
         given = cov is not None and bool(np.any(cov))
         if given != self.uses_label_std_:
@@ -323,7 +325,7 @@ class LabelTranslator(MultiOutputMixin, RegressorMixin, DocumentedEstimator):
             of these, and distance from the middle of their range, where 1 is its edge.
         """
         check_is_fitted(self)
-        X, _ = _with_covariance(X, None, "label_std")
+        X, _ = _with_covariance(X, None, "label_std", getattr(self, "feature_names_in_", None))
         return self._domain.score(validate_data(self, X, dtype=np.float64, reset=False))
 
     def to_frame(self) -> pd.DataFrame:
@@ -352,18 +354,23 @@ def _copies(names_a, names_b, n_a, n_b):
     return (np.array(names_b)[:, None] == np.array(names_a)).astype(float)
 
 
-def _with_covariance(labels, std, name):
+def _with_covariance(labels, std, name, names=None):
     """Labels, and the covariances (n, K, K) of their errors or None."""
     import pandas as pd
 
     if isinstance(labels, MultivariateNormal):
         if std is not None:
             raise ValueError(f"The labels are a distribution and bring their errors: no {name}.")
-        mean, names = labels.mean(), labels.label_names
-        return (mean if names is None else pd.DataFrame(mean, columns=names)), labels.cov()
+        own = labels.label_names
+        if own is not None and names is not None and set(own) == set(names):
+            own, labels = list(names), labels.marginal(list(names))
+        mean = labels.mean()
+        return (mean if own is None else pd.DataFrame(mean, columns=own)), labels.cov()
+    labels = label_features(labels, names, finite=True)
     if std is None:
         return labels, None
-    std, shape = np.asarray(std, dtype=float), np.shape(labels)
+    std = label_values(std, label_names(labels), what=name, sentinels=False)
+    shape = np.shape(labels)
     if len(shape) == 1:
         shape, std = (*shape, 1), std[:, None] if std.ndim == 1 else std
     square = std.ndim == 3

@@ -266,3 +266,106 @@ def test_the_sketch_resembles_the_real_sun():
         assert np.mean(1 - model[here]) == pytest.approx(
             np.mean(1 - real_sun[here]), rel=0.33, abs=0.02
         )
+
+
+# -- other names of what is there for every pixel ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["flux_err", "error", "err", "sigma", "uncertainty", "ERROR"])
+def test_errors_under_other_names(plain, write, name):
+    spectra, _ = load_spectra(write(**plain, **{name: np.full((4, 6), 0.1)}))
+    np.testing.assert_allclose(spectra.ivar, 100.0)
+    assert name not in spectra.meta
+
+
+@pytest.mark.parametrize("kind", [bool, np.int16, float])
+def test_masks_are_honoured(plain, write, kind):
+    mask = np.zeros((4, 6), dtype=kind)
+    mask[1, 2], mask[3, 0] = 1, 4 if kind is np.int16 else 1
+    spectra, _ = load_spectra(write(**plain, mask=mask))
+    np.testing.assert_array_equal(spectra.good, mask == 0)
+    shared, _ = load_spectra(write(**plain, mask=mask[1]))
+    np.testing.assert_array_equal(shared.good, np.tile(mask[1] == 0, (4, 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("wave", np.linspace(5000, 5005, 6)),
+        ("lambda", np.tile(np.linspace(5000, 5005, 6), (4, 1))),
+        ("loglam", np.log10(np.linspace(5000, 5005, 6))),
+    ],
+)
+def test_wavelengths_under_other_names(plain, write, name, values):
+    expected = plain.pop("wavelength")
+    spectra, _ = load_spectra(write(**plain, **{name: values}))
+    np.testing.assert_allclose(spectra.wavelength, expected, rtol=1e-12)
+
+
+def test_wavelengths_in_another_unit(plain, write):
+    expected = plain["wavelength"]
+    contents = plain | {"wavelength": expected / 10, "wavelength_unit": "nm"}
+    spectra, _ = load_spectra(write(**contents))
+    np.testing.assert_allclose(spectra.wavelength, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"sigma": np.ones((4, 6)), "error": np.ones((4, 6))}, "holds both sigma and error"),
+        ({"wave": np.linspace(5000, 5005, 6)}, "holds both wavelength and wave"),
+        ({"mask": np.ones((4, 6), bool)}, "mask marks 100 % of the pixels"),
+        ({"mask": np.full((4, 6), 0.5)}, "mask holds float64 other than 0 and 1"),
+        ({"sigma": np.ones((6, 4))}, "sigma has shape"),
+        ({"sigma": np.ones((4, 20))}, "sigma has shape"),
+    ],
+)
+def test_ambiguous_names_are_refused(plain, write, more, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_spectra(write(**plain, **more))
+
+
+def test_wavelengths_that_are_none(plain, write):
+    wavelength = plain.pop("wavelength")
+    with pytest.raises(ValueError, match="is that Angstrom"):
+        load_spectra(write(**plain, wave=wavelength / 10))
+    with pytest.raises(ValueError, match="not log10 of Angstrom"):
+        load_spectra(write(**plain, loglam=np.log(wavelength)))
+    with pytest.raises(ValueError, match="differs from star to star"):
+        load_spectra(write(**plain, wave=wavelength + np.arange(4)[:, None]))
+
+
+def test_one_number_per_star_is_no_error_of_pixels(plain, write):
+    spectra, _ = load_spectra(write(**plain, sigma=np.arange(4.0)))
+    assert spectra.ivar is None
+    np.testing.assert_array_equal(spectra.meta["sigma"], np.arange(4.0))
+    square = {name: plain[name][:, :4] for name in ("flux",)} | {"sigma": np.ones(4)}
+    with pytest.raises(ValueError, match="may be of 4 stars or of 4 pixels"):
+        load_spectra(write(**square))
+
+
+def test_tiny_errors_in_single_precision(plain, write):
+    flux = (plain["flux"] * 1e-18).astype(np.float32)
+    error = np.full((4, 6), 1e-20, np.float32)
+    error[0, 0] = 1e10
+    spectra, _ = load_spectra(write(**plain | {"flux": flux}, flux_err=error))
+    assert not spectra.good[0, 0] and spectra.good.sum() == 23
+    np.testing.assert_allclose(spectra.snr, np.median(flux / 1e-20, axis=1), rtol=0.2)
+    norm = (plain["flux"] / 2).astype(np.float32)
+    spectra, _ = load_spectra(write(**plain | {"flux": flux}, flux_norm=norm, flux_err=error))
+    np.testing.assert_allclose(spectra.ivar[1], (flux[1] / norm[1] / 1e-20) ** 2.0, rtol=1e-5)
+
+
+def test_a_mask_in_meta_is_not_stored_under_its_name(tmp_path):
+    spectra = Spectra(np.ones((3, 5)), meta={"mask": np.zeros((3, 5), bool)})
+    with pytest.raises(ValueError, match="reserved"):
+        save_spectra(tmp_path / "stars.npz", spectra)
+
+
+def test_masked_labels_are_stored_as_missing(tmp_path):
+    spectra = Spectra(np.ones((3, 5)))
+    labels = np.ma.array([[5000.0, 1], [-9999, 2], [6000, -9999]], mask=[[0, 0], [1, 0], [0, 1]])
+    path = save_spectra(tmp_path / "stars.npz", spectra, labels)
+    again = load_spectra(path, labelled_only=False)[1]
+    expected = pd.DataFrame({"label_0": [5000, np.nan, 6000], "label_1": [1, 2, np.nan]})
+    pd.testing.assert_frame_equal(again, expected)

@@ -38,7 +38,7 @@ def test_lines_of_ones_own_and_in_air(stars):
     lines = {"H beta": 4862.7, "far": 9000.0}
     display = AttentionMapDisplay.from_predictions(few, peak(few.wavelength), lines=lines)
     assert verticals(display.axes_[1]) == [4862.7]
-    air = few.replace(meta={"medium": "air"})
+    air = few.replace(medium="air")
     display = AttentionMapDisplay.from_predictions(air, peak(few.wavelength))
     assert verticals(display.axes_[1])[0] == 5167.32
     plain = AttentionMapDisplay.from_predictions(few.flux, peak(few.wavelength))

@@ -21,6 +21,7 @@ pytest.importorskip("torch")
 
 from skspec import Spectra  # noqa: E402
 from skspec.transfer import CycleStarNet, PixelCorrection, TranslationWarning  # noqa: E402
+from skspec.transfer._guard_rails import GuardRails  # noqa: E402
 from skspec.transfer._spaces import ComponentSpace, PixelSpace  # noqa: E402
 
 P = 60
@@ -264,12 +265,18 @@ def test_labels_that_are_not_distributed_alike():
 def test_named_labels_in_another_order():
     synthetic, labels = stars(40, 1)
     observed, truth = stars(40, 2, observed=True)
-    with pytest.raises(ValueError, match="in the same order: teff, feh and feh, teff"):
+    named = pd.DataFrame(labels, columns=["teff", "feh"])
+    others = pd.DataFrame(truth, columns=["teff", "feh"])
+    expected = GuardRails.before(synthetic, observed, named, others).match
+    assert expected["teff"] != expected["feh"]
+    swapped = others[["feh", "teff"]]
+    assert GuardRails.before(synthetic, observed, named, swapped).match == expected
+    with pytest.raises(ValueError, match="observed labels have no column feh but logg"):
         CycleStarNet(**SMALL, max_iter=1).fit(
             synthetic,
             observed,
-            synthetic_labels=pd.DataFrame(labels, columns=["teff", "feh"]),
-            observed_labels=pd.DataFrame(truth, columns=["feh", "teff"]),
+            synthetic_labels=named,
+            observed_labels=others.rename(columns={"feh": "logg"}),
         )
 
 

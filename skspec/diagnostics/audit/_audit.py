@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from skspec._label_values import label_names, label_values, refuse_unknown
 from skspec._short_repr import ShortRepr
-from skspec.base import as_spectra, label_names, last_step
+from skspec.base import as_spectra, last_step
 from skspec.diagnostics._compare import known_snr
 from skspec.diagnostics.audit._attenuation import attenuation
 from skspec.diagnostics.audit._attribution import attribution
@@ -287,16 +288,19 @@ def _one(name, audited, options):
 
 def _audited(model, X, y, label_noise, refit, cv, n_jobs, seed):
     spectra, names = as_spectra(X), label_names(y)
-    y, vector = np.asarray(y, dtype=float), np.ndim(y) == 1
+    y = label_values(y, names)
+    vector = y.ndim == 1
     y = y.reshape(len(y), -1)
     names = names or [f"label_{k}" for k in range(y.shape[1])]
     if len(y) != len(spectra):
         raise ValueError(f"{len(spectra)} spectra, but {len(y)} rows of labels.")
     if len(y) < MIN_STARS:
         raise ValueError(f"An audit needs at least {MIN_STARS} stars, got {len(y)}.")
-    if not np.isfinite(y).all():
-        raise ValueError("Labels hold NaN or infinite values; leave those stars out.")
-    noise = np.zeros(y.shape) if label_noise is None else np.asarray(label_noise, dtype=float)
+    refuse_unknown(y, names)
+    if label_noise is None:
+        noise = np.zeros(y.shape)
+    else:
+        noise = label_values(label_noise, names, what="label_noise", sentinels=False)
     try:
         noise = np.broadcast_to(noise, y.shape)
     except ValueError:
@@ -327,18 +331,14 @@ def _decorrelated(given, names):
     if given is None:
         return None
     spectra, y = given
-    if hasattr(y, "columns") and set(names) <= set(y.columns):
-        y = y[names]
-    y = np.asarray(y, dtype=float).reshape(len(y), -1)
+    y = label_values(y, names, what="Labels of decorrelated", among_others=True)
+    y = y.reshape(len(y), -1)
     if y.shape != (len(spectra), len(names)):
         raise ValueError(
             f"decorrelated has {len(spectra)} spectra and labels of shape {y.shape}; give one column "
             f"for each of {', '.join(names)}."
         )
-    if not np.isfinite(y).all():
-        raise ValueError(
-            "Labels of decorrelated hold NaN or infinite values; leave those stars out."
-        )
+    refuse_unknown(y, names, "Labels of decorrelated")
     return as_spectra(spectra), y, np.zeros(y.shape)
 
 
