@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from skspec._typing import PathLike
 
-__all__ = ["SpectrumFile", "SpectrumFileError", "card", "missing_number", "text"]
+__all__ = ["SpectrumFile", "SpectrumFileError", "card", "identifier", "missing_number", "text"]
 
 BLOCK = 2880  # bytes of a FITS record
 CARD = 80
@@ -151,6 +151,19 @@ class SpectrumFile:
             out[name.upper()] = native(np.asarray(values))
         return out
 
+    def row(self, hdu: int | str) -> dict[str, Any]:
+        """First row of a table HDU by the names of the columns in capitals; {} without that table.
+
+        Numbers and text are scalars, cells of vectors arrays.
+        """
+        try:
+            data = self._hdu(hdu).data
+        except SpectrumFileError:
+            return {}
+        if data is None or not getattr(data.dtype, "names", None) or not len(data):
+            return {}
+        return {name.upper(): data[name][0] for name in data.dtype.names}
+
     def _hdu(self, hdu):
         try:
             return self.hdus[hdu] if isinstance(hdu, int) else self.extensions[hdu.upper()]
@@ -222,6 +235,15 @@ def missing_number(value: Any) -> float:
     except (TypeError, ValueError):
         return np.nan
     return np.nan if number in SENTINELS else number
+
+
+def identifier(value: Any) -> int:
+    """A survey's number of a star or an observation, all of its digits; -1 for none."""
+    try:
+        number = int(text(value)) if isinstance(value, (str, bytes)) else int(value)
+        return number if -(2**63) <= number < 2**63 else -1
+    except (TypeError, ValueError, OverflowError):
+        return -1
 
 
 def text(value: Any) -> str:

@@ -8,9 +8,11 @@ import numpy as np
 
 from skspec.datasets.readers._file import SpectrumFileError, card, text
 
-__all__ = ["LIGHT_SPEED", "header_grid", "ivar_from_sigma", "zero_runs"]
+__all__ = ["FLUX_UNIT", "LIGHT_SPEED", "header_grid", "ivar_from_sigma", "log_grid", "zero_runs"]
 
 LIGHT_SPEED = 299_792.458  # km/s
+FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of SDSS, APOGEE and DESI
+ROUNDED = 1e-6  # single precision leaves log10 wavelengths this far from the grid they mean
 NO_SIGMA = 1e9  # errors beyond mark bad pixels
 
 
@@ -38,6 +40,25 @@ def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
     if logarithm and np.max(np.abs(grid)) < 10:
         return 10.0**grid
     return grid
+
+
+def log_grid(logarithm: np.ndarray, header: Any | None = None) -> np.ndarray:
+    """Wavelengths (n_pixels,) of log10 wavelengths that a table has in single precision, 0.16 km/s.
+
+    Those of the grid of COEFF0 and COEFF1, or of an even one between the ends, where that is what was
+    rounded; else as they are.
+    """
+    logarithm = np.asarray(logarithm, dtype=float)
+    pixels = np.arange(len(logarithm))
+    grids = [np.linspace(logarithm[0], logarithm[-1], len(logarithm))]
+    if header is not None:
+        start, step = card(header, "COEFF0"), card(header, "COEFF1")
+        if np.isfinite(start) and step > 0 and np.isfinite(logarithm[0]):
+            grids.insert(0, start + step * (np.round((logarithm[0] - start) / step) + pixels))
+    for grid in grids:
+        if np.max(np.abs(grid - logarithm)) < ROUNDED:
+            return 10.0**grid
+    return 10.0**logarithm
 
 
 def ivar_from_sigma(sigma: np.ndarray) -> np.ndarray:
