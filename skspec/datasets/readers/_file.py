@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from skspec._typing import PathLike
 
-__all__ = ["SpectrumFile", "SpectrumFileError", "card", "identifier", "missing_number", "text"]
+__all__ = [
+    "SpectrumFile",
+    "SpectrumFileError",
+    "card",
+    "column_names",
+    "identifier",
+    "missing_number",
+    "text",
+]
 
 BLOCK = 2880  # bytes of a FITS record
 CARD = 80
@@ -160,7 +168,7 @@ class SpectrumFile:
             data = self._hdu(hdu).data
         except SpectrumFileError:
             return {}
-        if data is None or not getattr(data.dtype, "names", None) or not len(data):
+        if data is None or not data.dtype.names or not len(data):
             return {}
         return {name.upper(): data[name][0] for name in data.dtype.names}
 
@@ -210,6 +218,12 @@ def native(values: np.ndarray) -> np.ndarray:
     return values
 
 
+def column_names(hdu: Any) -> set[str]:
+    """Columns of a table HDU, in capitals; none of others."""
+    names = getattr(getattr(hdu.data, "dtype", None), "names", None)
+    return {name.upper() for name in names or ()}
+
+
 def card(header: Any, *names: str, default: float = np.nan) -> float:
     """The first of these header cards that holds a number; `default` for none.
 
@@ -234,7 +248,7 @@ def missing_number(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         return np.nan
-    return np.nan if number in SENTINELS else number
+    return np.nan if round(number, 2) in SENTINELS else number  # in single precision, too
 
 
 def identifier(value: Any) -> int:

@@ -10,6 +10,7 @@ from skspec.datasets.readers._file import (
     SpectrumFile,
     SpectrumFileError,
     card,
+    column_names,
     missing_number,
     text,
 )
@@ -40,10 +41,8 @@ def _is_image(hdu):
     return hdu is not None and hdu.data is not None and hdu.data.dtype.names is None
 
 
-def _columns(file):
-    """Names of the columns of all tables."""
-    tables = [hdu.data for hdu in file.hdus[1:] if hdu.data is not None and hdu.data.dtype.names]
-    return {name.upper() for table in tables for name in table.dtype.names}
+def _has_labels(file):
+    return any({"PARAM", "FPARAM"} & column_names(hdu) for hdu in file.hdus[1:])
 
 
 def _unit(file, position):
@@ -57,13 +56,13 @@ def _is_apstar(file):
         and flux == error == mask
         and "NVISITS" in file.header
         and file.hdus[3].data.dtype.kind in "iu"
-        and not {"PARAM", "FPARAM"} & _columns(file)
+        and not _has_labels(file)
     )
 
 
 def _is_aspcapstar(file):
     flux, error = _images(file, 1, 2)
-    return flux is not None and flux == error and bool({"PARAM", "FPARAM"} & _columns(file))
+    return flux is not None and flux == error and _has_labels(file)
 
 
 def _is_apvisit(file):

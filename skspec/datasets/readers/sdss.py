@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, card, identifier, text
+from skspec.datasets.readers._file import (
+    SpectrumFile,
+    SpectrumFileError,
+    card,
+    column_names,
+    identifier,
+    text,
+)
 from skspec.datasets.readers._grids import FLUX_UNIT, LIGHT_SPEED, header_grid, log_grid
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
@@ -19,17 +24,8 @@ CATALOGUES = ("SPECOBJ", "SPALL", "ZALL", "ZLINE", "SPZLINE", "ZBEST")  # hold n
 ROUNDING = 1e-7  # degrees, far below the last digit of a name by position
 
 
-def _names(hdu):
-    data = hdu.data
-    return (
-        {name.upper() for name in data.dtype.names}
-        if data is not None and data.dtype.names
-        else set()
-    )
-
-
 def _is_spec(file):
-    return len(file.hdus) > 1 and SPECTRUM <= _names(file.hdus[1])
+    return len(file.hdus) > 1 and SPECTRUM <= column_names(file.hdus[1])
 
 
 def _is_plate(file):
@@ -56,7 +52,7 @@ def read_spec(file: SpectrumFile) -> list[Spectra]:
     meta = _meta(file.header, catalogue)
     out = []
     for k, hdu in enumerate(file.hdus[1:], 1):
-        if k > 1 and (not SPECTRUM <= _names(hdu) or hdu.name.upper() in CATALOGUES):
+        if k > 1 and (not SPECTRUM <= column_names(hdu) or hdu.name.upper() in CATALOGUES):
             continue
         exposure = "" if k == 1 else hdu.name.strip() or f"HDU {k}"
         if k > 1 and not len(hdu.data):
@@ -135,7 +131,7 @@ def _is_sky(kind):
 def _plug_map(file, n_fibres):
     """Columns of the table with one row per fibre; None without one."""
     for k, hdu in enumerate(file.hdus[2:], 2):
-        if {"OBJTYPE", "FIBERID"} & _names(hdu) and len(hdu.data) == n_fibres:
+        if {"OBJTYPE", "FIBERID"} & column_names(hdu) and len(hdu.data) == n_fibres:
             names = hdu.data.dtype.names
             return {name.upper(): hdu.data[name] for name in names} if n_fibres else file.columns(k)
     return None

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.datasets.readers import apogee, sdss
-from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, card, identifier, text
+from skspec.datasets.readers._file import (
+    SpectrumFile,
+    SpectrumFileError,
+    card,
+    column_names,
+    identifier,
+    text,
+)
 from skspec.datasets.readers._grids import FLUX_UNIT, header_grid
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra, concatenate
@@ -25,12 +32,13 @@ def read_mwm(file: SpectrumFile) -> list[Spectra]:
     found: dict[str, list[Spectra]] = {"BOSS": [], "APOGEE": []}
     models = False
     for k, hdu in enumerate(file.hdus[1:], 1):
-        if hdu.data is None or not hdu.data.dtype.names or not len(hdu.data):
+        names = column_names(hdu)
+        if not names or not len(hdu.data):  # this star was not seen with it
+            continue
+        if not {"FLUX", "IVAR"} <= names:
+            models |= "MODEL_FLUX" in names
             continue
         table = file.columns(k)
-        if not {"FLUX", "IVAR"} <= set(table):
-            models |= "MODEL_FLUX" in table
-            continue
         name = text(hdu.header.get("INSTRMNT")).upper() or hdu.name.upper()
         n_pixels = table["FLUX"].shape[-1]
         instrument = "BOSS" if "BOSS" in name or n_pixels == GRIDS["BOSS"][2] else "APOGEE"
