@@ -22,7 +22,11 @@ def _spectrum(name, columns, capitals):
     """A table of one spectrum, a row per pixel."""
     forms = {"flux": "E", "loglam": "E", "ivar": "E"}
     found = [
-        fits.Column(key.upper() if capitals else key, forms.get(key, "J"), array=values)
+        fits.Column(
+            key.upper() if capitals else key,
+            forms.get(key, "J" if values.dtype.kind == "i" else "D"),
+            array=values,
+        )
         for key, values in columns.items()
     ]
     return fits.BinTableHDU.from_columns(found, name=name)

@@ -214,7 +214,9 @@ class SpectrumFile:
 def native(values: np.ndarray) -> np.ndarray:
     """Values in the byte order of the machine, which torch, numba and pandas ask for."""
     if values.dtype.kind in "fiu" and not values.dtype.isnative:
-        return values.astype(values.dtype.newbyteorder("="))
+        values = values.astype(values.dtype.newbyteorder("="))
+        if values.dtype.kind == "f":
+            values[np.isnan(values)] = np.nan  # damaged files have NaNs that signal when converted
     return values
 
 

@@ -14,13 +14,14 @@ from skspec.datasets.readers._file import (
     missing_number,
     text,
 )
-from skspec.datasets.readers._grids import FLUX_UNIT, header_grid, ivar_from_sigma
+from skspec.datasets.readers._grids import FLUX_UNIT, header_grid, ivar_from_sigma, mask_bits
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
 RESOLUTION = 22_500.0
 #: bits 0-7 and 14 of APOGEE_PIXMASK: bad, cosmic ray, saturated, ..., no sky, too little of the PSF
 BAD_PIXEL = 16639
+H_BAND = (14_000.0, 18_500.0)  # Angstrom
 USELESS = 10.0  # an error of so many continua, by which ASPCAP marks pixels that it has not used
 COMBINED = ("", "global weights")  # the first rows of apStar; the others are visits
 GRID = {"CRVAL1": 4.179, "CDELT1": 6e-6}  # of all of them, log10 Angstrom
@@ -28,7 +29,7 @@ GRID = {"CRVAL1": 4.179, "CDELT1": 6e-6}  # of all of them, log10 Angstrom
 
 def bad_pixels(mask: np.ndarray) -> np.ndarray:
     """Pixels of which APOGEE_PIXMASK, signed or not, says that they cannot be used."""
-    return (np.asarray(mask).astype(np.int64) & 0xFFFF & BAD_PIXEL) != 0
+    return (mask_bits(mask) & BAD_PIXEL) != 0
 
 
 def _images(file, *positions):
@@ -45,17 +46,12 @@ def _has_labels(file):
     return any({"PARAM", "FPARAM"} & column_names(hdu) for hdu in file.hdus[1:])
 
 
-def _unit(file, position):
-    return text(file.hdus[position].header.get("BUNIT")).lower()
-
-
 def _is_apstar(file):
     flux, error, mask = _images(file, 1, 2, 3)
     return (
         flux is not None
         and flux == error == mask
         and "NVISITS" in file.header
-        and file.hdus[3].data.dtype.kind in "iu"
         and not _has_labels(file)
     )
 
@@ -72,8 +68,7 @@ def _is_apvisit(file):
         and len(flux) == 2
         and flux == error == mask == wavelength
         and "NVISITS" not in file.header
-        and _unit(file, 1).startswith("flux")
-        and _unit(file, 4).startswith("wave")
+        and H_BAND[0] < np.median(file.hdus[4].data) < H_BAND[1]
     )
 
 

@@ -12,7 +12,7 @@ from skspec.datasets.readers._file import (
     identifier,
     text,
 )
-from skspec.datasets.readers._grids import FLUX_UNIT, LIGHT_SPEED, header_grid, log_grid
+from skspec.datasets.readers._grids import FLUX_UNIT, LIGHT_SPEED, header_grid, log_grid, mask_bits
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
@@ -82,8 +82,8 @@ def _spectrum(file, k, meta):
 
 
 def bad_pixels(mask: np.ndarray) -> np.ndarray:
-    """Pixels of which SPPIXMASK, whole numbers or not, says that nothing is known."""
-    return (np.nan_to_num(np.asarray(mask)).astype(np.int64) & BAD_PIXEL) != 0
+    """Pixels of which SPPIXMASK, integers or floats, says that nothing is known."""
+    return (mask_bits(mask) & BAD_PIXEL) != 0
 
 
 def _catalogue(file):

@@ -84,6 +84,20 @@ class TestSpec:
         [spectra] = read_file(tmp_path / "a.fits")
         assert_array_equal(np.flatnonzero(~spectra.good[0]), [0, 3, 4, 5])
 
+    def test_masks_in_floats(self, tmp_path, rng):
+        coadd = columns(rng, 50, and_mask=np.zeros(50))
+        coadd["and_mask"][[3, 4, 5]] = [1 << 24, np.nan, 1 << 4]
+        write_spec(tmp_path / "a.fits", coadd)
+        [spectra] = read_file(tmp_path / "a.fits")
+        assert_array_equal(np.flatnonzero(~spectra.good[0]), [3, 4])
+
+    def test_wavelengths_that_are_no_logarithms(self, tmp_path, rng):
+        coadd = columns(rng, 50, and_mask=np.zeros(50, int))
+        coadd["loglam"][7] = 3000
+        write_spec(tmp_path / "a.fits", coadd)
+        with pytest.raises(SpectrumFileError, match="log10 wavelengths"):
+            read_file(tmp_path / "a.fits")
+
     def test_exposures_on_pixels_of_their_own(self, tmp_path, rng):
         blue = columns(rng, 30, mask=np.full(30, 1 << 18))
         red = columns(rng, 40, first=20, mask=np.zeros(40, int))
