@@ -68,7 +68,7 @@ def _is_apvisit(file):
         and len(flux) == 2
         and flux == error == mask == wavelength
         and "NVISITS" not in file.header
-        and H_BAND[0] < np.median(file.hdus[4].data) < H_BAND[1]
+        and H_BAND[0] < np.nanmedian(file.hdus[4].data) < H_BAND[1]
     )
 
 

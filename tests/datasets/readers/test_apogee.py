@@ -196,6 +196,8 @@ class TestVisit:
 
     def test_wavelength_that_is_not_finite(self, tmp_path):
         ones = np.ones((3, 40))
-        write_apvisit(tmp_path / "a.fits", ones, ones, 0 * ones, np.nan * ones)
+        wavelength = np.linspace(16000, 16100, 120).reshape(3, 40)
+        wavelength[1, 2] = np.nan
+        write_apvisit(tmp_path / "a.fits", ones, ones, 0 * ones, wavelength)
         with pytest.raises(SpectrumFileError, match="not finite"):
             read_file(tmp_path / "a.fits")
