@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from skspec._typing import PathLike
 
-__all__ = ["SpectrumFile", "SpectrumFileError", "card", "missing_number", "text"]
+__all__ = [
+    "SpectrumFile",
+    "SpectrumFileError",
+    "card",
+    "column_names",
+    "identifier",
+    "missing_number",
+    "text",
+]
 
 BLOCK = 2880  # bytes of a FITS record
 CARD = 80
@@ -151,6 +159,19 @@ class SpectrumFile:
             out[name.upper()] = native(np.asarray(values))
         return out
 
+    def row(self, hdu: int | str) -> dict[str, Any]:
+        """First row of a table HDU by the names of the columns in capitals; {} without that table.
+
+        Numbers and text are scalars, cells of vectors arrays.
+        """
+        try:
+            data = self._hdu(hdu).data
+        except SpectrumFileError:
+            return {}
+        if data is None or not data.dtype.names or not len(data):
+            return {}
+        return {name.upper(): data[name][0] for name in data.dtype.names}
+
     def _hdu(self, hdu):
         try:
             return self.hdus[hdu] if isinstance(hdu, int) else self.extensions[hdu.upper()]
@@ -193,8 +214,16 @@ class SpectrumFile:
 def native(values: np.ndarray) -> np.ndarray:
     """Values in the byte order of the machine, which torch, numba and pandas ask for."""
     if values.dtype.kind in "fiu" and not values.dtype.isnative:
-        return values.astype(values.dtype.newbyteorder("="))
+        values = values.astype(values.dtype.newbyteorder("="))
+        if values.dtype.kind == "f":
+            values[np.isnan(values)] = np.nan  # damaged files have NaNs that signal when converted
     return values
+
+
+def column_names(hdu: Any) -> set[str]:
+    """Columns of a table HDU, in capitals; none of others."""
+    names = getattr(getattr(hdu.data, "dtype", None), "names", None)
+    return {name.upper() for name in names or ()}
 
 
 def card(header: Any, *names: str, default: float = np.nan) -> float:
@@ -221,7 +250,16 @@ def missing_number(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         return np.nan
-    return np.nan if number in SENTINELS else number
+    return np.nan if round(number, 2) in SENTINELS else number  # in single precision, too
+
+
+def identifier(value: Any) -> int:
+    """A survey's number of a star or an observation, all of its digits; -1 for none."""
+    try:
+        number = int(text(value)) if isinstance(value, (str, bytes)) else int(value)
+        return number if -(2**63) <= number < 2**63 else -1
+    except (TypeError, ValueError, OverflowError):
+        return -1
 
 
 def text(value: Any) -> str:

@@ -8,9 +8,20 @@ import numpy as np
 
 from skspec.datasets.readers._file import SpectrumFileError, card, text
 
-__all__ = ["LIGHT_SPEED", "header_grid", "ivar_from_sigma", "zero_runs"]
+__all__ = [
+    "FLUX_UNIT",
+    "LIGHT_SPEED",
+    "header_grid",
+    "ivar_from_sigma",
+    "log_grid",
+    "mask_bits",
+    "zero_runs",
+]
 
 LIGHT_SPEED = 299_792.458  # km/s
+FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of SDSS, APOGEE and DESI
+LARGEST = 10.0  # log10 wavelength, in whatever unit
+ROUNDED = 1e-6  # single precision leaves log10 wavelengths this far from the grid they mean
 NO_SIGMA = 1e9  # errors beyond mark bad pixels
 
 
@@ -35,9 +46,35 @@ def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
     kinds = text(header.get(f"CTYPE{axis}")).upper() + text(header.get("WFITTYPE")).upper()
     logarithm = card(header, "DC-FLAG") == 1 or "LOG" in kinds
     logarithm |= abs(start) < 5 and abs(step) < 1e-2
-    if logarithm and np.max(np.abs(grid)) < 10:
+    if logarithm and np.max(np.abs(grid)) < LARGEST:
         return 10.0**grid
     return grid
+
+
+def log_grid(logarithm: np.ndarray, header: Any | None = None) -> np.ndarray:
+    """Wavelengths (n_pixels,) of log10 wavelengths that a table has in single precision, 0.16 km/s.
+
+    Those of the grid of COEFF0 and COEFF1, or of an even one between the ends, where that is what was
+    rounded; else as they are.
+
+    Raises
+    ------
+    SpectrumFileError
+        When they are no log10 wavelengths.
+    """
+    logarithm = np.asarray(logarithm, dtype=float)
+    if not np.all(np.abs(logarithm) < LARGEST):
+        raise SpectrumFileError("some of its log10 wavelengths are no such numbers")
+    pixels = np.arange(len(logarithm))
+    grids = [np.linspace(logarithm[0], logarithm[-1], len(logarithm))]
+    if header is not None:
+        start, step = card(header, "COEFF0"), card(header, "COEFF1")
+        if np.isfinite(start) and step > 0 and np.isfinite(logarithm[0]):
+            grids.insert(0, start + step * (np.round((logarithm[0] - start) / step) + pixels))
+    for grid in grids:
+        if np.max(np.abs(grid - logarithm)) < ROUNDED:
+            return 10.0**grid
+    return 10.0**logarithm
 
 
 def ivar_from_sigma(sigma: np.ndarray) -> np.ndarray:
@@ -45,6 +82,15 @@ def ivar_from_sigma(sigma: np.ndarray) -> np.ndarray:
     sigma = np.asarray(sigma, dtype=float)
     known = np.isfinite(sigma) & (sigma > 0) & (sigma < NO_SIGMA)
     return np.where(known, 1 / np.square(np.where(known, sigma, 1.0)), 0.0)
+
+
+def mask_bits(mask: np.ndarray) -> np.ndarray:
+    """Bit masks as integers, also those stored as floats; all bits are set where that is no number."""
+    mask = np.asarray(mask)
+    if mask.dtype.kind in "iub":
+        return mask.astype(np.int64)
+    known = np.abs(mask) < 2.0**53
+    return np.where(known, np.where(known, mask, 0).astype(np.int64), -1)
 
 
 def zero_runs(flux: np.ndarray, shortest: int = 3) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, card, text
-from skspec.datasets.readers._grids import LIGHT_SPEED, header_grid
+from skspec.datasets.readers._grids import LIGHT_SPEED, header_grid, log_grid
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
@@ -107,11 +107,7 @@ def _mrs_arm(file, name, header):
     if "WAVELENGTH" in table:
         wavelength = table["WAVELENGTH"].astype(float)
     else:
-        # LOGLAM has single precision, 0.16 km/s; its ends and its steps tell the grid
-        logarithm = table["LOGLAM"].astype(float)
-        even = np.linspace(logarithm[0], logarithm[-1], len(logarithm))
-        near = np.max(np.abs(even - logarithm), initial=0.0) < 1e-6
-        wavelength = 10.0 ** (even if near else logarithm)
+        wavelength = log_grid(table["LOGLAM"])
     ivar = np.where(mask != 0, 0.0, table["IVAR"])
     by = np.argsort(wavelength, kind="stable")
     return wavelength[by], table["FLUX"][by], ivar[by]
