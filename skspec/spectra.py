@@ -27,7 +27,8 @@ __all__ = ["Spectra", "concatenate"]
 
 #: what the numbers mean, for all stars
 ABOUT = ("medium", "frame", "resolution", "flux_unit")
-NO_INFORMATION = 1e4  # an error this many times a star's flux and its usual error marks a bad pixel
+NO_INFORMATION = 1e6  # an error this many times a star's flux and its usual error marks a bad pixel
+HOPELESS = 1e8  # ... and this many times the flux, even where the star has no smaller one
 
 
 class Spectra:
@@ -80,7 +81,7 @@ class Spectra:
 
     Notes
     -----
-    A pixel whose error is ten thousand times the star's median flux, and its median error, tells
+    A pixel whose error is a million times the star's median flux, and its median error, tells
     nothing, and is bad (surveys write 1e10 there).
 
     Errors given as a Quantity are converted to the unit of the flux; without a unit they have it
@@ -699,7 +700,7 @@ def _without_information(flux, ivar):
     brightest = np.max(np.abs(flux), initial=0.0, where=known)
     with np.errstate(over="ignore", under="ignore"):
         suspicious = smallest < np.float64(largest) / NO_INFORMATION**2
-        hopeless = np.sqrt(np.float64(smallest)) * brightest < 1.0 / NO_INFORMATION
+        hopeless = np.sqrt(np.float64(smallest)) * brightest < 1.0 / HOPELESS
     if not (suspicious or hopeless):
         return None
     out = np.zeros(flux.shape, dtype=bool)
@@ -710,10 +711,10 @@ def _without_information(flux, ivar):
             1 / np.sqrt(ivar[row, good], dtype=float),
         )
         while len(good):  # without those, the median may tell of more
-            brightness = np.median(size)
+            brightness = np.median(size / 2) * 2
             useless = error / NO_INFORMATION > max(brightness, np.median(error))
             if brightness > 0:
-                useless |= error / NO_INFORMATION**2 > brightness
+                useless |= error / HOPELESS > brightness
             if not useless.any():
                 break
             out[row, good[useless]] = True
