@@ -27,7 +27,8 @@ __all__ = ["Spectra", "concatenate"]
 
 #: what the numbers mean, for all stars
 ABOUT = ("medium", "frame", "resolution", "flux_unit")
-NO_INFORMATION = 1e6  # an error this many times a star's flux and its usual error marks a bad pixel
+NO_INFORMATION = 1e7  # an error this many times a star's flux and its usual error marks a bad pixel
+SURVEYS_BAD, AT_LEAST = 1e9, 1e4  # ... as one this large does (APOGEE: 1e10), if this many times
 HOPELESS = 1e8  # ... and this many times the flux, even where the star has no smaller one
 
 
@@ -81,8 +82,8 @@ class Spectra:
 
     Notes
     -----
-    A pixel whose error is a million times the star's median flux, and its median error, tells
-    nothing, and is bad (surveys write 1e10 there).
+    A pixel whose error is ten million times the star's median flux, and its median error, tells
+    nothing, and is bad; so is one of 1e9 or more, as surveys write there, from ten thousand times on.
 
     Errors given as a Quantity are converted to the unit of the flux; without a unit they have it
     already.
@@ -699,7 +700,7 @@ def _without_information(flux, ivar):
     smallest = np.min(ivar, initial=np.inf, where=known)
     brightest = np.max(np.abs(flux), initial=0.0, where=known)
     with np.errstate(over="ignore", under="ignore"):
-        suspicious = smallest < np.float64(largest) / NO_INFORMATION**2
+        suspicious = smallest < np.float64(largest) / AT_LEAST**2
         hopeless = np.sqrt(np.float64(smallest)) * brightest < 1.0 / HOPELESS
     if not (suspicious or hopeless):
         return None
@@ -712,7 +713,9 @@ def _without_information(flux, ivar):
         )
         while len(good):  # without those, the median may tell of more
             brightness = np.median(size / 2) * 2
-            useless = error / NO_INFORMATION > max(brightness, np.median(error))
+            typical = max(brightness, np.median(error))
+            useless = error / NO_INFORMATION > typical
+            useless |= (error >= SURVEYS_BAD) & (error / AT_LEAST > typical)
             if brightness > 0:
                 useless |= error / HOPELESS > brightness
             if not useless.any():

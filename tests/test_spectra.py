@@ -206,7 +206,7 @@ def test_no_useful_pixel_is_lost(flux, ivar, mask):
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-17, 1e25])
-@pytest.mark.parametrize("bad", [1e9, 1e11, 1e30])
+@pytest.mark.parametrize("bad", [1.1e9, 1e11, 1e30])
 def test_a_pixel_without_information_is_bad(bad, unit):
     flux, error = np.full((3, 50), 100.0), np.ones((3, 50))
     error[0, :5] = error[1] = bad  # a gap; a star without any
@@ -215,6 +215,13 @@ def test_a_pixel_without_information_is_bad(bad, unit):
     expected[0, :5] = False
     expected[1] = bad < 1e10
     assert_array_equal(spectra.good, expected)
+
+
+@pytest.mark.parametrize("flux", [0.01, 1.0, 1500.0, 5e5])
+def test_ten_billion_marks_a_bad_pixel(flux):
+    error = np.full((1, 50), 0.01 * flux)
+    error[0, 7] = 1e10
+    assert np.flatnonzero(~Spectra(np.full((1, 50), flux), flux_err=error).good[0]).tolist() == [7]
 
 
 # -- slicing ---------------------------------------------------------------------------------------
