@@ -11,7 +11,7 @@ LRS_START, LRS_STEP, LRS_PIXELS = 3.5682, 1e-4, 3909
 MRS_GRIDS = {"B": (3.6945, 1e-5, 4127), "R": (3.7964, 1e-5, 3824)}
 
 
-def star(wavelength, rv=0.0, *, lines=(4862.69, 5175.0, 5330.0, 6564.61), width=1.5, level=1000.0):
+def star(wavelength, rv=0.0, *, lines=(4862.69, 5175.0, 5330.0, 6564.61), width=2.5, level=1000.0):
     """Flux of a smooth star with Gaussian lines, moving at `rv` [km/s], in single precision."""
     factor = np.sqrt((1 + rv / LIGHT_SPEED) / (1 - rv / LIGHT_SPEED))
     rest = np.asarray(wavelength) / factor
@@ -94,13 +94,22 @@ def write_lrs_image(path, rv=0.0, *, n_pixels=LRS_PIXELS, dr1=False, snr=50, mas
 
 
 def write_mrs(
-    path, rv=0.0, *, exposures=(84454650, 84454696), coadd=True, vectors=False, n_pixels=None, **cards
+    path,
+    rv=0.0,
+    *,
+    exposures=(84454650, 84454696),
+    coadd=True,
+    vectors=False,
+    n_pixels=None,
+    **cards,
 ):
     """Both arms, combined (without, with `coadd` False) and single, red ones from red to blue.
 
     A row per pixel and LOGLAM, or (DR9 v1 on) one row of `vectors` and WAVELENGTH.
     """
-    about = {key: value for key, value in header(rv, **cards).items() if key[:2] not in ("CO", "CR")}
+    about = {
+        key: value for key, value in header(rv, **cards).items() if key[:2] not in ("CO", "CR")
+    }
     hdus = [_primary(about | {"EXTNAME": "Information"})]
     names = [f"COADD_{arm}" for arm in "BR"] * coadd
     names += [f"{arm}-{number}" for arm in "BR" for number in exposures]
