@@ -141,9 +141,9 @@ def read_spectra(
     -------
     Spectra of shape (n, P)
         In the order of the files. In ``meta``: ``file``, ``format``, ``star_id``, ``rv``, ``star_frame``
-        and ``star_flux_unit`` (those of each star; "" for not known), what else the files know (missing
-        where others do not: NaN, "" or -1), and the ``report``, a `FileReport`. ``meta["rv_removed"]`` is the velocity taken out [km/s],
-        NaN for spectra that were at rest in the file without it.
+        and ``star_flux_unit`` of each star, what else the files know (missing where others do not: NaN,
+        "" or -1), and the ``report``, a `FileReport`. ``rv_removed`` is the velocity taken out [km/s],
+        NaN for spectra that are at rest in a file that does not tell it.
     SpectraStore
         With `store`.
 
