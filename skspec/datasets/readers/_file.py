@@ -34,7 +34,9 @@ __all__ = [
 
 BLOCK = 2880  # bytes of a FITS record
 CARD = 80
-MAX_BYTES = 2**31  # of one file, decompressed
+MAX_AXES = 20
+MAX_BYTES = 2**31  # of one file
+INFLATED = 100  # times the bytes in a compressed file, beyond 64 MB
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 #: how surveys spell that a number is missing
 MISSING = {"", "none", "indef", "-", "--", "nan", "null", "n/a", "na", "unknown", "masked"}
@@ -286,10 +288,11 @@ def _read(path):
     if opener is not None:
         try:
             with opener(io.BytesIO(data)) as stream:
-                data = stream.read(MAX_BYTES + 1)
+                limit = max(2**26, min(INFLATED * len(data), MAX_BYTES))
+                data = stream.read(limit + 1)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
             raise SpectrumFileError(f"its compressed data are damaged ({error})") from error
-        if len(data) > MAX_BYTES:
+        if len(data) > limit:
             raise SpectrumFileError("decompressed it is too large for a spectrum")
     if not data:
         raise SpectrumFileError("it is empty")
@@ -373,9 +376,15 @@ def _cards(data, start):
 
 def _data_size(cards):
     """Bytes of the data that follow a header (FITS standard 4.0, sections 4.4.1 and 7)."""
-    axes = [cards.get(f"NAXIS{k + 1}", 0) for k in range(cards.get("NAXIS", 0))]
-    if not axes or min(axes) < 0 or len(axes) > 20:
+    number = cards.get("NAXIS", 0)
+    sizes = [cards.get(name, 0) for name in ("PCOUNT", "GCOUNT")]
+    if not 0 <= number <= MAX_AXES or min(sizes) < 0:
+        raise SpectrumFileError("a header has an impossible NAXIS, PCOUNT or GCOUNT")
+    axes = [cards.get(f"NAXIS{k + 1}", 0) for k in range(number)]
+    if not axes:
         return 0
+    if min(axes) < 0:
+        raise SpectrumFileError("a header has an axis of negative length")
     pixels = 1
     for axis in axes:
         pixels *= axis
