@@ -38,7 +38,7 @@ def chosen_grid(grid: Any, parts: Sequence[Spectra]) -> tuple[np.ndarray, np.nda
         if grid.wavelength is None:
             raise ValueError("grid, as Spectra, has no wavelengths.")
         return grid.wavelength, grid.order
-    wavelength = to_angstrom(grid, "Angstrom" if np.min(grid, initial=np.inf) >= 2000 else None)
+    wavelength = to_angstrom(grid)
     if wavelength.ndim != 1 or len(wavelength) < 2 or np.any(np.diff(wavelength) <= 0):
         raise ValueError("grid must be a vector of increasing wavelengths [Angstrom].")
     return wavelength, None
@@ -47,28 +47,51 @@ def chosen_grid(grid: Any, parts: Sequence[Spectra]) -> tuple[np.ndarray, np.nda
 def common_grid(parts: Sequence[Spectra]) -> tuple[np.ndarray, np.ndarray | None]:
     """The grid of more than half of the spectra, or one like all of theirs.
 
-    That one has their median ends and pixels, even in wavelength or in its logarithm, in each order
-    where all have orders.
+    That one has their median ends and pixels, even in wavelength or in its logarithm. Where all have
+    orders, each order has a grid, found so from the spectra with this order.
+
+    Raises
+    ------
+    ValueError
+        When some have no wavelengths, or they have none in common.
     """
     if not parts:
         raise ValueError("There are no spectra that could have a common grid.")
     if any(part.wavelength is None for part in parts):
         raise ValueError("Some of the spectra have no wavelengths, so there is no common grid.")
     n = np.array([len(part) for part in parts])
-    for candidate in np.argsort(-n, kind="stable")[:CANDIDATES]:
-        part = parts[candidate]
-        same = [_same_grid(part, other) for other in parts]
-        if 2 * n[same].sum() > n.sum() or all(same):
-            return part.wavelength, part.order
+    first = parts[0]
+    if all(_same_grid(first, part) for part in parts):
+        return first.wavelength, first.order
     if any(part.order is None for part in parts):
+        found = _majority(parts, n)
+        if found is not None:
+            return found.wavelength, found.order
         return _even_grid([part.wavelength for part in parts], n), None
     grids, orders = [], []
     for order in np.unique(np.concatenate([part.order for part in parts])):
         some = [order in part.order for part in parts]
-        of = [part.wavelength[part.order == order] for part, has in zip(parts, some) if has]
-        grids.append(_even_grid(of, n[some]))
+        of = [part[:0, part.order == order] for part, has in zip(parts, some) if has]
+        found = _majority(of, n[some])
+        if found is None:
+            grids.append(_even_grid([part.wavelength for part in of], n[some]))
+        else:
+            grids.append(found.wavelength)
         orders.append(np.full(len(grids[-1]), order))
     return np.concatenate(grids), np.concatenate(orders)
+
+
+def _majority(parts, n):
+    """One of the `parts`, with `n` stars each, whose grid more than half of the stars have."""
+    left = np.ones(len(parts), dtype=bool)
+    for candidate in np.argsort(-n, kind="stable")[:CANDIDATES]:
+        if left[candidate]:
+            part = parts[candidate]
+            same = np.array([_same_grid(part, other) for other in parts])
+            if 2 * n[same].sum() > n.sum():
+                return part
+            left &= ~same
+    return None
 
 
 def _same_grid(one, other):
@@ -90,10 +113,19 @@ def _even_grid(grids, weights):
         logs += weight * np.sign(even - log)
         ends.append(np.log(grid[[0, -1]]))
         steps.append(np.median(np.diff(np.log(grid))))
-    rows = np.repeat(np.arange(len(grids)), weights)
-    low, high = np.median(np.array(ends)[rows], axis=0)
+    rows = np.repeat(np.arange(len(grids)), np.maximum(weights, 1))
+    # of two in the middle the lower one, whose pixels are those of some spectra
+    low, high = np.quantile(np.array(ends)[rows], 0.5, axis=0, method="lower")
     step = np.median(np.array(steps)[rows])
-    n_pixels = max(2, int(round((high - low) / step)) + 1)
+    start, stop = np.array(ends).T
+    apart = (start >= high) | (stop <= low)
+    if 2 * np.sum(apart[rows]) >= len(rows):
+        one, other = np.exp(np.array(ends))[[np.argmin(apart), np.argmax(apart)]]
+        raise ValueError(
+            "The spectra have no wavelengths in common (some have {:.0f}-{:.0f} Angstrom, others "
+            "{:.0f}-{:.0f}): put them together apart, or give grid=.".format(*one, *other)
+        )
+    n_pixels = int(round((high - low) / step)) + 1
     if logs > 0:
         return np.exp(np.linspace(low, high, n_pixels))
     return np.linspace(np.exp(low), np.exp(high), n_pixels)
@@ -121,7 +153,8 @@ def onto_grid(
     if factor is not None and np.all(factor == 1):
         factor = None
     if factor is None and _is_grid(spectra, grid, order):
-        return spectra
+        same = np.array_equal(spectra.wavelength, grid)
+        return spectra if same else spectra.replace(wavelength=grid, wavelength_unit="Angstrom")
     if method == "auto":
         coarse = _typical_step(grid, order) > COARSER * _typical_step(
             spectra.wavelength, spectra.order

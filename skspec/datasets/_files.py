@@ -236,8 +236,16 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
         arrays[key] = value
     if labels is not None:
         arrays |= _label_arrays(labels, n)
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    _write(path, arrays)
     return path
+
+
+def _write(path, arrays):
+    """As `numpy.savez_compressed`, which has no array of the name "file"."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def _label_arrays(labels, n):

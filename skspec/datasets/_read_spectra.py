@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import glob as globbing
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,18 +16,17 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._common_grid import chosen_grid, fill_meta, onto_grid
 from skspec._short_repr import ShortRepr
-from skspec.datasets._store import SpectraStore
 from skspec.datasets.readers import SpectrumFileError, read_file
 from skspec.solvers.spectra.line_of_sight import ln_shift, velocity
 from skspec.spectra import Spectra, concatenate
 
 if TYPE_CHECKING:
     from skspec._typing import PathLike
+    from skspec.datasets._store import SpectraStore
 
 __all__ = ["FileReport", "UnreadFilesWarning", "read_spectra"]
 
 BATCH = 16  # files that a worker reads at a time
-CHUNK = 1024  # files between two appends to a store
 STARS = ("rest",)
 SOLAR_SYSTEM = ("barycentric", "heliocentric")  # apart by 15 m/s at most
 
@@ -112,8 +111,8 @@ def read_spectra(
     grid : array-like of shape (P,), Spectra or "common", optional
         Pixels for all spectra: wavelengths [Angstrom, or a Quantity], or those of `Spectra` with their
         orders (the medium of which is then asked for, too). "common" is the grid of most of the files,
-        or one like theirs. By default spectra stay on the pixels of their file where these are the same
-        for all, and are brought to the common grid where not.
+        or one like theirs; by default, too: spectra stay on the pixels of their file where these are
+        the same for all.
     frame : {"rest", "barycentric"} or None, default="rest"
         "rest" takes out the velocity of each star where the file knows it; "barycentric" that of the
         observer, from topocentric spectra. Others stay in their frame, with a warning. None leaves all
@@ -129,8 +128,10 @@ def read_spectra(
         names them.
     store : str or path-like, optional
         Folder of a :class:`SpectraStore` that is written chunk by chunk, for more spectra than fit into
-        memory. Interrupted, the same call goes on after the files that are in it. A ``grid`` of None is
-        that of the first chunk. Files that failed are listed in ``failed.csv`` in the folder.
+        memory. Interrupted, the same call goes on after the files that are in it. The first chunk
+        decides what a store has one of: the ``grid`` where it is None, entries of meta, flux unit and
+        frame; later files that have another flux unit or frame fail. ``failed.csv`` in the folder has
+        the files that failed.
     n_jobs : int, optional
         Processes that read. None is one, -1 as many as there are cores.
     verbose : bool, default=False
@@ -139,9 +140,10 @@ def read_spectra(
     Returns
     -------
     Spectra of shape (n, P)
-        In the order of the files. In ``meta``: ``file``, ``format``, ``star_id``, ``rv`` and ``frame``
-        of each star, what else the files know (missing where others do not: NaN, "" or -1), and the
-        ``report``, a `FileReport`. ``meta["rv_removed"]`` is the velocity taken out [km/s].
+        In the order of the files. In ``meta``: ``file``, ``format``, ``star_id``, ``rv``, ``star_frame``
+        and ``star_flux_unit`` of each star, what else the files know (missing where others do not: NaN,
+        "" or -1), and the ``report``, a `FileReport`. ``rv_removed`` is the velocity taken out [km/s],
+        NaN for spectra that are at rest in a file that does not tell it.
     SpectraStore
         With `store`.
 
@@ -179,11 +181,13 @@ def read_spectra(
     """
     _check_options(frame, medium, errors)
     paths = _paths(files)
-    reading = _Reading(format, frame, medium, errors, exposures, n_jobs, verbose, len(paths))
+    reading = Reading(format, frame, medium, errors, exposures, n_jobs, verbose, len(paths))
     if medium is None and isinstance(grid, Spectra):
         reading.medium = grid.medium
     if store is not None:
-        return reading.into_store(paths, grid, Path(store))
+        from skspec.datasets._read_into_store import read_into_store
+
+        return read_into_store(reading, paths, grid, Path(store))
     parts = list(reading.native(paths))
     if not parts:
         raise SpectrumFileError(reading.all_failed())
@@ -193,7 +197,7 @@ def read_spectra(
     return spectra
 
 
-class _Reading:
+class Reading:
     """One call of `read_spectra`: its options, and what became of the files."""
 
     def __init__(self, format, frame, medium, errors, exposures, n_jobs, verbose, n_files):
@@ -206,6 +210,7 @@ class _Reading:
         )
         self.failed: dict[str, str] = {}
         self.left: dict[str, list[str]] = {}  # what could not be done -> files
+        self.not_at_rest: list[str] = []
         self.n_read = 0
 
     def native(self, paths: list[str]) -> Iterator[Spectra]:
@@ -230,11 +235,13 @@ class _Reading:
         factors, parts = zip(*[self._doppler(part) for part in parts])
         wavelength, order = chosen_grid("common" if grid is None else grid, parts)
         parts = [onto_grid(part, wavelength, order, factor) for part, factor in zip(parts, factors)]
+        for part in parts:
+            blank = ~part.good.any(axis=1)
+            self._leave("without any good pixel on this grid", part.meta["file"][blank])
         frames = {part.frame for part in parts}
         if len(frames) > 1:  # of each star, in meta
             parts = [part.replace(frame=None) for part in parts]
-        units = {part.flux_unit for part in parts}
-        if len(units) > 1:
+        if len({part.flux_unit for part in parts}) > 1:
             parts = [part.replace(flux_unit=None) for part in parts]
         spectra = concatenate(parts)
         spectra = spectra[np.argsort(spectra.meta["_row"], kind="stable")]
@@ -258,86 +265,45 @@ class _Reading:
         n, meta = len(part), dict(part.meta)
         shift = np.zeros(n)
         frame = part.frame
-        frames = np.full(n, frame or "")
+        frames = np.full(n, frame or "", dtype="<U16")
         if self.frame is not None and frame == "topocentric" and "berv" in meta:
             known = np.isfinite(meta["berv"])
             shift -= np.where(known, ln_shift(np.where(known, meta["berv"], 0.0)), 0.0)
             frames[known] = "barycentric"
             if "rv" in meta:  # seen from the barycentre
                 meta["rv"] = velocity(ln_shift(_known(meta["rv"])) - shift)
-        if self.frame == "rest" and frame != "rest":
+        if frame == "rest":  # by whoever wrote the file
+            meta.setdefault("rv_removed", np.full(n, np.nan))
+        elif self.frame == "rest":
             rv = np.asarray(meta.get("rv", np.full(n, np.nan)), dtype=float)
             known = np.isfinite(rv) & (frames != "")
             removed = np.where(known, ln_shift(np.where(known, rv, 0.0)), 0.0)
             meta["rv_removed"] = velocity(removed)
             shift += removed
             frames[known] = "rest"
-        elif self.frame == "rest":
-            meta.setdefault("rv_removed", np.zeros(n))
         wanted = {"rest": STARS, "barycentric": SOLAR_SYSTEM}.get(self.frame, ())
         if wanted:
             left = ~np.isin(frames, wanted)
-            self._leave(f"not brought to the {self.frame} frame: no velocity", meta["file"][left])
-        meta["frame"] = frames
+            files = self._leave(
+                f"not brought to the {self.frame} frame: no velocity", meta["file"][left]
+            )
+            self.not_at_rest += files
+        meta["star_frame"] = frames
+        meta["star_flux_unit"] = np.full(n, part.flux_unit or "")
         one = frames[0] if n and np.all(frames == frames[0]) else ""
         factor = np.exp(shift) if np.any(shift) else None
         return factor, part.replace(meta=meta, frame=str(one) or None)
 
     def _leave(self, why, files):
-        if len(files):
-            self.left.setdefault(why, []).extend(dict.fromkeys(map(str, files)))
-
-    # -- a store ---------------------------------------------------------------------------------
-
-    def into_store(self, paths: list[str], grid: Any, folder: Path) -> SpectraStore:
-        """Chunk by chunk, from where an earlier call has stopped."""
-        store = SpectraStore(folder, create=True)
-        done: set[str] = set()
-        if len(store):
-            done = set(map(str, store.meta["file"]))
-            self.medium = self.medium or store.medium
-            grid = store[:0]
-        paths = [path for path in paths if path not in done]
-        self.n_files = len(paths)
-        _write_failed(folder, {}, "w")
-        for start in range(0, len(paths), CHUNK):
-            before = set(self.failed)
-            parts = list(self.native(paths[start : start + CHUNK]))
-            if parts:
-                spectra = _for_store(self.on_one_grid(parts, grid))
-                if len(store):
-                    spectra = self._like(spectra, store)
-                store.append(spectra)
-                grid = spectra[:0]
-            _write_failed(folder, {k: v for k, v in self.failed.items() if k not in before}, "a")
-        if not len(store):
-            raise SpectrumFileError(self.all_failed())
-        self.warn(f"{folder / 'failed.csv'} has all of them")
-        return store
-
-    def _like(self, spectra, store):
-        """Stars in the frame of a store, with the entries of meta that it has."""
-        if store.frame is not None:
-            other = spectra.meta["frame"] != store.frame
-            for file in spectra.meta["file"][other]:
-                self.failed[str(file)] = (
-                    f"{file}: its velocity is not known, and {store.path} holds spectra in the "
-                    f"{store.frame} frame; frame=None leaves all as they are."
-                )
-            spectra = spectra[~other].replace(frame=store.frame)
-        blank = fill_meta([spectra, store[:0]])[0]
-        meta = {}
-        for name, stored in store.meta.items():
-            value = blank.get(name, stored)
-            numbers = np.ndim(stored) and stored.dtype.kind in "iuf"
-            meta[name] = np.asarray(value).astype(stored.dtype) if numbers else value
-        return spectra.replace(meta=meta)
+        files = list(dict.fromkeys(map(str, files)))
+        if files:
+            self.left.setdefault(why, []).extend(files)
+        return files
 
     # -- what became of the files ----------------------------------------------------------------
 
     def report(self) -> FileReport:
-        rest = next((files for why, files in self.left.items() if "frame" in why), [])
-        return FileReport(self.n_files, dict(self.failed), tuple(rest))
+        return FileReport(self.n_files, dict(self.failed), tuple(self.not_at_rest))
 
     def all_failed(self) -> str:
         if not self.failed:
@@ -376,13 +342,13 @@ def _paths(files):
         files = [files]
     out: list[str] = []
     for entry in files:
-        path = Path(entry)
+        path = Path(os.path.expanduser(entry))
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
         elif path.exists():
             found = [path]
         else:
-            found = sorted(map(Path, globbing.glob(str(entry), recursive=True)))
+            found = sorted(map(Path, globbing.glob(str(path), recursive=True)))
             found = [p for p in found if p.is_file()]
             if not found and not (alone or globbing.has_magic(str(entry))):
                 found = [path]  # one of many: the report says that it cannot be opened
@@ -435,12 +401,12 @@ def _joined(spectra):
     if not np.any(part != ""):
         return spectra
     meta = spectra.meta
-    keys = [
-        (meta["format"][i], meta["star_id"][i], meta["exposure"][i]) if part[i] else ("", i, "")
-        for i in range(len(spectra))
-    ]
+    keys = [key if key is not None else ("", i, "") for i, key in enumerate(star_keys(spectra))]
     first = {key: row for row, key in reversed(list(enumerate(keys)))}
     rows = sorted(first.values())
+    parts = [[] for _ in keys]
+    for row, key in enumerate(keys):
+        parts[first[key]].append(part[row])
     ivar = np.full(spectra.shape, np.inf) if spectra.ivar is None else spectra.ivar.copy()
     flux = np.where(ivar > 0, spectra.flux, 0).astype(spectra.dtype)
     for row, key in enumerate(keys):
@@ -453,27 +419,16 @@ def _joined(spectra):
             a, b = (np.where(np.isinf(ivar[k, both]), 1.0, ivar[k, both]) for k in (to, row))
             flux[to, both] = (a * flux[to, both] + b * flux[row, both]) / (a + b)
             ivar[to, both] += ivar[row, both]
-    return spectra.replace(flux=flux, ivar=ivar)[rows]
+    joined = np.array(["+".join(dict.fromkeys(names)) for names in parts])
+    return spectra.replace(flux=flux, ivar=ivar, meta=meta | {"part": joined})[rows]
 
 
-def _for_store(spectra):
-    """Resolution as one number per star, whatever the file has."""
-    resolution = spectra.resolution
-    if resolution is None:
-        return spectra
-    rows = np.broadcast_to(
-        resolution, (len(spectra), np.shape(resolution)[-1] if np.ndim(resolution) else 1)
-    )
-    return spectra.replace(resolution=np.median(rows, axis=1, keepdims=True))
+def star_keys(spectra: Spectra) -> list[tuple[str, ...] | None]:
+    """What tells whether two spectra are parts of one; None for those that are whole."""
+    part = np.asarray(spectra.meta.get("part", np.full(len(spectra), "")), dtype=str)
+    names = [np.asarray(spectra.meta[k], str) for k in ("format", "star_id", "exposure")]
+    return [tuple(key) if some and key[1] else None for some, *key in zip(part, *names)]
 
 
 def _known(values):
     return np.where(np.isfinite(values), values, np.nan)
-
-
-def _write_failed(folder, failed, mode):
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "failed.csv", mode, newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([["file", "reason"]] if mode == "w" else [])
-        writer.writerows(failed.items())

@@ -220,6 +220,7 @@ def _checked(spectra, path, form):
     n = len(spectra)
     meta = {name: _per_star(value, n) for name, value in spectra.meta.items()}
     exposure = np.array([str(name) for name in meta.pop("exposure", [""] * n)], dtype=str)
+    meta.setdefault("star_id", np.full(n, "", dtype=str))
     meta |= {"file": np.full(n, str(path)), "format": np.full(n, form.name), "exposure": exposure}
     return spectra.replace(meta=meta)
 
@@ -239,4 +240,7 @@ def _per_star(value, n):
     if np.ndim(value) == 0 or isinstance(value, (str, bytes)):
         value = [value] * n
     value = np.asarray(value)
-    return value.astype(str) if value.dtype.kind in "OS" else value
+    if value.dtype.kind == "u":  # -1 stands for none
+        fits = not value.size or value.max() <= np.iinfo(np.int64).max
+        return value.astype(np.int64 if fits else str)
+    return value if value.dtype.kind in "biufU" else value.astype(str)
