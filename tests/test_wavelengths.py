@@ -302,3 +302,31 @@ def test_moving_stars_are_refused_unless_velocities_are_fitted(stars):
     barycentric = TheCannon(1).fit(spectra.replace(frame="barycentric"), labels)
     barycentric.predict(moving.replace(frame="heliocentric"))  # 15 m/s
     barycentric.predict(moving.replace(frame=None))
+
+
+# -- what is no array ------------------------------------------------------------------------------
+
+
+def test_unequal_spectra_get_a_sentence():
+    with pytest.raises(ValueError, match=r"different lengths, 5 to 6 pixels.*concatenate\(.*grid="):
+        Spectra([np.ones(5), np.ones(6)])
+
+
+def test_tables_get_a_sentence():
+    table = pytest.importorskip("astropy.table").Table(
+        {"wave": [5000.0, 5001.0], "flux": [1.0, 2.0]}
+    )
+    for given in (table, table.as_array()):
+        with pytest.raises(ValueError, match="is a table.*give its columns"):
+            Spectra(given)
+    columns = Spectra(table["flux"], wavelength=table["wave"])
+    assert columns.flux.tolist() == [[1, 2]] and type(columns.flux) is np.ndarray
+
+
+def test_masked_columns_and_units_of_columns():
+    table = pytest.importorskip("astropy.table")
+    flux = table.MaskedColumn([1.0, 2.0, 3.0], mask=[False, True, False], unit="Jy")
+    wave = table.Column([500.0, 500.1, 500.2], unit="nm")
+    spectra = Spectra(flux, wavelength=wave)
+    assert_allclose(spectra.wavelength, [5000, 5001, 5002])
+    assert spectra.good.tolist() == [[True, False, True]] and spectra.flux_unit == "Jy"

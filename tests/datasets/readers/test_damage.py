@@ -107,7 +107,9 @@ def originals(tmp_path_factory):
 
 
 def test_whole_files_are_read(originals, tmp_path):
-    assert {"lamost.write_lrs_table", "lamost.write_lrs_image", "lamost.write_mrs"} <= set(originals)
+    assert {"lamost.write_lrs_table", "lamost.write_lrs_image", "lamost.write_mrs"} <= set(
+        originals
+    )
     for data in originals.values():
         path = tmp_path / "whole"
         path.write_bytes(data)
