@@ -231,6 +231,100 @@ class Spectra:
             raise ValueError("resolution must be positive: it is wavelength / FWHM.")
         return values
 
+    # -- other packages' containers --------------------------------------------------------------
+
+    @classmethod
+    def from_specutils(cls, spectrum: Any, grid: Any = None) -> Spectra:
+        """Spectra of specutils: a `Spectrum`, `SpectrumList` or `SpectrumCollection`, or several.
+
+        Parameters
+        ----------
+        spectrum : Spectrum, SpectrumList, SpectrumCollection, or iterable of these
+            Of any unit of the spectral axis, with standard deviations, variances or inverse variances.
+            A flux of several dimensions makes one star of each vector along the spectral axis, in C
+            order.
+        grid : array-like of shape (P,), Spectra or "common", optional
+            Pixels for all of them, as in :func:`skspec.concatenate`. Needed where they have different
+            ones.
+
+        Returns
+        -------
+        Spectra of shape (n, P)
+            Blue to red. A ``radial_velocity`` that is set is ``meta["rv"]`` [km/s]; numbers and texts of
+            ``meta`` are kept, of which ``medium``, ``frame`` and ``resolution`` say what the wavelengths
+            are (specutils itself does not know).
+
+        Raises
+        ------
+        ValueError
+            When the grids differ and `grid` is None, the axis has no unit of a wavelength, or the
+            uncertainties are of unknown type.
+
+        Examples
+        --------
+        >>> from astropy import units as u  # doctest: +SKIP
+        >>> from specutils import Spectrum  # doctest: +SKIP
+        >>> flux, axis = [1, 0.8, 1] * u.Jy, [500, 501, 502] * u.nm  # doctest: +SKIP
+        >>> spectrum = Spectrum(flux=flux, spectral_axis=axis)  # doctest: +SKIP
+        >>> Spectra.from_specutils(spectrum)  # doctest: +SKIP
+        <Spectra: 1 star x 3 pixels, 5000.0-5020.0 Angstrom, no errors>
+        """
+        from skspec._containers import from_specutils
+
+        parts = []
+        for part in from_specutils(spectrum):
+            part = part.pop("about") | {k: v for k, v in part.items() if v is not None}
+            parts.append(cls(**part, wavelength_unit="Angstrom"))
+        if len(parts) == 1 and grid is None:
+            return parts[0]
+        return concatenate(parts, grid=grid)
+
+    def to_specutils(self) -> Any:
+        """As a `SpectrumList` of specutils: one `Spectrum` for each star, and for each of its orders.
+
+        Errors are `InverseVariance`, bad pixels the mask, ``meta["rv"]`` the ``radial_velocity`` of
+        spectra that are not at rest. ``meta`` holds medium, frame, resolution and the star's entries of
+        ``self.meta``; from orders also ``order`` and ``row``, the number of the star.
+        `from_specutils` reads all of it back.
+
+        Raises
+        ------
+        ValueError
+            When there are no wavelengths, or they neither rise nor fall throughout (in each order).
+        ImportError
+            Without specutils (``pip install "skspec[fits]"``).
+        """
+        from skspec._containers import to_specutils
+
+        return to_specutils(self)
+
+    @classmethod
+    def from_xarray(cls, array: Any) -> Spectra:
+        """Spectra of an xarray `DataArray` or `Dataset` with a coordinate of wavelengths.
+
+        Parameters
+        ----------
+        array : DataArray or Dataset
+            The flux, or ``flux`` and its errors: variables or coordinates named ``ivar``, ``flux_err``,
+            ``variance``, ``mask`` and the like. Wavelengths have one dimension, the unit of their
+            attribute ``units`` (or Angstrom), and may be logarithms (``loglam``).
+
+        Returns
+        -------
+        Spectra of shape (n, P)
+            One star for each vector along the wavelengths, in C order of the other dimensions, whose
+            coordinates go to ``meta``. Attributes ``units``, ``medium``, ``frame`` and ``resolution``
+            are kept.
+
+        Raises
+        ------
+        ValueError
+            When there is no coordinate of wavelengths, or no flux.
+        """
+        from skspec._containers import from_xarray
+
+        return cls(**from_xarray(array), wavelength_unit="Angstrom")
+
     # -- what numpy and scikit-learn ask of an X -------------------------------------------------
 
     @property

@@ -16,7 +16,7 @@ STOREYS = [
     {"_version", "_typing", "_wavelengths"},
     {"_label_values"},
     {"solvers"},
-    {"_common_grid"},
+    {"_common_grid", "_containers"},
     {"spectra", "distributions"},
     {"_sklearn", "_shared_parameters", "_short_repr", "_progress", "_wrappers"},
     {"base", "model_selection"},

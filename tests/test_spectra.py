@@ -453,3 +453,12 @@ def test_errors_arrive_at_test_time(labelled, n_jobs):
 def test_stock_transformers_read_the_flux(labelled):
     spectra, _ = labelled
     assert_allclose(PCA(2).fit_transform(spectra), PCA(2).fit_transform(spectra.flux))
+
+
+def test_concatenate_keeps_a_resolution_of_each_pixel():
+    part = Spectra(np.ones((2, 3)), wavelength=[5000, 5001, 5002], resolution=[1e3, 2e3, 3e3])
+    assert_array_equal(concatenate([part, part]).resolution, [1e3, 2e3, 3e3])
+    other = part.replace(resolution=1500.0)
+    assert_array_equal(
+        concatenate([part, other]).resolution, [[1e3, 2e3, 3e3]] * 2 + [[1500] * 3] * 2
+    )
