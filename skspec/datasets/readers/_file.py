@@ -70,8 +70,10 @@ class SpectrumFile:
         All of a FITS file, in memory.
     lines : list of str
         All of a text file.
+    column_names : list of list of str
+        Of each table.
     tables : list of astropy.table.Table
-        Of CSV, ECSV and VOTable files.
+        Of FITS, CSV, ECSV and VOTable files, and of text with columns between white space.
 
     Raises
     ------
@@ -98,6 +100,8 @@ class SpectrumFile:
         if not self.is_fits:
             raise SpectrumFileError("it is no FITS file")
         fits = _fits()
+        if re.match(rb"[^\n]{10,80}\n", self.data):
+            raise SpectrumFileError("it is a FITS header written out as text, without its data")
         _check_structure(self.data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -189,24 +193,18 @@ class SpectrumFile:
         return b"<VOTABLE" in self.data[:2048].upper()
 
     @cached_property
+    def column_names(self) -> list[list[str]]:
+        """Names of the columns of each table, which tell formats apart."""
+        from skspec.datasets.readers._tables import column_names
+
+        return column_names(self)
+
+    @cached_property
     def tables(self) -> list[Table]:
         _fits()  # names the install line where there is no astropy
-        from astropy.io import ascii as text_tables
-        from astropy.io.votable import parse
-        from astropy.table import Table
+        from skspec.datasets.readers._tables import tables_of
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if self.is_votable:
-                found = parse(io.BytesIO(self.data), verify="ignore").iter_tables()
-                return [table.to_table(use_names_over_ids=True) for table in found]
-            head = "\n".join(self.lines[:1])
-            kind = "ascii.ecsv" if head.startswith("# %ECSV") else "ascii.csv"
-            source = [line for line in self.lines if line.strip()]
-            if kind == "ascii.csv":
-                source = [line for line in source if not line.startswith("#")]
-                return [text_tables.read(source, format="csv", guess=False)]
-            return [Table.read(source, format=kind)]
+        return tables_of(self)
 
 
 def native(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ __all__ = [
     "ivar_from_sigma",
     "log_grid",
     "mask_bits",
+    "split_orders",
     "zero_runs",
 ]
 
@@ -23,6 +24,7 @@ FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of SDSS, APOGEE and DESI
 LARGEST = 10.0  # log10 wavelength, in whatever unit
 ROUNDED = 1e-6  # single precision leaves log10 wavelengths this far from the grid they mean
 NO_SIGMA = 1e9  # errors beyond mark bad pixels
+SHORTEST_ORDER = 20  # pixels, on average: shorter ones are no orders but disorder
 
 
 def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
@@ -102,3 +104,21 @@ def zero_runs(flux: np.ndarray, shortest: int = 3) -> np.ndarray:
         for start, stop in edges.reshape(-1, 2):
             mask[start:stop] = stop - start >= shortest
     return out.reshape(np.shape(flux))
+
+
+def split_orders(wavelength: np.ndarray) -> np.ndarray | None:
+    """Number of the order (P,) of each pixel, one more at each step back; None where there is none.
+
+    Raises
+    ------
+    SpectrumFileError
+        When there are too many steps back for orders.
+    """
+    steps = np.diff(wavelength)
+    rising = np.sum(steps > 0) >= np.sum(steps < 0)
+    back = steps <= 0 if rising else steps >= 0
+    if not back.any():
+        return None
+    if SHORTEST_ORDER * (back.sum() + 1) > len(wavelength):
+        raise SpectrumFileError("its wavelengths neither rise nor fall throughout, nor in orders")
+    return np.concatenate([[0], np.cumsum(back)])
