@@ -12,11 +12,13 @@ from skspec.datasets._make_spectra import make_spectra, synthesize
 from skspec.datasets._match_labels import match_labels
 from skspec.datasets._read_spectra import FileReport, UnreadFilesWarning, read_spectra
 from skspec.datasets._store import SpectraStore
+from skspec.datasets.readers.gaia import XPCoefficients, read_xp_coefficients
 
 __all__ = [
     "FileReport",
     "SpectraStore",
     "UnreadFilesWarning",
+    "XPCoefficients",
     "fetch_miles",
     "fetch_stelib",
     "load_spectra",
@@ -24,6 +26,7 @@ __all__ = [
     "match_labels",
     "read_labels",
     "read_spectra",
+    "read_xp_coefficients",
     "save_spectra",
     "synthesize",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from skspec._short_repr import ShortRepr
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError
-from skspec.spectra import Spectra
+from skspec.spectra import Spectra, concatenate
 
 if TYPE_CHECKING:
     from skspec._typing import PathLike
@@ -168,6 +168,15 @@ def read_file(
     return found
 
 
+def one_grid_together(parts: Iterable[Spectra]) -> list[Spectra]:
+    """Spectra of a file's stars, those on the same pixels as one `Spectra`."""
+    groups: dict[bytes, list[Spectra]] = {}
+    for part in parts:
+        order = b"" if part.order is None else part.order.tobytes()
+        groups.setdefault(part.wavelength.tobytes() + order, []).append(part)
+    return [concatenate(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
 def _named(name):
     try:
         return READERS[name]
@@ -182,7 +191,8 @@ def _format_of(file):
         if _identified(form, file):
             return form
     if file.is_fits:
-        file.hdus  # tells of damage  # noqa: B018
+        if _is_map(file):
+            raise SpectrumFileError("it is a map of wavelengths, without a flux")
         kind = "a FITS file in none of the known layouts"
     else:
         kind = "in none of the known formats"
@@ -190,6 +200,15 @@ def _format_of(file):
         f"it is {kind}; name one with format=, or register a function that reads it with "
         "skspec.datasets.readers.reader"
     )
+
+
+def _is_map(file):
+    """Whether the numbers of its only image rise throughout, as no flux does."""
+    images = [hdu.data for hdu in file.hdus if isinstance(hdu.data, np.ndarray)]
+    if len(images) != 1 or images[0].dtype.names or images[0].dtype.kind not in "iuf":
+        return False
+    steps = np.diff(np.asarray(images[0], dtype=float))
+    return steps.size > 1 and bool(np.all(steps > 0) or np.all(steps < 0))
 
 
 def _identified(form, file):

@@ -231,7 +231,8 @@ def unit_of(table: Table, name: str) -> str:
     """Unit of a column: its own, that of a line below the names, or one in its name; else ''."""
     column = table[name]
     unit = text(getattr(column, "unit", None)) or text(column.meta.get("unit"))
-    unit = unit.strip("[](){} ") or plain_name(name)[1]
+    wrapped = re.fullmatch(r"[\[({]\s*(.*?)\s*[\])}]", unit)
+    unit = (wrapped.group(1) if wrapped else unit) or plain_name(name)[1]
     return UNITS_OF_NAMES.get(unit.lower(), unit)
 
 

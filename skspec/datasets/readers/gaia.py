@@ -15,7 +15,7 @@ import numpy as np
 from skspec._short_repr import ShortRepr
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, text
 from skspec.datasets.readers._grids import ivar_from_sigma
-from skspec.datasets.readers._registry import reader
+from skspec.datasets.readers._registry import one_grid_together, reader
 from skspec.datasets.readers._tables import is_vector, numbers, unit_of, vectors
 from skspec.spectra import Spectra
 
@@ -110,7 +110,7 @@ def read_gaia_spss(file: SpectrumFile) -> list[Spectra]:
                 meta={"star_id": [str(star)], "source_id": [star]},
             )
         )
-    return out
+    return one_grid_together(out)
 
 
 def _is_continuous(file):
@@ -228,10 +228,10 @@ def _meta(table, names, stars, first) -> dict[str, Any]:
     }
     for name in EXTRAS:
         if name in names:
-            column = table[names[name]][first]
-            meta[name] = (
-                _integers(column) if name == "solution_id" else numbers(table[first], names[name])
-            )
+            whole = table[names[name]].dtype.kind in "iu" or name == "solution_id"
+            meta[name] = (_integers(table[names[name]]) if whole else numbers(table, names[name]))[
+                first
+            ]
     return meta
 
 

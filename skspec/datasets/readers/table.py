@@ -10,9 +10,9 @@ from skspec._containers import NAMES, find_name, medium_of_name, plain_name
 from skspec._wavelengths import FRAMES, MEDIA, to_angstrom
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, missing_number, text
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
-from skspec.datasets.readers._registry import reader
+from skspec.datasets.readers._registry import one_grid_together, reader
 from skspec.datasets.readers._tables import flags, is_vector, numbers, unit_of, vectors
-from skspec.spectra import Spectra, concatenate
+from skspec.spectra import Spectra
 
 SHORTEST = 2000.0  # Angstrom; bare wavelengths below may be nm or micron
 LONGEST = 3e5
@@ -58,7 +58,7 @@ def read_table(file: SpectrumFile) -> list[Spectra]:
         parts = [columns.of_row(row) for row in range(len(table))]
     else:
         parts = [columns.of_rows(rows) for rows in columns.stars()]
-    return _one_grid_together(parts)
+    return one_grid_together(parts)
 
 
 def _table(file):
@@ -271,14 +271,6 @@ def _about(table) -> dict[str, Any]:
     out.setdefault("frame", SPECSYS.get(text(cards.get("specsys")).upper()))
     resolution = missing_number(cards.get("resolution"))
     return out | ({"resolution": resolution} if resolution > 0 else {})
-
-
-def _one_grid_together(parts):
-    groups: dict[bytes, list[Spectra]] = {}
-    for part in parts:
-        order = b"" if part.order is None else part.order.tobytes()
-        groups.setdefault(part.wavelength.tobytes() + order, []).append(part)
-    return [concatenate(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
 def _bare(table) -> Spectra:
