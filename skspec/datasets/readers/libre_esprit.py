@@ -47,6 +47,9 @@ def read_libre_esprit(file: SpectrumFile) -> Spectra:
             f"its first column runs from {wavelength.min():g} to {wavelength.max():g}: it is a profile "
             "in velocities (LSD), no spectrum"
         )
+    shortest = min(map(len, lines[:-1]), default=0)
+    if not file.data.endswith(b"\n") and len(lines[-1].rstrip()) < shortest:
+        raise SpectrumFileError("it is cut off within the last number")
     if len(lines) < n_pixels - 1:  # one less is usual
         raise SpectrumFileError(
             f"it is truncated: its header promises {n_pixels} lines, it has {len(lines)}"
