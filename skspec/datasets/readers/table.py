@@ -147,9 +147,14 @@ class _Columns:
 
     def _spectra(self, part, meta):
         wavelength = self._angstrom(part)
-        flux = part["flux"]
-        if len(wavelength) != len(flux):
+        if len(wavelength) != len(part["flux"]):
             raise SpectrumFileError("it has no wavelengths for its fluxes")
+        if "order" not in part and not _in_orders(wavelength):
+            by = np.argsort(wavelength, kind="stable")  # as a database hands them out
+            size = len(wavelength)
+            wavelength = wavelength[by]
+            part = {kind: v[by] if len(v) == size else v for kind, v in part.items()}
+        flux = part["flux"]
         order = part.get("order")
         order = None if order is None or np.isnan(order).any() else order.astype(int)
         if order is None:
@@ -243,6 +248,15 @@ class _Columns:
                 meta["rv"] = [velocity]
                 break
         return meta
+
+
+def _in_orders(wavelength):
+    """Whether wavelengths rise or fall throughout, or in orders; or cannot be sorted."""
+    try:
+        split_orders(wavelength)
+    except SpectrumFileError:
+        return len(np.unique(wavelength)) < len(wavelength)
+    return True
 
 
 def _texts(column):
