@@ -20,6 +20,7 @@ __all__ = ["Format", "formats", "read_file", "reader"]
 
 READERS: dict[str, Format] = {}
 SHORTEST, LONGEST = 100.0, 1e7  # Angstrom: beyond, it is no wavelength of stars
+AFTER_HEADERS = -1  # priority of formats told by their columns: what a header tells is told faster
 GARBAGE = 1e30  # a flux beyond marks a bad pixel, in any unit
 SPIKE = 1e9  # and one this many times the median
 

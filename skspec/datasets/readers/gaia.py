@@ -15,7 +15,7 @@ import numpy as np
 from skspec._short_repr import ShortRepr
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, text
 from skspec.datasets.readers._grids import ivar_from_sigma
-from skspec.datasets.readers._registry import one_grid_together, reader
+from skspec.datasets.readers._registry import AFTER_HEADERS, one_grid_together, reader
 from skspec.datasets.readers._tables import is_vector, numbers, unit_of, vectors
 from skspec.spectra import Spectra
 
@@ -69,13 +69,13 @@ def _is_xp(file):
     return _is_on(file, XP_GRID)
 
 
-@reader("gaia_rvs", "Gaia RVS mean spectra", _is_rvs, priority=1)
+@reader("gaia_rvs", "Gaia RVS mean spectra", _is_rvs, priority=AFTER_HEADERS)
 def read_gaia_rvs(file: SpectrumFile) -> Spectra:
     """Normalised, vacuum, in the rest frame of the star."""
     return _read_on(file, RVS_GRID, frame="rest", resolution=RVS_RESOLUTION)
 
 
-@reader("gaia_xp_sampled", "Gaia XP spectra, sampled", _is_xp, priority=1)
+@reader("gaia_xp_sampled", "Gaia XP spectra, sampled", _is_xp, priority=AFTER_HEADERS)
 def read_gaia_xp(file: SpectrumFile) -> Spectra:
     """Vacuum; nobody's velocity is taken out, which one in a thousand of a sample is."""
     table, names = _sampled_table(file)
@@ -88,7 +88,7 @@ def read_gaia_xp(file: SpectrumFile) -> Spectra:
     "gaia_spss",
     "Spectrophotometric standard stars, as tables of GaiaXPy",
     lambda file: _columns(file, "source_id", "wl"),
-    priority=1,
+    priority=AFTER_HEADERS,
 )
 def read_gaia_spss(file: SpectrumFile) -> list[Spectra]:
     """One row per star, wavelengths in nm."""
@@ -120,7 +120,12 @@ def _is_continuous(file):
     )
 
 
-@reader("gaia_xp_continuous", "Gaia XP coefficients (are refused)", _is_continuous, priority=1)
+@reader(
+    "gaia_xp_continuous",
+    "Gaia XP coefficients (are refused)",
+    _is_continuous,
+    priority=AFTER_HEADERS,
+)
 def refuse_xp_coefficients(file: SpectrumFile) -> Spectra:
     raise SpectrumFileError(
         "it holds coefficients of Gaia XP spectra, no fluxes: "

@@ -8,7 +8,7 @@ import numpy as np
 
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
-from skspec.datasets.readers._registry import reader
+from skspec.datasets.readers._registry import AFTER_HEADERS, reader
 from skspec.spectra import Spectra
 
 SHORTEST = 200.0  # nm; what begins below is a profile in velocities
@@ -24,7 +24,12 @@ def _is_libre_esprit(file):
         return False
 
 
-@reader("libre_esprit", "Libre-ESpRIT text of ESPaDOnS and NARVAL", _is_libre_esprit, priority=1)
+@reader(
+    "libre_esprit",
+    "Libre-ESpRIT text of ESPaDOnS and NARVAL",
+    _is_libre_esprit,
+    priority=AFTER_HEADERS,
+)
 def read_libre_esprit(file: SpectrumFile) -> Spectra:
     """Columns: wavelength [nm], intensity, others of polarisation, and sigma last if there are three.
 
