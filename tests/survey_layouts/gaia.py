@@ -7,12 +7,15 @@ from astropy.table import Column, MaskedColumn, Table
 CONTAINERS = ("csv", "ecsv", "fits", "vot", "plain.vot")
 
 
-def write_table(path, columns, *, units=None):
+STAR = 5762406957886626817
+
+
+def write_table(path, columns, *, units=None, container=None):
     """`columns` by name: vectors, or lists of arrays (cells of vectors); the name tells the container.
 
     Cells of vectors are "(a, b)" in CSV, JSON in ECSV, of variable length in FITS and VOTable.
     """
-    container = path.name.split(".", 1)[1]
+    container = container or path.name.split(".", 1)[1]
     arrays = {name for name, values in columns.items() if np.ndim(values[0]) or len_of(values[0])}
     units = units or {}
     if container == "csv":
@@ -93,3 +96,32 @@ def continuous(source_id, bp, rp, bp_correlations, rp_correlations):
         "rp_coefficient_errors": [one[1] for one in rp],
         "rp_coefficient_correlations": list(rp_correlations),
     }
+
+
+def write_rvs_csv(path):
+    """The first pixels of a star, one in each row."""
+    nm = 846 + 0.01 * np.arange(60)
+    return write_table(
+        path, long([STAR], nm, np.ones(60), np.full(60, 0.01), ra=[10.0]), container="csv"
+    )
+
+
+def _write_xp(path, container):
+    flux = np.linspace(1e-16, 2e-16, 2 * 343).reshape(2, 343)
+    return write_table(path, raw([STAR, 7], flux, flux / 50), container=container)
+
+
+def write_xp_csv(path):
+    return _write_xp(path, "csv")
+
+
+def write_xp_ecsv(path):
+    return _write_xp(path, "ecsv")
+
+
+def write_xp_fits(path):
+    return _write_xp(path, "fits")
+
+
+def write_xp_votable(path):
+    return _write_xp(path, "vot")

@@ -1,8 +1,13 @@
 """Libre-ESpRIT text, with a spectrum of your own."""
 
+import numpy as np
+
 
 def write_libre_esprit(path, *columns, star="HD 1", n_pixels=None):
     """Columns: wavelength [nm], intensity, and others; sigma last. The header may count wrongly."""
+    if not columns:
+        wavelength = 500 + 0.02 * np.concatenate([np.arange(0, 50), np.arange(45, 100)])
+        columns = wavelength, np.ones(105), np.zeros(105), np.full(105, 0.01)
     n_pixels = len(columns[0]) if n_pixels is None else n_pixels
     lines = [f"***Reduced spectrum of '{star}'", f"  {n_pixels} {len(columns) - 1}"]
     for first, *others in zip(*columns):

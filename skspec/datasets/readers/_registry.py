@@ -173,8 +173,8 @@ def one_grid_together(parts: Iterable[Spectra]) -> list[Spectra]:
     """Spectra of a file's stars, those on the same pixels as one `Spectra`."""
     groups: dict[bytes, list[Spectra]] = {}
     for part in parts:
-        order = b"" if part.order is None else part.order.tobytes()
-        groups.setdefault(part.wavelength.tobytes() + order, []).append(part)
+        pixels = [np.asarray(v).tobytes() for v in (part.wavelength, part.order) if v is not None]
+        groups.setdefault(b"".join(pixels), []).append(part)
     return [concatenate(group) if len(group) > 1 else group[0] for group in groups.values()]
 
 
