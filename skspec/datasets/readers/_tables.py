@@ -170,10 +170,15 @@ def _is_number(cell):
     if cell in MISSING:
         return True
     try:
-        float(cell)
+        float(_without_fortran(cell))
     except ValueError:
         return False
     return True
+
+
+def _without_fortran(cell):
+    """1.0E-3 for 1.0D-3."""
+    return re.sub(r"(?<=[\d.])[dD](?=[+-]?\d)", "e", cell)
 
 
 def _is_vector_text(cell):
@@ -210,6 +215,8 @@ def _typed(cells):
             return cells.astype(kind)
         except (ValueError, OverflowError):
             continue
+    if cells.size and all(map(_is_number, cells)):  # 1.0D-3 of Fortran
+        cells = np.array([_without_fortran(cell) for cell in cells])
     missing = np.isin(np.char.lower(np.char.strip(cells)), list(MISSING))
     for kind in (np.int64, float):
         try:

@@ -1,4 +1,4 @@
-"""Libre-ESpRIT: text of ESPaDOnS and NARVAL (`.s`)."""
+"""Libre-ESpRIT: text of ESPaDOnS and NARVAL (`.s`), FITS of the CFHT (`p.fits`, `i.fits`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError
+from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, text
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
 from skspec.datasets.readers._registry import AFTER_HEADERS, reader
 from skspec.spectra import Spectra
@@ -67,6 +67,33 @@ def read_libre_esprit(file: SpectrumFile) -> Spectra:
         medium="air",
         frame="heliocentric",
         meta={"star_id": _star(file.lines[0])},
+    )
+
+
+def _is_cfht(file):
+    return text(file.header.get("COL1")) == "Wavelength" and file.hdus[0].data.ndim == 2
+
+
+@reader("cfht_espadons", "ESPaDOnS as the CFHT gives it out, p.fits and i.fits", _is_cfht)
+def read_cfht_espadons(file: SpectrumFile) -> Spectra:
+    """Rows of an image, named by the cards COLn: the normalised spectrum comes first.
+
+    Its wavelengths [nm] are those in air, heliocentric, corrected by telluric lines.
+    """
+    image = file.image(0, 2).astype(float)
+    names = [text(file.header.get(f"COL{k + 1}")) for k in range(len(image))]
+    rows = dict(zip(reversed(names), image[::-1]))  # of each name the first
+    if "Intensity" not in rows:
+        raise SpectrumFileError(f"none of its rows is an Intensity; they are {names}")
+    wavelength = rows["Wavelength"]
+    return Spectra(
+        rows["Intensity"],
+        ivar=ivar_from_sigma(rows["ErrorBar"]) if "ErrorBar" in rows else None,
+        wavelength=wavelength * 10,
+        order=split_orders(wavelength),
+        medium="air",
+        frame="heliocentric",
+        meta={"star_id": text(file.header.get("OBJECT"))},
     )
 
 

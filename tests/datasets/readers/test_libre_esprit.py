@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from survey_files import FILES, check_golden, golden, line_velocity, real_files
-from survey_layouts.libre_esprit import write_libre_esprit
+from survey_layouts.libre_esprit import write_cfht, write_libre_esprit
 
 from skspec.datasets.readers import SpectrumFileError, read_file
 
@@ -102,3 +102,18 @@ def test_disorder_is_no_orders(tmp_path):
     assert_array_equal(
         read_file(write_libre_esprit(tmp_path / "b.s", WAVELENGTH, FLUX))[0].flux, [FLUX]
     )
+
+
+@pytest.mark.parametrize("polarised", [True, False])
+def test_fits_of_the_cfht(tmp_path, polarised):
+    """The first of its four spectra."""
+    path = write_cfht(
+        tmp_path / "1p.fits", WAVELENGTH, FLUX, np.full(N, 0.0125), polarised=polarised
+    )
+    [spectra] = read_file(path)
+    assert_allclose(spectra.wavelength, 10 * WAVELENGTH, rtol=1e-7)
+    assert_allclose(spectra.flux[0], FLUX, rtol=1e-6)
+    assert_allclose(spectra.flux_err, 0.0125, rtol=1e-6)
+    assert len(np.unique(spectra.order)) == 3
+    assert spectra.meta["star_id"].tolist() == ["HD46328"]
+    assert (spectra.medium, spectra.frame) == ("air", "heliocentric")

@@ -61,6 +61,32 @@ def test_text_with_names(tmp_path, head, between):
     assert (spectra.medium, spectra.frame) == (None, None)
 
 
+def test_exponents_of_fortran(tmp_path):
+    body = rows(WAVELENGTH, FLUX, SIGMA, between=" ").replace("\n", "D+00\n")
+    check(read_text(tmp_path, "# wave flux err\n" + body)[0])
+    check(read_text(tmp_path, "# wave flux err\n" + body.replace("D", "d"))[0])
+
+
+def test_table_of_pandas_with_its_index(tmp_path):
+    body = "".join(f"{k},{w},{f},{e}\n" for k, (w, f, e) in enumerate(zip(WAVELENGTH, FLUX, SIGMA)))
+    check(read_text(tmp_path, ",wavelength,flux,err\n" + body)[0])
+
+
+def test_what_specutils_writes(tmp_path):
+    specutils = pytest.importorskip("specutils")
+    from astropy import nddata, units
+
+    one = specutils.Spectrum(
+        flux=FLUX * units.Jy,
+        spectral_axis=WAVELENGTH / 10 * units.nm,
+        uncertainty=nddata.StdDevUncertainty(SIGMA),
+    )
+    one.write(tmp_path / "a.fits", format="tabular-fits")
+    [spectra] = read_file(tmp_path / "a.fits")
+    check(spectra)
+    assert spectra.flux_unit == "Jy"
+
+
 @pytest.mark.parametrize("end", ["\r\n", "\n\n"])
 def test_ends_of_lines(tmp_path, end):
     text = "wavelength,flux,err\n" + rows(WAVELENGTH, FLUX, SIGMA)
