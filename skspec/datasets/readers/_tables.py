@@ -135,6 +135,8 @@ def text_layout(lines: Sequence[str]) -> TextLayout | None:
         return None
     if rows:
         [second] = split_cells(rows[:1], delimiter)
+        if not delimiter and len(second) != len(names):
+            return None  # prose
         if len(second) == len(names) and not any(_is_vector_text(cell) for cell in second):
             if not any(_is_number(cell) for cell in second if cell):
                 units, rows = second, rows[1:]

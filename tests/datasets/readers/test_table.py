@@ -296,6 +296,7 @@ def test_bare_columns_that_can_be_something_else(tmp_path, columns, reason):
         ("wave,flux,flux\n5000,1,1\n", "same name"),
         ("wave,flux\n5000,1\n5001,1\n4000,2\n5000,1\n", "nor in orders"),
         ("A letter, about nothing\nthat has numbers\n", "none of the known formats"),
+        ("The spectrum of the Sun\nwas taken at noon\n", "none of the known formats"),
     ],
 )
 def test_refused_in_a_sentence(tmp_path, text, reason):
