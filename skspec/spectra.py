@@ -681,8 +681,9 @@ def check_same_pixels(one: Spectra, other: Spectra, what: str) -> None:
             f"{what}: wavelengths of one are in {one.medium}, of the other in {other.medium}; "
             f"spectra.to_medium({one.medium!r}) converts them, and Resampler takes them to one grid."
         )
-    grids = (one.wavelength, other.wavelength)
-    if any(grid is None for grid in grids) or (apart := pixel_difference(*grids)) == 0:
+    if one.wavelength is None or other.wavelength is None:
+        return
+    if (apart := pixel_difference(one.wavelength, other.wavelength)) == 0:
         return
     raise ValueError(
         f"{what} lie on different wavelengths, up to {apart:.3g} pixels apart; use "

@@ -316,9 +316,9 @@ def test_tables_get_a_sentence():
     table = pytest.importorskip("astropy.table").Table(
         {"wave": [5000.0, 5001.0], "flux": [1.0, 2.0]}
     )
-    for given in (table, table.as_array()):
+    for form in (table, table.as_array()):
         with pytest.raises(ValueError, match="is a table.*give its columns"):
-            Spectra(given)
+            Spectra(form)
     columns = Spectra(table["flux"], wavelength=table["wave"])
     assert columns.flux.tolist() == [[1, 2]] and type(columns.flux) is np.ndarray
 

@@ -1,13 +1,9 @@
 """Damaged files are refused with a reason, or read without garbage: never anything else."""
 
-import gzip
 import importlib
 import inspect
 import pkgutil
-import resource
-import struct
 import time
-import tracemalloc
 import warnings
 
 import numpy as np
@@ -15,14 +11,12 @@ import pytest
 import survey_layouts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
 from survey_files import FILES
 
 from skspec import Spectra
 from skspec.datasets.readers import SpectrumFileError, read_file
 
 fits = pytest.importorskip("astropy.io.fits")
-from survey_layouts.lamost import write_lrs_image, write_lrs_table, write_mrs  # noqa: E402
 from survey_layouts.mutations import MUTATIONS  # noqa: E402
 
 
