@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SpectrumFile",
     "SpectrumFileError",
+    "SpectrumFileWarning",
     "card",
     "column_names",
     "identifier",
@@ -45,6 +46,10 @@ SENTINELS = (-9999.0, -999.0, -9999.99)
 
 class SpectrumFileError(ValueError):
     """A file that holds no spectrum that can be read, with the reason."""
+
+
+class SpectrumFileWarning(UserWarning):
+    """Something in a file is not as it should be, and is left out."""
 
 
 class SpectrumFile:
