@@ -15,7 +15,8 @@ from skspec.spectra import Spectra
 DRS_CARD = re.compile(r"([A-Z]+) DRS ")  # of ESO, TNG (HARPS-N), OHP (SOPHIE), ...
 #: of lines in the cross-correlation function [km/s], which only files after it have
 STAR_VELOCITY = ("QC CCF RV", "DRS CCF RVC", "DRS CCF RV")
-MERGED_SPIKE = (
+MERGED_SPIKE = 100.0  # times the median: more than any line of a star
+N_EXTRACTED = 6  # pixels across an order that are summed: header's S/N of HARPS to 1 %
     1e3  # times the median: more than any line of a star, and less than what has gone wrong
 )
 RESOLUTION = {
@@ -72,7 +73,7 @@ def read_e2ds(file: SpectrumFile) -> Spectra:
     Wavelengths are the polynomials of the header, :math:`\sum_k c_{ok} x^k` for pixel
     :math:`x = 0, 1, \dots` of order o, else those of the wavelength map that the header names and that
     lies beside the file. Where the blaze lies there, too, it is divided out. The variance is the number
-    of electrons and the square of the readout noise.
+    of electrons and the squared readout noise of the six pixels that are summed across an order.
     """
     header = file.header
     drs = f"{_observatory(header)} DRS"
@@ -89,7 +90,7 @@ def read_e2ds(file: SpectrumFile) -> Spectra:
             f"{name} beside it (cross-correlation functions are no spectra)"
         )
     noise = card(header, f"{drs} CCD SIGDET", default=0.0)
-    sigma = np.sqrt(np.maximum(flux, 0) + noise**2)
+    sigma = np.sqrt(np.maximum(flux, 0) + N_EXTRACTED * noise**2)
     blaze = _beside(file, header.get(f"{drs} BLAZE FILE"), flux.shape)
     if blaze is not None:
         blaze = np.where(blaze > 0, blaze, np.nan)

@@ -1,4 +1,4 @@
-"""Libraries of stars, one star a file: MILES, Indo-US, STELIB, MaStar's hierarchical clusters."""
+"""Libraries of stars, one star a file: MILES, Indo-US, STELIB, IRTF, MaStar's clusters."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import re
 
 import numpy as np
 
-from skspec.datasets.readers._cards import flux_unit_of, position_of
+from skspec.datasets.readers._cards import (
+    flux_unit_of,
+    position_of,
+    star_of,
+    wavelength_unit_of,
+)
 from skspec.datasets.readers._file import SpectrumFile, card, text
-from skspec.datasets.readers._grids import header_grid, zero_runs
+from skspec.datasets.readers._grids import header_grid, ivar_from_sigma, zero_runs
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
@@ -110,4 +115,28 @@ def read_mastar_hc(file: SpectrumFile) -> Spectra:
         frame="rest",
         resolution=np.where(resolution > 0, resolution, np.nan),
         meta={"star_id": file.name.split(".fits")[0]},
+    )
+
+
+def _is_irtf(file):
+    image = file.hdus[0].data
+    rows = image is not None and image.ndim == 2 and 2 <= len(image) <= 4
+    return rows and wavelength_unit_of(file.header.get("XUNITS")) is not None
+
+
+@reader("irtf", "IRTF: stars of the library, and what Spextool writes", _is_irtf)
+def read_irtf(file: SpectrumFile) -> Spectra:
+    """Rows of wavelengths, flux and error; in vacuum where WAVETYPE does not say air."""
+    rows, header = file.image(0, 2).astype(float), file.header
+    used = np.isfinite(rows[0]) & (rows[0] > 0)
+    wavetype = text(header.get("WAVETYPE")).lower()
+    return Spectra(
+        rows[1, used],
+        ivar=ivar_from_sigma(rows[2, used]) if len(rows) > 2 else None,
+        mask=zero_runs(rows[1, used]),
+        wavelength=rows[0, used],
+        wavelength_unit=wavelength_unit_of(header["XUNITS"]),
+        medium="air" if "air" in wavetype else "vacuum",
+        flux_unit=flux_unit_of(header.get("YUNITS")),
+        meta={"star_id": star_of(header), **position_of(header)},
     )
