@@ -113,7 +113,7 @@ def medium_of(header: Any, wavelength: np.ndarray | None = None) -> str | None:
     if wavelength is None or len(wavelength) < 3:
         return None
     steps = np.diff(wavelength)
-    even = np.max(np.abs(steps - steps[0])) < 1e-6 * np.max(np.abs(wavelength))
+    even = np.max(np.abs(steps - steps[0])) < 1e-5 * np.abs(steps[0])
     return "air" if even and _is_optical(wavelength) else None
 
 

@@ -17,8 +17,6 @@ DRS_CARD = re.compile(r"([A-Z]+) DRS ")  # of ESO, TNG (HARPS-N), OHP (SOPHIE), 
 STAR_VELOCITY = ("QC CCF RV", "DRS CCF RVC", "DRS CCF RV")
 MERGED_SPIKE = 100.0  # times the median: more than any line of a star
 N_EXTRACTED = 6  # pixels across an order that are summed: header's S/N of HARPS to 1 %
-    1e3  # times the median: more than any line of a star, and less than what has gone wrong
-)
 RESOLUTION = {
     "HARPS": 115_000.0,
     "HARPN": 115_000.0,
