@@ -19,8 +19,11 @@ MEANINGS = {
     ),
 }
 
+COLUMNS = {"WAVE": 400 + 0.01 * np.arange(100), "FLUX": np.linspace(5, 6, 100)}
+COLUMNS |= {"ERR_FLUX": np.full(100, 0.5), "CONTINUUM": np.full(100, 6.0)}
 
-def write_phase3(path, columns, *, unit="nm", header=None, meanings=MEANINGS, voclass=True):
+
+def write_phase3(path, columns=COLUMNS, *, unit="nm", header=None, meanings=MEANINGS, voclass=True):
     """One row of vectors; `columns` by their names, in this order."""
     primary = fits.PrimaryHDU()
     cards = {"PRODCATG": "SCIENCE.SPECTRUM", "INSTRUME": "XSHOOTER", "OBJECT": "HD 1"}

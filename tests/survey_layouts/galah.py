@@ -3,6 +3,10 @@
 import numpy as np
 from astropy.io import fits
 
+COUNTS = 100 + 10 * np.sin(np.arange(300.0))
+ERRORS = np.full(300, 0.01)
+GRID, REST_GRID = (6478.0, 0.06), (6479.0, 0.06 * 6479 / 6478)
+
 
 def _grid(first, step):
     cards = {"CTYPE1": "LINEAR", "CRVAL1": first, "CRPIX1": 1.0, "CDELT1": step, "CD1_1": step}
@@ -15,7 +19,16 @@ def _image(values, grid, name=None):
     return hdu
 
 
-def write_dr3(path, counts, relative_error, normalised=None, *, grid, rest_grid=None, header=None):
+def write_dr3(
+    path,
+    counts=COUNTS,
+    relative_error=ERRORS,
+    normalised=COUNTS / 100,
+    *,
+    grid=GRID,
+    rest_grid=REST_GRID,
+    header=None,
+):
     """Five HDUs; `grid` and `rest_grid` are first wavelength and step [Angstrom]."""
     primary = fits.PrimaryHDU(np.asarray(counts, np.float32))
     primary.header.update(_grid(*grid) | {"INSTRUME": "HERMES-2dF", "SLITMASK": "OUT"})
@@ -35,7 +48,16 @@ def write_dr3(path, counts, relative_error, normalised=None, *, grid, rest_grid=
     return path
 
 
-def write_dr4(path, counts, normalised, relative_error, *, grid, fwhm=0.2, header=None):
+def write_dr4(
+    path,
+    counts=COUNTS,
+    normalised=COUNTS / 100,
+    relative_error=ERRORS,
+    *,
+    grid=GRID,
+    fwhm=0.2,
+    header=None,
+):
     """Eight HDUs on one grid."""
     cards = {"GALAH_ID": "1760921", "COMB0": "170711001800006", "TEFF": "None", "LOGG": "None"}
     cards |= {"RV": 9.7, "RV_OK": 1, "RVCOM": 9.6, "RVCOM_OK": 1, "SNR": 50.0}

@@ -3,6 +3,11 @@
 import numpy as np
 from astropy.io import fits
 
+FLUX = 100 + 10 * np.sin(np.arange(200.0))
+WAVELENGTH = 5000 + 0.01 * np.arange(200)
+ORDERS, WAVELENGTHS = FLUX.reshape(2, 100), WAVELENGTH.reshape(2, 100)
+COEFFICIENTS = [[5000.0, 0.012, -4e-7], [5020.0, 0.0125, -4.1e-7]]
+
 
 def _primary(values, cards, origin="ESO", instrument="HARPS"):
     primary = fits.PrimaryHDU(None if values is None else np.asarray(values, np.float32))
@@ -13,7 +18,15 @@ def _primary(values, cards, origin="ESO", instrument="HARPS"):
 
 
 def write_s1d(
-    path, flux, *, first, step=0.01, berv=10.0, rv=None, origin="ESO", instrument="HARPS"
+    path,
+    flux=FLUX,
+    *,
+    first=5000.0,
+    step=0.01,
+    berv=10.0,
+    rv=None,
+    origin="ESO",
+    instrument="HARPS",
 ):
     cards = {"DRS VERSION": "3.5", "DRS BERV": berv}
     cards |= {} if rv is None else {"DRS CCF RVC": rv}
@@ -24,7 +37,16 @@ def write_s1d(
     return path
 
 
-def write_e2ds(path, counts, *, coefficients=None, berv=10.0, noise=3.0, origin="ESO", cards=None):
+def write_e2ds(
+    path,
+    counts=ORDERS,
+    *,
+    coefficients=COEFFICIENTS,
+    berv=10.0,
+    noise=3.0,
+    origin="ESO",
+    cards=None,
+):
     """Counts (orders, pixels); `coefficients` (orders, terms) of the wavelengths, if any."""
     known = {"DRS VERSION": "3.5", "DRS BERV": berv, "DRS CCD SIGDET": noise}
     known |= {"DRS CAL TH FILE": "HARPS.x_wave_A.fits", "DRS BLAZE FILE": "HARPS.x_blaze_A.fits"}
@@ -41,7 +63,17 @@ def write_map(path, values):
     return path
 
 
-def write_s1d_table(path, flux, error, quality, *, vacuum, air, berv=10.0, rv=None):
+def write_s1d_table(
+    path,
+    flux=FLUX,
+    error=FLUX / 50,
+    quality=0 * FLUX,
+    *,
+    vacuum=WAVELENGTH,
+    air=WAVELENGTH / 1.00028,
+    berv=10.0,
+    rv=None,
+):
     cards = {"QC BERV": berv} | ({} if rv is None else {"QC CCF RV": rv})
     columns = [
         fits.Column("wavelength", "D", "angstrom", array=vacuum),
@@ -56,7 +88,15 @@ def write_s1d_table(path, flux, error, quality, *, vacuum, air, berv=10.0, rv=No
     return path
 
 
-def write_s2d(path, flux, error, quality, *, vacuum, berv=10.0):
+def write_s2d(
+    path,
+    flux=ORDERS,
+    error=ORDERS / 50,
+    quality=0 * ORDERS,
+    *,
+    vacuum=WAVELENGTHS,
+    berv=10.0,
+):
     images = {"SCIDATA": flux, "ERRDATA": error, "QUALDATA": np.asarray(quality, np.int32)}
     images |= {"WAVEDATA_VAC_BARY": vacuum, "WAVEDATA_AIR_BARY": np.asarray(vacuum) / 1.00028}
     hdus = [fits.ImageHDU(np.asarray(values), name=name) for name, values in images.items()]

@@ -123,7 +123,9 @@ class TestDR3:
         assert [s.ivar for s in spectra] == [None, None]
 
     def test_counts_where_there_is_nothing_else(self, tmp_path, star):
-        [spectra] = read_file(write_dr3(tmp_path / "a.fits", star[0], star[2], grid=self.grid))
+        [spectra] = read_file(
+            write_dr3(tmp_path / "a.fits", star[0], star[2], None, grid=self.grid)
+        )
         assert_array_equal(spectra.flux[0], star[0])
         assert spectra.meta["exposure"] == ""
 

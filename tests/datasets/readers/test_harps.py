@@ -106,7 +106,7 @@ class TestE2ds:
 
     def test_wavelengths_and_blaze_beside_it(self, tmp_path):
         blaze = np.linspace(0.5, 1, 200).reshape(2, 100)
-        path = write_e2ds(tmp_path / "a", self.counts)
+        path = write_e2ds(tmp_path / "a", self.counts, coefficients=None)
         write_map(tmp_path / "HARPS.x_wave_A.fits", self.wavelength)
         write_map(tmp_path / "HARPS.x_blaze_A.fits", blaze)
         [spectra] = read_file(path)
@@ -118,7 +118,7 @@ class TestE2ds:
             read_file(tmp_path / "HARPS.x_wave_A.fits")
 
     def test_no_wavelengths(self, tmp_path):
-        path = write_e2ds(tmp_path / "a", self.counts)
+        path = write_e2ds(tmp_path / "a", self.counts, coefficients=None)
         with pytest.raises(SpectrumFileError, match=r"put HARPS\.x_wave_A\.fits beside it"):
             read_file(path)
 
