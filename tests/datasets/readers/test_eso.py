@@ -86,3 +86,13 @@ def test_without_wavelengths(tmp_path, columns):
     del columns["WAVE"]
     with pytest.raises(SpectrumFileError, match="none of its columns .* holds wavelengths"):
         read_file(write_phase3(tmp_path / "a", columns))
+
+
+def test_impossible_number_of_columns(tmp_path, columns):
+    path = write_phase3(tmp_path / "a", columns)
+    number = b"TFIELDS =                    3"
+    data = path.read_bytes()
+    assert number in data
+    path.write_bytes(data.replace(number, b"TFIELDS =            987654321"))
+    with pytest.raises(SpectrumFileError, match="an impossible TFIELDS"):
+        read_file(path)
