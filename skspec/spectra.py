@@ -570,7 +570,8 @@ def concatenate(
     for part in spectra:
         if first is None:
             first = (part.shape[1], part.wavelength, part.order)
-            flux = np.empty((n_stars, part.shape[1]), part.dtype)
+            # not empty: what lies there may be no float that another type can hold
+            flux = np.zeros((n_stars, part.shape[1]), part.dtype)
         else:
             _check_one_grid(first, part)
         about = _common_about(about, part)

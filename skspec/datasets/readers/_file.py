@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SpectrumFile",
     "SpectrumFileError",
+    "SpectrumFileWarning",
     "card",
     "column_names",
     "identifier",
@@ -34,6 +35,8 @@ __all__ = [
 
 BLOCK = 2880  # bytes of a FITS record
 CARD = 80
+STRUCTURE = (b"BITPIX", b"NAXIS", b"PCOUNT", b"GCOUNT", b"TFIELDS")
+MAX_COLUMNS = 999  # FITS standard 4.0, section 7.3.1
 MAX_AXES = 20
 MAX_BYTES = 2**31  # of one file
 INFLATED = 100  # times the bytes in a compressed file, beyond 64 MB
@@ -45,6 +48,10 @@ SENTINELS = (-9999.0, -999.0, -9999.99)
 
 class SpectrumFileError(ValueError):
     """A file that holds no spectrum that can be read, with the reason."""
+
+
+class SpectrumFileWarning(UserWarning):
+    """Something in a file is not as it should be, and is left out."""
 
 
 class SpectrumFile:
@@ -362,7 +369,7 @@ def _cards(data, start):
         if key == b"END":
             end = at + CARD
             return cards, start + -(-(end - start) // BLOCK) * BLOCK
-        if key in (b"BITPIX", b"NAXIS", b"PCOUNT", b"GCOUNT") or re.fullmatch(rb"NAXIS\d+", key):
+        if key in STRUCTURE or re.fullmatch(rb"NAXIS\d+", key):
             try:
                 cards[key.decode()] = int(line[10:].split(b"/")[0])
             except ValueError:
@@ -378,6 +385,8 @@ def _data_size(cards):
     sizes = [cards.get(name, 0) for name in ("PCOUNT", "GCOUNT")]
     if not 0 <= number <= MAX_AXES or min(sizes) < 0:
         raise SpectrumFileError("a header has an impossible NAXIS, PCOUNT or GCOUNT")
+    if not 0 <= cards.get("TFIELDS", 0) <= MAX_COLUMNS:
+        raise SpectrumFileError("a header has an impossible TFIELDS")
     axes = [cards.get(f"NAXIS{k + 1}", 0) for k in range(number)]
     if not axes:
         return 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from skspec.datasets.readers._cards import wavelength_unit_of
 from skspec.datasets.readers._file import SpectrumFileError, card, text
 
 __all__ = [
@@ -47,7 +48,9 @@ def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
     grid = start + step * (np.arange(n_pixels) + 1 - (first if first else 1.0))
     kinds = text(header.get(f"CTYPE{axis}")).upper() + text(header.get("WFITTYPE")).upper()
     logarithm = card(header, "DC-FLAG") == 1 or "LOG" in kinds
-    logarithm |= abs(start) < 5 and abs(step) < 1e-2
+    # metres and microns are as small
+    angstrom = wavelength_unit_of(header.get(f"CUNIT{axis}")) in (None, "Angstrom")
+    logarithm |= abs(start) < 5 and abs(step) < 1e-2 and angstrom
     if logarithm and np.max(np.abs(grid)) < LARGEST:
         return 10.0**grid
     return grid

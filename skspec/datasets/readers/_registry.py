@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skspec._short_repr import ShortRepr
-from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError
+from skspec.datasets.readers._file import (
+    SpectrumFile,
+    SpectrumFileError,
+    SpectrumFileWarning,
+)
 from skspec.spectra import Spectra, concatenate
 
 if TYPE_CHECKING:
@@ -144,6 +148,11 @@ def read_file(
         When the file is damaged, of no known format, or holds no spectrum; with the reason.
     ImportError
         Without astropy (``pip install "skspec[fits]"``).
+
+    Warns
+    -----
+    SpectrumFileWarning
+        When something in the file is broken, and left out.
     """
     try:
         file = SpectrumFile(path)
@@ -151,10 +160,10 @@ def read_file(
         found = form.read(file)
         found = [found] if isinstance(found, Spectra) else list(found)
         found = [_checked(spectra, path, form) for spectra in found]
-    except (SpectrumFileError, ImportError) as error:
-        if isinstance(error, ImportError):
-            raise
+    except SpectrumFileError as error:
         raise SpectrumFileError(f"{path}: {error}.") from error.__cause__
+    except (ImportError, SpectrumFileWarning):  # warnings that are errors are not of the file
+        raise
     except (MemoryError, RecursionError, Exception) as error:
         # whatever a damaged file makes a library stumble over, the user is told which file it was
         raise SpectrumFileError(
