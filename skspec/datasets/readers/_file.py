@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import math
 import re
 import warnings
 import zlib
@@ -112,7 +113,15 @@ class SpectrumFile:
         _check_structure(self.data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return fits.open(io.BytesIO(self.data), memmap=False, lazy_load_hdus=False)
+            hdus = fits.open(io.BytesIO(self.data), memmap=False, lazy_load_hdus=False)
+            for hdu in hdus:  # compressed images tell their size alone
+                if isinstance(hdu, fits.CompImageHDU) and _image_bytes(hdu) > self._most_bytes:
+                    raise SpectrumFileError(f"HDU {hdu.name!r} is too large for a spectrum")
+        return hdus
+
+    @property
+    def _most_bytes(self):
+        return _inflated_limit(len(self.data))
 
     @cached_property
     def header(self) -> Header:
@@ -142,7 +151,7 @@ class SpectrumFile:
         SpectrumFileError
             When there is no such image.
         """
-        data = self._hdu(hdu).data
+        data = getattr(self._hdu(hdu), "data", None)
         if data is None or getattr(data, "dtype", None) is None or data.dtype.names:
             raise SpectrumFileError(f"HDU {hdu!r} holds no image")
         allowed = (ndim,) if isinstance(ndim, int) else ndim
@@ -155,9 +164,15 @@ class SpectrumFile:
 
         A table of one row with cells of vectors gives the vectors.
         """
-        data = self._hdu(hdu).data
+        table = self._hdu(hdu)
+        data = getattr(table, "data", None)
         if data is None or not data.dtype.names:
             raise SpectrumFileError(f"HDU {hdu!r} holds no table")
+        if table.columns.dtype.itemsize != table.header.get("NAXIS1"):  # astropy reads on, shifted
+            raise SpectrumFileError(
+                f"the columns of HDU {hdu!r} have {table.columns.dtype.itemsize} bytes a row, and its "
+                f"NAXIS1 is {table.header.get('NAXIS1')}: its header is damaged"
+            )
         if not len(data):
             raise SpectrumFileError(f"the table of HDU {hdu!r} is empty")
         out = {}
@@ -293,7 +308,7 @@ def _read(path):
     if opener is not None:
         try:
             with opener(io.BytesIO(data)) as stream:
-                limit = max(2**26, min(INFLATED * len(data), MAX_BYTES))
+                limit = _inflated_limit(len(data))
                 data = stream.read(limit + 1)
         except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
             raise SpectrumFileError(f"its compressed data are damaged ({error})") from error
@@ -304,9 +319,18 @@ def _read(path):
     return data
 
 
+def _inflated_limit(n_bytes):
+    """Bytes that so many may become: spectra have noise, which cannot be compressed so much."""
+    return max(2**26, min(INFLATED * n_bytes, MAX_BYTES))
+
+
+def _image_bytes(hdu):
+    return math.prod(hdu.shape) * abs(hdu.header.get("BITPIX", 8)) // 8
+
+
 def _check_structure(data: bytes) -> None:
     """Refuse a FITS file that is shorter than its headers say; astropy gives garbage then."""
-    start = 0
+    start = stop = 0
     for count, (end, size, kind) in enumerate(_headers(data)):
         stop = end + size
         if stop > len(data):
@@ -317,7 +341,14 @@ def _check_structure(data: bytes) -> None:
             raise SpectrumFileError(
                 f"it is damaged: the data of HDU {count} have not the sum of its DATASUM card"
             )
-        start = stop
+        start = end + -(-size // BLOCK) * BLOCK
+    # a file that is no whole number of records has no padding that could be anything
+    left = data[stop if len(data) % BLOCK else start :]
+    if left.strip(b"\0 \n"):
+        raise SpectrumFileError(
+            f"it is damaged: its last {len(left)} bytes are of no HDU; were its line ends changed, as "
+            "by a transfer as text?"
+        )
     if not start:
         raise SpectrumFileError("it is no FITS file: there is no complete header")
 

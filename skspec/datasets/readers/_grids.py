@@ -24,6 +24,7 @@ LIGHT_SPEED = 299_792.458  # km/s
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of SDSS, APOGEE and DESI
 LARGEST = 10.0  # log10 wavelength, in whatever unit
 ROUNDED = 1e-6  # single precision leaves log10 wavelengths this far from the grid they mean
+SAME = 1e-6  # relative: rounding of a card
 NO_SIGMA = 1e9  # errors beyond mark bad pixels
 SHORTEST_ORDER = 20  # pixels, on average: shorter ones are no orders but disorder
 
@@ -38,13 +39,17 @@ def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
     Raises
     ------
     SpectrumFileError
-        When the header has no such axis.
+        When the header has no such axis, or two that differ.
     """
     start = card(header, f"CRVAL{axis}", "COEFF0", "WAVEMIN0")
     step = card(header, f"CDELT{axis}", f"CD{axis}_{axis}", "COEFF1")
     first = card(header, f"CRPIX{axis}", default=1.0)  # left out by some who mean 1
     if not (np.isfinite(start) and np.isfinite(step) and step != 0 and start != 0):
         raise SpectrumFileError("its header gives no wavelengths (CRVAL1 and CDELT1)")
+    _check_agree(header, f"CDELT{axis}", f"CD{axis}_{axis}")
+    if abs(start) < LARGEST and first == 1:
+        _check_agree(header, f"CRVAL{axis}", "COEFF0")
+        _check_agree(header, f"CD{axis}_{axis}", "COEFF1")
     grid = start + step * (np.arange(n_pixels) + 1 - (first if first else 1.0))
     kinds = text(header.get(f"CTYPE{axis}")).upper() + text(header.get("WFITTYPE")).upper()
     logarithm = card(header, "DC-FLAG") == 1 or "LOG" in kinds
@@ -54,6 +59,15 @@ def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
     if logarithm and np.max(np.abs(grid)) < LARGEST:
         return 10.0**grid
     return grid
+
+
+def _check_agree(header, *names):
+    """Refuse a header that says one thing in two ways, of which one is wrong."""
+    one, other = (card(header, name) for name in names)
+    if np.isfinite(one + other) and one * other and abs(one - other) > SAME * abs(one):
+        raise SpectrumFileError(
+            f"its header gives two wavelengths: {names[0]} is {one:.9g}, {names[1]} is {other:.9g}"
+        )
 
 
 def log_grid(logarithm: np.ndarray, header: Any | None = None) -> np.ndarray:

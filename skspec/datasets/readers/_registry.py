@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,10 @@ READERS: dict[str, Format] = {}
 SHORTEST, LONGEST = 100.0, 1e7  # Angstrom: beyond, it is no wavelength of stars
 AFTER_HEADERS = -1  # priority of formats told by their columns: what a header tells is told faster
 GARBAGE = 1e30  # a flux beyond marks a bad pixel, in any unit
-SPIKE = 1e9  # and one this many times the median
+SPIKE = 1e5  # and one this many times the median of a star: lines of nebulae are 1e3
+SHARP = 1e10  # and an inverse variance this many times the median: detectors have 1e6 photons
+#: what a star's numbers are at most; beyond, they are not known
+LIMITS = {"rv": 1e4, "berv": 100.0, "ra": 360.0, "dec": 90.0}
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,16 +159,18 @@ def read_file(
         When something in the file is broken, and left out.
     """
     try:
-        file = SpectrumFile(path)
-        form = _format_of(file) if format is None else _named(format)
-        found = form.read(file)
-        found = [found] if isinstance(found, Spectra) else list(found)
-        found = [_checked(spectra, path, form) for spectra in found]
+        with warnings.catch_warnings():
+            _ignore_warnings_of_libraries()
+            file = SpectrumFile(path)
+            form = _format_of(file) if format is None else _named(format)
+            found = form.read(file)
+            found = [found] if isinstance(found, Spectra) else list(found)
+            found = [_checked(spectra, path, form) for spectra in found]
     except SpectrumFileError as error:
         raise SpectrumFileError(f"{path}: {error}.") from error.__cause__
     except (ImportError, SpectrumFileWarning):  # warnings that are errors are not of the file
         raise
-    except (MemoryError, RecursionError, Exception) as error:
+    except Exception as error:
         # whatever a damaged file makes a library stumble over, the user is told which file it was
         raise SpectrumFileError(
             f"{path}: it is damaged, or not laid out as its format says "
@@ -185,6 +191,17 @@ def one_grid_together(parts: Iterable[Spectra]) -> list[Spectra]:
         pixels = [np.asarray(v).tobytes() for v in (part.wavelength, part.order) if v is not None]
         groups.setdefault(b"".join(pixels), []).append(part)
     return [concatenate(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _ignore_warnings_of_libraries():
+    """They tell of the file what is checked here, and, of thousands of files, again and again."""
+    warnings.simplefilter("ignore", RuntimeWarning)
+    warnings.filterwarnings("ignore", module=r"astropy\.")
+    try:
+        from astropy.utils.exceptions import AstropyWarning
+    except ImportError:  # files of text need none
+        return
+    warnings.simplefilter("ignore", AstropyWarning)
 
 
 def _named(name):
@@ -249,6 +266,10 @@ def _checked(spectra, path, form):
     n = len(spectra)
     meta = {name: _per_star(value, n) for name, value in spectra.meta.items()}
     exposure = np.array([str(name) for name in meta.pop("exposure", [""] * n)], dtype=str)
+    for name, limit in LIMITS.items():
+        if name in meta and meta[name].dtype.kind in "if":
+            value = meta[name].astype(float)
+            meta[name] = np.where(np.abs(value) <= limit, value, np.nan)
     meta.setdefault("star_id", np.full(n, "", dtype=str))
     meta |= {"file": np.full(n, str(path)), "format": np.full(n, form.name), "exposure": exposure}
     return spectra.replace(meta=meta)
@@ -261,6 +282,12 @@ def _without_garbage(spectra):
     typical = [np.median(row[ok]) if ok.any() else 0.0 for row, ok in zip(size, good)]
     limit = np.where(np.array(typical) > 0, SPIKE * np.array(typical), GARBAGE)
     garbage = size > np.minimum(limit, GARBAGE)[:, None]
+    if spectra.has_errors:
+        known = good & np.isfinite(spectra.ivar)
+        typical = [
+            np.median(row[ok]) if ok.any() else np.inf for row, ok in zip(spectra.ivar, known)
+        ]
+        garbage |= known & (spectra.ivar > SHARP * np.array(typical, dtype=float)[:, None])
     return spectra.replace(mask=garbage) if garbage.any() else spectra
 
 

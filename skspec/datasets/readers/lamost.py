@@ -11,6 +11,7 @@ from skspec.spectra import Spectra
 
 ARMS = {"B": 0, "R": 1}
 LRS_RESOLUTION = 1800.0
+SAME_WAVELENGTH = 0.01  # Angstrom; single precision is good to 0.0005
 MRS_RESOLUTION = 7500.0
 
 
@@ -44,13 +45,15 @@ def read_lamost_lrs(file: SpectrumFile) -> Spectra:
         rows = file.image(0, 2)
         flux, ivar, mask = rows[0], rows[1], rows[3]
         wavelength = header_grid(header, len(flux))
+        if np.median(rows[2]) > 1000:  # not in DR1
+            wavelength = _of_both(wavelength, rows[2])
     else:
         table = file.columns("COADD")
         flux, ivar, mask = table["FLUX"], table["IVAR"], table["ANDMASK"]
         wavelength = table["WAVELENGTH"].astype(float)
         exact = _lrs_grid(header, len(flux))
-        if exact is not None and np.max(np.abs(exact - wavelength)) < 0.01:
-            wavelength = exact  # the table has single precision
+        if exact is not None:
+            wavelength = _of_both(exact, wavelength)
     return Spectra(
         flux,
         ivar=ivar,
@@ -61,6 +64,19 @@ def read_lamost_lrs(file: SpectrumFile) -> Spectra:
         resolution=LRS_RESOLUTION,
         meta=_meta(header),
     )
+
+
+def _of_both(exact, stored):
+    """Wavelengths of the header, of which those among the data are a copy in single precision."""
+    with np.errstate(invalid="ignore"):
+        apart = ~(np.abs(exact - stored) < SAME_WAVELENGTH)
+    if 2 * apart.sum() > len(apart):
+        return stored.astype(float)
+    if apart.any():
+        raise SpectrumFileError(
+            f"{apart.sum()} of its wavelengths are not those of its header: it is damaged"
+        )
+    return exact
 
 
 def _lrs_grid(header, n_pixels):
