@@ -250,10 +250,18 @@ def card(header: Any, *names: str, default: float = np.nan) -> float:
     'None', 'INDEF', '-' and the other spellings of surveys for a missing value are missing.
     """
     for name in names:
-        value = missing_number(header.get(name))
+        value = missing_number(_value(header, name))
         if np.isfinite(value):
             return value
     return default
+
+
+def _value(header, name):
+    """A header card; None where it is none that the standard knows, as NaN without quotes."""
+    try:
+        return header.get(name)
+    except Exception:  # astropy's VerifyError, which is no ValueError
+        return None
 
 
 def missing_number(value: Any) -> float:
@@ -332,22 +340,20 @@ def _check_structure(data: bytes) -> None:
     """Refuse a FITS file that is shorter than its headers say; astropy gives garbage then."""
     start = stop = 0
     for count, (end, size, kind) in enumerate(_headers(data)):
-        stop = end + size
-        if stop > len(data):
+        stop, padded = end + size, end + -(-size // BLOCK) * BLOCK
+        if padded > len(data) != stop:  # some leave out the padding, none a part of it
             raise SpectrumFileError(
-                f"it is truncated: HDU {count} ({kind}) needs {stop} bytes, the file has {len(data)}"
+                f"it is truncated: HDU {count} ({kind}) needs {padded} bytes, the file has {len(data)}"
             )
-        if _sum_is_wrong(data[start:end], data[end : end + -(-size // BLOCK) * BLOCK]):
+        if _sum_is_wrong(data[start:end], data[end:padded]):
             raise SpectrumFileError(
                 f"it is damaged: the data of HDU {count} have not the sum of its DATASUM card"
             )
-        start = end + -(-size // BLOCK) * BLOCK
-    # a file that is no whole number of records has no padding that could be anything
-    left = data[stop if len(data) % BLOCK else start :]
-    if left.strip(b"\0 \n"):
+        start = padded
+    if (len(data) % BLOCK and len(data) != stop) or data[start:].strip(b"\0 "):
         raise SpectrumFileError(
-            f"it is damaged: its last {len(left)} bytes are of no HDU; were its line ends changed, as "
-            "by a transfer as text?"
+            f"it is damaged: {len(data) - stop} bytes follow the last HDU, which are no padding; were "
+            "its line ends changed, as by a transfer as text?"
         )
     if not start:
         raise SpectrumFileError("it is no FITS file: there is no complete header")
@@ -380,14 +386,14 @@ def _ones_complement(total):
 
 
 def _headers(data: bytes) -> Iterator[tuple[int, int, str]]:
-    """End of each header, size of its data in whole records, and what it is of."""
+    """End of each header, bytes of its data, and what it is of."""
     start = 0
     while start + CARD <= len(data):
         if start and not data[start : start + 8] == b"XTENSION":
             break  # special records, or padding
         cards, end = _cards(data, start)
         size = _data_size(cards)
-        yield end, -(-size // BLOCK) * BLOCK if end + size < len(data) else size, cards["kind"]
+        yield end, size, cards["kind"]
         start = end + -(-size // BLOCK) * BLOCK
 
 

@@ -45,7 +45,7 @@ def read_lamost_lrs(file: SpectrumFile) -> Spectra:
         rows = file.image(0, 2)
         flux, ivar, mask = rows[0], rows[1], rows[3]
         wavelength = header_grid(header, len(flux))
-        if np.median(rows[2]) > 1000:  # not in DR1
+        if np.nanmedian(rows[2]) > 1000:  # not in DR1
             wavelength = _of_both(wavelength, rows[2])
     else:
         table = file.columns("COADD")
@@ -125,7 +125,7 @@ def _mrs_arm(file, name, header):
     else:
         wavelength = log_grid(table["LOGLAM"])
     ivar = np.where(mask != 0, 0.0, table["IVAR"])
-    by = np.argsort(wavelength, kind="stable")
+    by = slice(None, None, -1 if wavelength[0] > wavelength[-1] else 1)
     return wavelength[by], table["FLUX"][by], ivar[by]
 
 
