@@ -32,6 +32,7 @@ QUICK = {
     "augmentation": "--n 50 --repeats 1",
     "homogenize": "--seeds 1",
     "synthetic_gap": "--n 300 --seeds 1 --kinds both",
+    "reading": "--files 60 --theirs 3 --repeats 1",
     "gpu": "--n 200 --pixels 500 --hidden 50 --batch 128 --epochs 5 --repeats 1",
 }
 
