@@ -39,7 +39,7 @@ def chosen_grid(grid: Any, parts: Sequence[Spectra]) -> tuple[np.ndarray, np.nda
             raise ValueError("grid, as Spectra, has no wavelengths.")
         return grid.wavelength, grid.order
     wavelength = to_angstrom(grid)
-    if wavelength.ndim != 1 or len(wavelength) < 2 or np.any(np.diff(wavelength) <= 0):
+    if wavelength.ndim != 1 or len(wavelength) < 2 or not np.all(np.diff(wavelength) > 0):
         raise ValueError("grid must be a vector of increasing wavelengths [Angstrom].")
     return wavelength, None
 
@@ -123,7 +123,7 @@ def _even_grid(grids, weights):
         one, other = np.exp(np.array(ends))[[np.argmin(apart), np.argmax(apart)]]
         raise ValueError(
             "The spectra have no wavelengths in common (some have {:.0f}-{:.0f} Angstrom, others "
-            "{:.0f}-{:.0f}): put them together apart, or give grid=.".format(*one, *other)
+            "{:.0f}-{:.0f}): treat them apart, or give grid=.".format(*one, *other)
         )
     n_pixels = int(round((high - low) / step)) + 1
     if logs > 0:
