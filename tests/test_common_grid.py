@@ -103,7 +103,9 @@ class TestCommonGrid:
         assert_allclose(wavelength[[0, -1]], LINEAR[[0, -5]])
 
     def test_nothing_in_common(self):
-        with pytest.raises(ValueError, match="no wavelengths in common.*5000-5199 Angstrom.*8000-8200"):
+        with pytest.raises(
+            ValueError, match="no wavelengths in common.*5000-5199 Angstrom.*8000-8200"
+        ):
             common_grid([on(LINEAR), on(LINEAR + 3000)])
 
     def test_one_that_is_apart_does_not_matter(self):

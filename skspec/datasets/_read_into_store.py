@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_into_store"]
 
-FIRST, MOST = 128, 1024  # files between two appends
-CHUNK_BYTES = 2**25  # of these
+FIRST, MOST = 128, 512  # files between two appends
+CHUNK_BYTES = 2**23  # of these
 
 
 def read_into_store(reading: Reading, paths: list[str], grid: Any, folder: Path) -> SpectraStore:

@@ -622,7 +622,8 @@ class TestStore:
 
 
 PEAK = """
-import resource, sys, warnings
+import resource, sys
+from pathlib import Path
 from skspec.datasets import read_spectra
 folder = Path(sys.argv[1])
 read_spectra(sorted(folder.glob("*.fits"))[:8], store=folder / "warm")

@@ -392,7 +392,8 @@ class TestGarbage:
 
     def test_no_hdu_of_that_kind(self, table):
         edit(table, b"EXTNAME = 'COADD   '", b"EXTNAME = 'NOTHING '")
-        refused(table, "none of the known layouts")
+        edit(table, b"TTYPE3  = 'WAVELENGTH'", b"TTYPE3  = 'NOTHING   '")
+        refused(table, "none of the known layouts|no column of wavelengths")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "nonsense = 50"])
