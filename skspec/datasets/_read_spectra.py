@@ -6,6 +6,7 @@ import glob as globbing
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -401,7 +402,10 @@ def _joined(spectra):
     if not np.any(part != ""):
         return spectra
     meta = spectra.meta
-    keys = [key if key is not None else ("", i, "") for i, key in enumerate(star_keys(spectra))]
+    keys, taken = [], Counter()
+    for row, key in enumerate(star_keys(spectra)):
+        taken[key, part[row]] += 1  # the same part again is of another spectrum
+        keys.append(("", row) if key is None else (*key, taken[key, part[row]]))
     first = {key: row for row, key in reversed(list(enumerate(keys)))}
     rows = sorted(first.values())
     parts = [[] for _ in keys]
@@ -427,6 +431,9 @@ def star_keys(spectra: Spectra) -> list[tuple[str, ...] | None]:
     """What tells whether two spectra are parts of one; None for those that are whole."""
     part = np.asarray(spectra.meta.get("part", np.full(len(spectra), "")), dtype=str)
     names = [np.asarray(spectra.meta[k], str) for k in ("format", "star_id", "exposure")]
+    if "observation" in spectra.meta:  # a star may have been observed before
+        observation = np.asarray(spectra.meta["observation"], str)
+        names[1] = np.where(observation != "", observation, names[1])
     return [tuple(key) if some and key[1] else None for some, *key in zip(part, *names)]
 
 

@@ -469,6 +469,25 @@ class TestParts:
         assert_array_equal(~spectra.good[1], spectra.order == 1)
         assert spectra.meta["part"][1] == "0+2"
 
+    def test_two_observations_of_a_star_stay_two(self, tmp_path):
+        files = []
+        for night, (camera, (low, high)) in product("ab", enumerate(self.RANGES)):
+            wavelength = np.linspace(low, high, 200)
+            meta = {"star_id": "s", "part": f"{camera}", "observation": night}
+            path = tmp_path / f"{night}{camera}.txt"
+            flux = star(wavelength, level=1.0 + (night == "b"))
+            files.append(write_toy(path, wavelength, flux, frame="rest", order=camera, meta=meta))
+        spectra = read_spectra(files)
+        assert_array_equal(spectra.meta["observation"], ["a", "b"])
+        assert_allclose(spectra.flux[1], 2 * spectra.flux[0], rtol=1e-6)
+
+    def test_the_same_part_twice_is_of_two_spectra(self, cameras):
+        again = cameras[0].with_suffix(".again")
+        again.write_bytes(cameras[0].read_bytes())
+        spectra = read_spectra([*cameras[:3], again])
+        assert_array_equal(spectra.meta["part"], ["0+1+2", "0"])
+        assert_array_equal(spectra.flux[1][spectra.order == 0], spectra.flux[0][spectra.order == 0])
+
     def test_overlap_is_averaged(self, tmp_path):
         wavelength = np.linspace(4000, 4100, 50)
         about = {"frame": "rest"}

@@ -92,6 +92,8 @@ def reader(
         - ``berv``: what takes a topocentric spectrum to the barycentre [km/s],
         - ``exposure``: "" for what stands for the star (a combined spectrum), else the name of a single
           visit or exposure, which is read where all are asked for,
+        - ``part``: which part of the spectrum the file holds (a camera), where others hold the rest;
+          files of one ``observation`` (else ``star_id``) are joined,
         - ``ra``, ``dec`` [degrees], labels and identifiers.
 
         It raises :class:`SpectrumFileError`, with the reason, for a file that it cannot read.

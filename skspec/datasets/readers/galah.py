@@ -161,6 +161,7 @@ def _meta(file, wavelength):
     return {
         "star_id": names[0] if names else observation,
         "sobject_id": observation,
+        "observation": observation,
         "part": str(ccd),
         "ccd": ccd,
         "ra": card(header, "RA_OBJ"),
