@@ -119,8 +119,9 @@ UNITS_OF_NAMES = {
 def plain_name(name: Any) -> tuple[str, str]:
     """A column's name without its unit, in lower case, and the unit: of ``wave [nm]``, ``wave_nm``."""
     name = str(name).strip().lower()
-    match = re.fullmatch(r"(.*?)\s*[\[({]\s*(.*?)\s*[\])}]", name)
-    name, unit = match.groups() if match else (name, "")
+    # in linear time: a damaged file may have a name of any length
+    match = re.fullmatch(r"([^\[({]*)[\[({](.*)[\])}]", name)
+    name, unit = (part.strip() for part in match.groups()) if match else (name, "")
     if name in ("log", "log10") and unit:  # log10(wave)
         name, unit = f"{name}_{unit}", ""
     name = re.sub(r"[\s.\-]+", "_", name.strip("# \t")).strip("_")

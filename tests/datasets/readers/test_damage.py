@@ -205,6 +205,15 @@ def test_bytes_of_no_hdu(image, rest):
     refused(image, "bytes follow the last HDU")
 
 
+@pytest.mark.parametrize(
+    "line", [" " * 300_000 + "x", "(" * 300_000, "[ " * 100_000, "a " * 100_000]
+)
+def test_line_of_any_length(tmp_path, line):
+    path = tmp_path / "long.txt"
+    path.write_text(f"{line},flux\n1,2\n")
+    assert check(path) is None
+
+
 def test_compressed_file_cut_in_the_middle(tmp_path, table):
     packed = gzip.compress(table.read_bytes())
     for kept in (len(packed) // 2, len(packed) - 1, 15):
