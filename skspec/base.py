@@ -295,7 +295,8 @@ class LabelRegressor(MultiOutputMixin, RegressorMixin, SpectraEstimator):
         names = label_names(y)
         spectra, y = self._validate_spectra(X, y, reset=True)
         self._y_is_vector = np.ndim(y) == 1
-        y = np.asarray(y, dtype=float).reshape(len(spectra), -1)
+        # in one order of memory, on which the last bit of sums depends
+        y = np.ascontiguousarray(y, dtype=float).reshape(len(spectra), -1)
         self.label_names_in_ = names or [f"label_{k}" for k in range(y.shape[1])]
         warn_of_correlated_labels(y, self.label_names_in_)
         spectra = self._apply_ivar_policy(spectra)

@@ -335,7 +335,10 @@ META = draw(10, 12)[0].meta
         (lambda: changed(order=np.arange(20)), "The order of these"),
         (lambda: changed(meta={}), r"have meta \[\], .*'number', 'star_id'.*replace\(meta"),
         (lambda: changed(meta=META | {"snr": np.ones(2)}), "'snr', 'star_id'"),
-        (lambda: changed(meta=META | {"medium": "air"}), "{'medium': 'air'}.*or give an entry per"),
+        (
+            lambda: changed(meta=META | {"survey": "mine"}),
+            "{'survey': 'mine'}.*or give an entry per",
+        ),
         (
             lambda: draw(10, 12, dtype=float)[0],
             "flux is float64 .* cannot hold exactly: .* float32",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skspec._containers import UNITS_OF_NAMES, find_name, plain_name
+from skspec._short_repr import ShortRepr
 from skspec.datasets.readers._file import (
     MISSING,
     SENTINELS,
@@ -82,8 +83,8 @@ def _is_ecsv(file):
 # -- text ------------------------------------------------------------------------------------------
 
 
-@dataclass
-class TextLayout:
+@dataclass(repr=False)
+class TextLayout(ShortRepr):
     """How a table of text is laid out.
 
     Attributes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skspec._short_repr import ShortRepr
 from skspec.datasets.readers._cards import (
     LINEAR_AIR,
     berv_of,
@@ -179,8 +180,8 @@ def _apertures(words):
     return found
 
 
-@dataclass
-class Aperture:
+@dataclass(repr=False)
+class Aperture(ShortRepr):
     """One row of an image, and how wavelengths follow from pixels.
 
     For the redshift z and functions f of weight w and zero point o, the wavelength is
