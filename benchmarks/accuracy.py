@@ -295,7 +295,7 @@ def lamost_methods(n_train, n_jobs):
         ("the_cannon", TheCannon(**coherent, **cleaned)),
         ("spectral_gp", SpectralGP(**coherent)),
     ]
-    methods["Consensus of three"] = ConsensusRegressor(members, n_jobs=n_jobs)
+    methods["Consensus of three"] = ConsensusRegressor(members, cv=3, n_jobs=n_jobs)
     return methods
 
 

@@ -25,8 +25,6 @@ _FORWARD = {
     "spectral_gp": ("SpectralGP", "Spectral GP", "Gaussian process, this package"),
     "full_spectrum": ("FullSpectrumFit", "Full-spectrum fit", "Koleva et al. 2009"),
 }
-SVR_GRID = {"C": [1.0, 10.0, 100.0], "gamma": [0.03, 0.1, 0.3, 1.0]}
-SEARCHED = 1500  # stars of the search of SVR_GRID
 _CHANGED = {"cannon_coherent": {"coherence": 0.2}}
 
 
@@ -225,35 +223,7 @@ def _consensus(n_train, *, n_jobs=None, random_state=0, **_):
 
 
 def _svr(n_train, *, n_jobs=None, random_state=0, **_):
-    from sklearn.decomposition import PCA
-    from sklearn.model_selection import GridSearchCV, GroupShuffleSplit
-    from sklearn.multioutput import MultiOutputRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
-    from sklearn.svm import SVR
-
     from skspec.calibration import ResidualCovarianceRegressor
+    from skspec.diagnostics._tuned_svr import TunedSVR
 
-    n_components = max(1, min(60, n_train // 2))  # also fits into the inner folds
-    # a large set is searched with some of its stars: the cost grows with their cube
-    part = min(1.0, SEARCHED / max(n_train, 1))
-    by_star = GroupShuffleSplit(
-        3, train_size=2 / 3 * part, test_size=part / 3, random_state=random_state
-    )
-    search = GridSearchCV(
-        SVR(epsilon=0.02), SVR_GRID, scoring="neg_mean_absolute_error", cv=by_star
-    )
-    return ResidualCovarianceRegressor(
-        make_pipeline(
-            StandardScaler(),
-            FunctionTransformer(_over_pixels),
-            PCA(n_components, random_state=random_state),
-            MultiOutputRegressor(search),  # each label chooses for itself
-        ),
-        n_jobs=n_jobs,
-    )
-
-
-def _over_pixels(flux):
-    """Standardised flux of unit mean squared distance from the mean star: gamma is of order 1."""
-    return flux / np.sqrt(flux.shape[1])
+    return ResidualCovarianceRegressor(TunedSVR(random_state=random_state), n_jobs=n_jobs)
