@@ -133,7 +133,9 @@ def _check(args):
             "--snr and --n-samples are for synthetic spectra; leave them out with --data"
         )
     if args.normalize and not args.data:
-        raise UserError("--normalize is for the spectra of a file (--data); synthetic ones need none")
+        raise UserError(
+            "--normalize is for the spectra of a file (--data); synthetic ones need none"
+        )
     if args.data and not Path(args.data).is_file():
         raise UserError(f"there is no file {args.data}")
     if args.out.exists() and not args.out.is_dir():
