@@ -1,6 +1,6 @@
 """Accuracy and honesty of every method, beside the published figures of the public codes.
 
-    python -m benchmarks accuracy [--parts emulator giants emulated miles raw field]
+    python -m benchmarks accuracy [--parts emulator giants emulated miles raw lamost field]
 
 - emulator: n = 200, 500, 1000 emulator spectra at S/N 100, 3 labels, 7214 pixels; 200 test stars
   from the inner 90 % of the box, and the coverage of 2000 stars from the whole box, like those of
@@ -10,19 +10,31 @@
 - emulated: 3000 APOGEE-like stars, 5 labels, S/N 20 to 300; 1000 stars to train.
 - miles: real MILES spectra, 4000-7000 K, 3900-7000 A, in 5 folds, with and without clean_training.
 - raw: the same without continuum normalisation, by full-spectrum fitting.
+- lamost: real LAMOST DR10 spectra, below 7500 K, 3900-8900 A, S/N above 15, in 5 folds by star.
 - field: dwarfs and giants of `make_spectra`, S/N 5 to 80, with and without their population as prior.
 """
 
 import argparse
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common import apogee_like, clocked, data_file, load, print_machine, table
 from skspec import predict_dist
+from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import load_spectra, make_spectra
 from skspec.diagnostics import available_methods, compare, make_method
+from skspec.discriminative import TemplateMatch
+from skspec.ensemble import ConsensusRegressor
+from skspec.forward import SpectralGP, TheCannon
 from skspec.metrics import coverage, robust_std
-from skspec.model_selection import star_splits
+from skspec.model_selection import star_groups, star_splits
+from skspec.preprocessing import ContinuumNormalizer
 
 METHODS = ("the_cannon", "slam", "spectral_gp", "ridge", "pca_svr")
 #: RMSE Teff, logg, [Fe/H] and one-sigma coverage [%] of the public codes on the same distribution
@@ -130,19 +142,24 @@ def emulated(args):
     )
 
 
-def in_folds(args, title, spectra, labels, **options):
-    """Table of `skspec.diagnostics.compare` in 5 folds by star."""
-    methods = {
-        name: make_method(name, int(0.8 * len(labels)), random_state=0, **settings(args), **options)
+def named(args, n_stars, **options):
+    """The methods asked for, by title, for folds of `n_stars`."""
+    return {
+        available_methods()[name].title: make_method(
+            name, int(0.8 * n_stars), random_state=0, **settings(args), **options
+        )
         for name in args.methods
     }
+
+
+def in_folds(title, spectra, labels, methods):
+    """Table of `skspec.diagnostics.compare` in 5 folds by star."""
     # as `skspec compare --cv 5` splits
-    stars = spectra.meta.get("group_id", spectra.meta.get("star_id"))
-    run = compare(methods, spectra, labels, cv=5, groups=stars, random_state=0)
+    run = compare(methods, spectra, labels, cv=5, groups=star_groups(spectra), random_state=0)
     rows = []
     for name, result in run.results.items():
         if not result.ok:
-            rows.append([name, result.error, *[""] * 7])
+            rows.append([name, result.error, *[""] * 8])
             continue
         truth, dist = run.labels, result.dist
         error = dist.mean() - truth
@@ -152,7 +169,7 @@ def in_folds(args, title, spectra, labels, **options):
             formal = slashed(100 * np.mean(np.abs(error) < sigma, axis=0), "{:.0f}")
         rows.append(
             [
-                available_methods()[name].title,
+                name,
                 slashed(np.mean(np.abs(error), axis=0)),
                 slashed(np.sqrt(np.mean(error**2, axis=0))),
                 slashed(np.median(error, axis=0), "{:+.2g}"),
@@ -161,6 +178,7 @@ def in_folds(args, title, spectra, labels, **options):
                 formal,
                 f"{np.mean(result.n_removed):.0f}",
                 f"{np.sum(result.fit_seconds):.1f}",
+                f"{1e3 * result.predict_seconds / len(truth):.2f}",
             ]
         )
     table(
@@ -175,6 +193,7 @@ def in_folds(args, title, spectra, labels, **options):
             "formal errors alone %",
             "removed",
             "fits wall s",
+            "wall ms/star",
         ],
         rows,
     )
@@ -185,10 +204,10 @@ def giants(args):
     if path is not None:
         spectra, labels = load_spectra(path)
         in_folds(
-            args,
             f"apogee_giants100 (real), {len(labels)} stars, 100 pixels, 5 folds",
             spectra,
             labels,
+            named(args, len(labels)),
         )
 
 
@@ -205,11 +224,10 @@ def raw(args):
             jobs=args.jobs, methods=["full_spectrum"], coherence=args.coherence
         )
         in_folds(
-            only,
             f"MILES (real), not normalised, {keep.sum()} stars, 5 folds, {how}",
             spectra[keep],
             labels[keep].reset_index(drop=True),
-            clean_training=clean or None,
+            named(only, keep.sum(), clean_training=clean or None),
         )
 
 
@@ -223,12 +241,72 @@ def miles(args):
     for clean in args.clean:
         how = f"clean_training={clean:g}" if clean else "all training stars"
         in_folds(
-            args,
             f"MILES (real), {len(labels)} stars, {spectra.shape[1]} pixels, 5 folds, {how}",
             spectra,
             labels,
-            clean_training=clean or None,
+            named(args, len(labels), clean_training=clean or None),
         )
+
+
+def lamost(args):
+    """Real survey spectra with flux errors, in which a star was observed up to twice."""
+    path = data_file("lamost_dr10/lamost_dr10.npz")
+    if path is None:
+        return
+    spectra, labels = load_spectra(path, wavelength_range=(3900, 8900))
+    keep = (labels["teff"] < 7500).to_numpy() & (spectra.meta["snr"] > 15)
+    # each spectrum by itself, at pixels chosen without labels
+    spectra = ContinuumNormalizer().fit_transform(spectra[keep])
+    methods = lamost_methods(int(0.8 * len(spectra)), args.jobs)
+    chosen = {
+        title: model
+        for title, model in methods.items()
+        if not args.only or any(part in title for part in args.only)
+    }
+    in_folds(
+        f"LAMOST DR10 (real), {len(spectra)} spectra, {spectra.shape[1]} pixels, 5 folds by star",
+        spectra,
+        labels[keep].reset_index(drop=True),
+        chosen,
+    )
+
+
+def lamost_methods(n_train, n_jobs):
+    """Baselines, and the forward models as published, with shared errors, and cleaned."""
+    cleaned, coherent = {"clean_training": 4.0}, {"coherence": 0.2}
+    ways = {
+        "": {},
+        ", cleaned": cleaned,
+        ", coherent": coherent,
+        ", coherent, cleaned": coherent | cleaned,
+    }
+    names = ("ridge", "pca_svr", "kernel_pca", "template_match", "slam")
+    methods = {
+        available_methods()[name].title: make_method(name, n_train, random_state=0, n_jobs=n_jobs)
+        for name in names
+    }
+    methods["PCA + Gaussian process"] = pca_gaussian_process(n_jobs)
+    for how, options in ways.items():
+        methods[f"The Cannon{how}"] = TheCannon(**options)
+        methods[f"The Cannon, cubic{how}"] = TheCannon(3, **options)
+        methods[f"Spectral GP{how}"] = SpectralGP(**options)
+    members = [
+        ("template_match", TemplateMatch()),
+        ("the_cannon", TheCannon(**coherent, **cleaned)),
+        ("spectral_gp", SpectralGP(**coherent)),
+    ]
+    methods["Consensus of three"] = ConsensusRegressor(members, cv=3, n_jobs=n_jobs)
+    return methods
+
+
+def pca_gaussian_process(n_jobs):
+    """scikit-learn's GaussianProcessRegressor of each label on 30 principal components."""
+    # thousands of standardised pixels: stars are some tens apart
+    kernel = ConstantKernel(1.0, (1e-2, 1e4)) * RBF(50.0, (1.0, 1e4)) + WhiteKernel(0.1)
+    process = MultiOutputRegressor(GaussianProcessRegressor(kernel))
+    return ResidualCovarianceRegressor(
+        make_pipeline(StandardScaler(), PCA(30, random_state=0), process), n_jobs=n_jobs
+    )
 
 
 def field(args):
@@ -257,6 +335,7 @@ PARTS = {
     "emulated": emulated,
     "miles": miles,
     "raw": raw,
+    "lamost": lamost,
     "field": field,
 }
 
@@ -266,6 +345,7 @@ def main(argv=None):
     add = parser.add_argument
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     add("--methods", nargs="+", default=list(METHODS))
+    add("--only", nargs="+", metavar="TEXT", help="methods with this in their title (lamost)")
     add("--n", type=int, nargs="+", default=[200, 500, 1000], help="training stars (emulator)")
     add("--clean", type=float, nargs="+", default=[0.0, 4.0], help="clean_training (miles); 0: off")
     add("--coherence", type=float, help="of all forward models that have it")

@@ -42,7 +42,9 @@ class ResidualCovarianceRegressor(OutOfFoldMixin, SpectrumDomainMixin, LabelRegr
     ----------
     estimator : estimator, optional
         Regressor of several targets; default: standardised pixels and
-        :class:`~sklearn.linear_model.RidgeCV` with ``alphas=logspace(0, 6, 13)``.
+        :class:`~sklearn.linear_model.RidgeCV` with ``alphas=logspace(0, 6, 13)``. A search inside it
+        whose folds are by group, such as ``GridSearchCV(..., cv=GroupKFold(3))``, gets the star of
+        each spectrum.
     cv : int or cross-validation splitter
         Folds of the out-of-fold predictions. Spectra of one star (``star_id`` or ``group_id`` in
         ``X.meta``) are never on both sides.

@@ -43,6 +43,11 @@ def add_selection(add):
         default=[],
         help="keep stars in this range; may be repeated",
     )
+    add(
+        "--normalize",
+        action="store_true",
+        help="divide the spectra of a file by their continua (ContinuumNormalizer)",
+    )
 
 
 def method_named(name):
@@ -90,8 +95,15 @@ def load_labelled(args):
         raise UserError(
             f"{path.name}: {keep.sum()} labelled stars in range; at least {MIN_STARS} are needed"
         )
-    labels = labels[keep].reset_index(drop=True)
-    return spectra[keep], labels, f"{path.name}: {len(labels)} stars"
+    labels, spectra = labels[keep].reset_index(drop=True), spectra[keep]
+    if args.normalize:
+        from skspec.preprocessing import ContinuumNormalizer
+
+        try:
+            spectra = ContinuumNormalizer().fit_transform(spectra)
+        except ValueError as error:
+            raise UserError(f"{path.name}, --normalize: {one_line(error)}") from error
+    return spectra, labels, f"{path.name}: {len(labels)} stars"
 
 
 def check_label_names(ranges, names):

@@ -132,6 +132,10 @@ def _check(args):
         raise UserError(
             "--snr and --n-samples are for synthetic spectra; leave them out with --data"
         )
+    if args.normalize and not args.data:
+        raise UserError(
+            "--normalize is for the spectra of a file (--data); synthetic ones need none"
+        )
     if args.data and not Path(args.data).is_file():
         raise UserError(f"there is no file {args.data}")
     if args.out.exists() and not args.out.is_dir():
@@ -202,6 +206,7 @@ def _settings(args, names, data):
         "split": f"{split}, by star",
         "label_range": ranges or None,
         "wavelength_range": f"{window[0]:g} to {window[1]:g} Angstrom" if window else None,
+        "normalized": args.normalize or None,
         "clean_training": args.clean_training,
         "seed": args.seed,
     }

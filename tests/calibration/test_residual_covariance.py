@@ -1,10 +1,16 @@
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.ensemble import AdaBoostRegressor
 from sklearn.exceptions import SkipTestWarning
-from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_predict
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -116,6 +122,51 @@ def test_spectra_of_a_star_are_never_on_both_sides(stars):
     assert ResidualCovarianceRegressor().fit(spectra, labels).label_covariance_[0, 0] > 0.7
     with pytest.raises(ValueError, match="All spectra are of one star"):
         ResidualCovarianceRegressor().fit(spectra[star == 0], labels[star == 0])
+
+
+class Folds(GroupKFold):
+    """Three folds by group, noted."""
+
+    seen: ClassVar[list] = []
+
+    def split(self, X, y=None, groups=None):
+        for fit, out in super().split(X, y, groups):
+            self.seen.append((groups[fit], groups[out]))
+            yield fit, out
+
+
+@pytest.mark.parametrize("with_stars", [True, False])
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda search: search,
+        lambda search: make_pipeline(StandardScaler(), MultiOutputRegressor(search)),
+    ],
+)
+def test_a_search_by_group_gets_the_stars(around, with_stars, stars):
+    flux, labels = stars
+    star = np.random.default_rng(0).permutation(np.repeat(np.arange(30), 3))
+    search = GridSearchCV(Ridge(), {"alpha": [1.0, 10.0]}, cv=Folds(3))
+    spectra = Spectra(flux[:90], meta={"star_id": star} if with_stars else {})
+    Folds.seen = []
+    model = ResidualCovarianceRegressor(around(search), cv=2).fit(spectra, labels[:90])
+    # out of fold two fits to half of the stars, then one to all
+    n_searches = 1 if around(search) is search else 2
+    assert len(Folds.seen) == 3 * 3 * n_searches
+    n_stars = 30 if with_stars else 90
+    sizes = [len(set(fit) | set(out)) for fit, out in Folds.seen]
+    assert sizes == [n_stars // 2] * 6 * n_searches + [n_stars] * 3 * n_searches
+    assert not any(set(fit) & set(out) for fit, out in Folds.seen)
+    assert model.predict(spectra).shape == (90, 2)
+
+
+def test_a_meta_estimator_that_passes_nothing_on(stars):
+    """Routing of metadata is asked for nobody who cannot have it."""
+    flux, labels = stars
+    spectra = Spectra(flux[:60], meta={"star_id": np.arange(60) // 2})
+    boosted = AdaBoostRegressor(Ridge(), n_estimators=3, random_state=0)
+    model = ResidualCovarianceRegressor(boosted).fit(spectra, labels["teff"][:60])
+    assert np.isfinite(model.label_covariance_).all()
 
 
 def test_domain_score(stars):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from skspec.cli import main
+from skspec.datasets import load_spectra, save_spectra
 from skspec.diagnostics import find_method
 
 SMALL = ["--n-samples", "80", "--wavelength-range", "5100", "5250", "--seed", "1"]
@@ -97,6 +98,7 @@ class TestCompare:
         (["--label-range", "teff", "cool", "hot"], "two numbers are needed"),
         (["--wavelength-range", "100", "200"], "the line list covers"),
         (["--cv", "3", "--test-size", "0.5"], "not both"),
+        (["--normalize"], "--normalize is for the spectra of a file (--data)"),
     ],
 )
 def test_what_the_user_can_mend(arguments, message, capsys):
@@ -125,6 +127,22 @@ class TestFiles:
     def test_too_few_in_range(self, library, capsys):
         message = self.complaint(capsys, library, "--label-range", "teff", "5000", "5001")
         assert "labelled stars in range; at least 20 are needed" in message
+
+    def test_normalize(self, library, tmp_path):
+        """A slope of every star's own costs accuracy, unless divided out."""
+        spectra, labels = load_spectra(library)
+        slope = np.random.default_rng(0).uniform(-1, 1, (len(spectra), 1))
+        tilt = np.exp(slope * np.linspace(-1, 1, spectra.shape[1]))
+        tilted = spectra.replace(flux=spectra.flux * tilt, ivar=spectra.ivar / tilt**2)
+        save_spectra(tmp_path / "tilted.npz", tilted, labels)
+        error = {}
+        for options in ([], ["--normalize"]):
+            arguments = ["compare", "--data", "tilted.npz", "--methods", "ridge", "--no-report"]
+            assert main([*arguments, *options]) == 0
+            data = json.loads((tmp_path / "skspec_compare" / "results.json").read_text())
+            assert data["settings"].get("normalized") == (True if options else None)
+            error[bool(options)] = data["methods"]["ridge"]["labels"]["teff"]["mae"]
+        assert error[True] < 0.8 * error[False]
 
     def test_no_labels(self, tmp_path, capsys):
         np.savez(tmp_path / "bare.npz", flux=np.ones((30, 50)))

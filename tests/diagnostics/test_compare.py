@@ -18,6 +18,7 @@ from skspec.diagnostics import (
     method_table,
     snr_tables,
 )
+from skspec.diagnostics._tuned_svr import TunedSVR
 
 
 @pytest.fixture
@@ -228,6 +229,9 @@ class TestMethods:
         methods = {name: make_method(name, 300) for name in ("ridge", "pca_svr")}
         out = compare(methods, spectra[:120], labels[:120])
         assert not out.failures
+
+    def test_pca_svr_is_tuned(self):
+        assert isinstance(make_method("pca_svr", 100).estimator, TunedSVR)
 
     def test_unknown(self):
         with pytest.raises(ValueError, match="no method 'magic'; known: .*ridge"):
