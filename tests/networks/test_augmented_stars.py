@@ -109,7 +109,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(stars, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(rows, valid, **kept)
     resumed = train(rows, valid, **kept)
-    assert -20 < Interrupted.left < -12  # of 24 batches in all, more than 4 were done
+    # of 24 batches in all more than 4 were done, and not the 14th; some of the others ahead of time
+    assert -20 < Interrupted.left < -10
     assert_array_equal(weights(resumed), weights(train(rows, valid, batch_size=6)))
     other = AugmentedStars(spectra[:45], y[:45], Interrupted(50), arrays)
     with pytest.raises(
