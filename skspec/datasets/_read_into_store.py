@@ -66,8 +66,8 @@ def _check_asked_for(reading, grid, store):
     advice = "leave it out to go on with that, or give another store"
     if None not in (reading.medium, store.medium) and reading.medium != store.medium:
         raise ValueError(
-            f"{store.path} holds wavelengths in {store.medium}, not in {reading.medium} (medium, or that "
-            f"of grid): {advice}."
+            f"{store.path} holds wavelengths in {store.medium}, not in {reading.medium} (medium=, or "
+            f"that of grid=): {advice}."
         )
     if grid is None or isinstance(grid, str):
         return
@@ -75,8 +75,8 @@ def _check_asked_for(reading, grid, store):
     other_orders = order is not None and not np.array_equal(order, store.order)
     if other_orders or pixel_difference(np.asarray(store.wavelength), wavelength) > 0:
         raise ValueError(
-            f"{store.path} has another grid, of {len(store.wavelength)} pixels, than the {len(wavelength)} "
-            f"of grid=: {advice}."
+            f"{store.path} has another grid, of {len(store.wavelength)} pixels, than grid= with "
+            f"{len(wavelength)}: {advice}."
         )
 
 
