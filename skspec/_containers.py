@@ -104,6 +104,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "mask": (
         *("mask", "bad", "bad_pixel", "bad_pixels", "badpix", "is_bad", "masked", "flux_mask"),
         *("mask_flux", "pixmask", "andmask", "and_mask", "dq", "qual", "quality"),
+        *("flags", "pixel_flags", "bitmask", "pixel_mask"),
     ),
     "good": ("good", "good_pixel", "good_pixels", "goodpix", "is_good", "valid"),
     "order": ("order", "orders", "echelle_order", "order_number", "arm", "chip", "ccd"),

@@ -170,10 +170,11 @@ def columns_of(labels):
     return list(labels.values()) if isinstance(labels, Mapping) else None
 
 
-def filled(values: Any, what: str = "values") -> np.ndarray:
+def filled(values: Any, what: str = "values", *, width: bool = False) -> np.ndarray:
     """One array or column as float64: NaN where masked or missing; quantities in the usual units.
 
-    Temperatures are in K and velocities in km/s, whatever the unit in which they come.
+    Temperatures are in K and velocities in km/s, whatever the unit in which they come. A `width`, such
+    as an error, has no zero point: one of 50 deg_C is 50 K.
 
     Raises
     ------
@@ -187,12 +188,12 @@ def filled(values: Any, what: str = "values") -> np.ndarray:
         elif has_mask(values):
             numbers = np.where(values.mask, np.nan, _plain(values))
         elif isinstance(values, list | tuple) and any(map(has_mask, values)):
-            numbers = np.array([filled(each, what) for each in values])
+            numbers = np.array([filled(each, what, width=width) for each in values])
         else:
             numbers = _plain(values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must hold real numbers ({error}).") from None
-    return numbers if unit is None else _in_usual_unit(numbers, unit)
+    return numbers if unit is None else _in_usual_unit(numbers, unit, width)
 
 
 def _plain(values):
@@ -228,7 +229,7 @@ def has_mask(values: Any) -> bool:
     return masked and mask is not None and bool(np.any(mask))
 
 
-def _in_usual_unit(values, unit):
+def _in_usual_unit(values, unit, width):
     kind = getattr(unit, "physical_type", None)
     if kind is None or hasattr(unit, "function_unit"):  # not known, or a logarithm
         return values
@@ -237,7 +238,8 @@ def _in_usual_unit(values, unit):
         return values
     from astropy.units import temperature  # the unit is one of its own
 
-    return unit.to(usual, values, equivalencies=temperature())
+    zero = unit.to(usual, 0.0, equivalencies=temperature()) if width else 0.0
+    return unit.to(usual, values, equivalencies=temperature()) - zero
 
 
 # -- labels against others -------------------------------------------------------------------------

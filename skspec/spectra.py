@@ -156,9 +156,9 @@ class Spectra:
         for hidden in (hidden_flux, hidden_ivar, hidden_error):
             if hidden is not None:
                 hidden = self._full(hidden, "mask")
-                mask = hidden if mask is None else hidden | np.asarray(mask, dtype=bool)
+                mask = hidden if mask is None else hidden | np.asarray(mask, bool) | _mask_of(mask)
         self.ivar = self._clean_ivar(ivar, mask)
-        if wavelength is not None:
+        if wavelength is not None and not np.any(_mask_of(wavelength)):
             wavelength = to_angstrom(wavelength, wavelength_unit)
         self.wavelength = self._pixel_vector(wavelength, "wavelength", float)
         self.order = self._pixel_vector(order, "order", int)
@@ -175,8 +175,8 @@ class Spectra:
             self.flux = np.where(bad, 0, self.flux)
         else:
             bad = None
-        if mask is not None:
-            mask = self._full(np.asarray(mask, dtype=bool), "mask")
+        if mask is not None:  # what is masked in a mask is not known to be good
+            mask = self._full(np.asarray(mask, dtype=bool) | _mask_of(mask), "mask")
             bad = mask if bad is None else bad | mask
         if ivar is None:
             if bad is None:
@@ -203,6 +203,10 @@ class Spectra:
     def _pixel_vector(self, values, name, kind):
         if values is None:
             return None
+        if np.any(_mask_of(values)):
+            raise ValueError(
+                f"{name} is masked in places; every pixel needs one, so leave those out."
+            )
         values = np.asarray(values, dtype=kind)
         if values.shape != self.shape[1:]:
             raise ValueError(
@@ -217,7 +221,8 @@ class Spectra:
         if values is None or np.ndim(values) == 0:
             values = None if values is None else float(values)
         else:
-            values = np.asarray(values, dtype=float)
+            values, mask, _ = plain_array(values, "resolution")
+            values = values.astype(float) if mask is None else np.where(mask, np.nan, values)
             n, n_pixels = self.shape
             if values.shape == (n,) != (n_pixels,):
                 values = values[:, None]
@@ -455,7 +460,13 @@ class Spectra:
     def replace(self, **changes: Any) -> Spectra:
         """A new `Spectra` with some of the parameters changed.
 
-        A `mask` is added to what is masked already.
+        A `mask` is added to what is masked already. With a `flux` that is a Quantity of another unit,
+        errors are converted.
+
+        Raises
+        ------
+        ValueError
+            As of `Spectra`; also when errors cannot be converted to the unit of a new `flux`.
         """
         names = ("flux", "ivar", "wavelength", "order", "meta", *ABOUT)
         parts = {name: getattr(self, name) for name in names}
@@ -463,8 +474,11 @@ class Spectra:
             del parts["ivar"]
         if "wavelength" not in changes:
             parts["wavelength_unit"] = "Angstrom"
-        if "flux_unit" not in changes and getattr(changes.get("flux"), "unit", None) is not None:
+        unit = getattr(changes.get("flux"), "unit", None)
+        if "flux_unit" not in changes and unit is not None:
             del parts["flux_unit"]
+            if "ivar" in parts and "ivar" not in changes and self.flux_unit is not None:
+                parts["ivar"] = _ivar_in(self.ivar, self.flux_unit, unit)
         return type(self)(**(parts | changes))
 
     def to_medium(self, medium: str) -> Spectra:
@@ -695,8 +709,13 @@ def check_same_pixels(one: Spectra, other: Spectra, what: str) -> None:
 def plain_array(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, str | None]:
     """Numbers (float32 or float64), their mask and their unit, of whatever holds numbers.
 
-    Knows masked arrays of numpy and astropy, Quantity, table columns, pandas and xarray.
+    Knows masked arrays of numpy and astropy, Quantity, table columns, pandas, polars and xarray, and
+    lists of these.
     """
+    if isinstance(values, (list, tuple)) and any(
+        hasattr(v, "mask") or hasattr(v, "unit") for v in values
+    ):
+        return _rows_of(values, name)
     unit = getattr(values, "unit", None)
     mask = getattr(values, "mask", None) if hasattr(values, "unmasked") else None
     if hasattr(values, "unmasked"):  # astropy's Masked
@@ -707,6 +726,25 @@ def plain_array(values: Any, name: str) -> tuple[np.ndarray, np.ndarray | None, 
     values = getattr(values, "value", values) if unit is not None else values
     unit = None if unit is None or not str(unit) else str(unit)
     return _float_array(values, name), None if mask is None else np.asarray(mask, bool), unit
+
+
+def _mask_of(values):
+    """Mask of a masked array of numpy or astropy; False without one."""
+    masked = np.ma.isMaskedArray(values) or hasattr(values, "unmasked")
+    return np.asarray(values.mask, bool) if masked else False
+
+
+def _rows_of(values, name):
+    """`plain_array` of a list of spectra, some of which bring a mask or a unit."""
+    rows, masks, units = zip(*[plain_array(row, name) for row in values])
+    if len(set(units)) > 1:
+        different = " and ".join(sorted(map(str, set(units))))
+        raise ValueError(f"{name} is a list of spectra in {different}: convert them to one unit.")
+    array = _float_array(list(rows), name)
+    if all(mask is None for mask in masks):
+        return array, None, units[0]
+    masks = [np.zeros(np.shape(row), bool) if m is None else m for row, m in zip(rows, masks)]
+    return array, np.array(masks), units[0]
 
 
 def refuse_containers(values: Any) -> None:
@@ -749,6 +787,21 @@ def _in_unit(values, name, flux_unit, power):
         raise ValueError(f"{name} does not fit a flux in {flux_unit!r} ({error}).") from None
 
 
+def _ivar_in(ivar, old, new):
+    """Inverse variances of a flux in one unit, for another."""
+    if ivar is None or str(new) == old:
+        return ivar
+    from astropy import units
+
+    try:
+        return ivar * units.Unit(old).to(new) ** -2.0
+    except (ValueError, TypeError, units.UnitConversionError) as error:
+        raise ValueError(
+            f"flux is in {str(new)!r}, and the errors are those of a flux in {old!r} ({error}); give "
+            "flux_err= or ivar=, too."
+        ) from None
+
+
 def _uncertainty(values, name):
     """Array, with its unit, of an NDUncertainty of astropy."""
     from astropy import nddata
@@ -768,8 +821,10 @@ def _float_array(values: Any, name: str) -> np.ndarray:
                 "skspec.concatenate(spectra, grid=...), skspec.preprocessing.Resampler, or "
                 "skspec.datasets.read_spectra(files, grid=...)."
             )
-    if hasattr(values, "to_numpy"):  # pandas, whose missing values are no numbers
+    if hasattr(values, "isna"):  # pandas, whose missing values are no numbers
         values = values.to_numpy(dtype=float, na_value=np.nan)
+    elif hasattr(values, "to_numpy"):
+        values = values.to_numpy()
     values = values if isinstance(values, np.memmap) else np.asarray(values)  # no Column of astropy
     if values.dtype in (np.float32, np.float64):
         return values

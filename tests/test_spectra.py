@@ -151,6 +151,65 @@ def test_mask_hidden_in_masked_arrays():
     assert_array_equal(Spectra(np.ones((1, 3)), flux_err=nan).ivar, [[1, 0, 0.25]])
 
 
+@pytest.mark.parametrize("name", ["flux", "flux_err", "ivar"])
+@pytest.mark.parametrize("of", [list, tuple])
+def test_masks_in_a_list(name, of):
+    """As astropy's and others' tables hand out, one masked array per star."""
+    rows = of([np.ma.array([1.0, 9.0, 1.0], mask=[0, 1, 0]), np.array([1.0, 1.0, 1.0])])
+    spectra = Spectra(**({"flux": np.ones((2, 3))} | {name: rows}))
+    assert_array_equal(spectra.good, [[True, False, True], [True, True, True]])
+
+
+def test_what_is_masked_in_a_mask_is_bad():
+    mask = np.ma.array([False, False, True], mask=[True, False, False])
+    hidden = np.ma.array(np.ones(3), mask=[False] * 3)
+    for flux in (np.ones(3), hidden):
+        assert_array_equal(Spectra(flux, mask=mask).good, [[False, True, False]])
+
+
+@pytest.mark.parametrize("name", ["wavelength", "order"])
+def test_masked_wavelengths_and_orders(name):
+    values = np.ma.array([5000, -9999, 5002], mask=[False, True, False])
+    with pytest.raises(ValueError, match=f"{name} is masked in places"):
+        Spectra(np.ones(3), **{name: values})
+    whole = Spectra(np.ones(3), **{name: np.ma.array([5000, 5001, 5002])})
+    assert_array_equal(getattr(whole, name), [5000, 5001, 5002])
+
+
+def test_masked_resolution_is_not_known():
+    values = np.ma.array([[1800.0], [-9999.0]], mask=[[False], [True]])
+    assert_array_equal(Spectra(np.ones((2, 3)), resolution=values).resolution, [[1800], [np.nan]])
+
+
+def test_polars():
+    polars = pytest.importorskip("polars")
+    spectra = Spectra(polars.DataFrame([[1.0, None], [3.0, 4.0]], orient="row"))
+    assert_array_equal(spectra.flux, [[1, 0], [3, 4]])
+    assert_array_equal(spectra.good, [[True, False], [True, True]])
+
+
+def test_quantities_in_a_list():
+    units = pytest.importorskip("astropy.units")
+    rows = [[1.0, 2.0] * units.Jy, [3.0, 4.0] * units.Jy]
+    assert Spectra(rows).flux_unit == "Jy"
+    assert_array_equal(Spectra(rows).flux, [[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match="in Jy and mJy: convert"):
+        Spectra([rows[0], rows[1].to("mJy")])
+
+
+def test_errors_follow_a_flux_of_another_unit():
+    units = pytest.importorskip("astropy.units")
+    spectra = Spectra([1.0, 2.0] * units.Jy, flux_err=[0.1, 0.1] * units.Jy)
+    other = spectra.replace(flux=[1000.0, 2000.0] * units.mJy)
+    assert other.flux_unit == "mJy"
+    assert_allclose(other.flux_err, 100)
+    assert_allclose(spectra.replace(flux=[1.0, 2.0] * units.Jy).ivar, spectra.ivar)
+    with pytest.raises(ValueError, match="in 'K', and the errors are those of a flux in 'Jy'"):
+        spectra.replace(flux=[1.0, 2.0] * units.K)
+    given = spectra.replace(flux=[1.0, 2.0] * units.K, flux_err=[1.0, 1.0] * units.K)
+    assert_allclose(given.flux_err, 1)
+
+
 @pytest.mark.parametrize("error", [1e-25, 1e-19, 1.0, 1e25])
 def test_single_precision_errors_of_any_unit(error):
     spectra = Spectra(

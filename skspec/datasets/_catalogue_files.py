@@ -70,8 +70,14 @@ def _parsed(path, start, wanted, optional):
     if b"\0" in start:
         raise ValueError("it is neither text nor FITS, VOTable, ECSV, Parquet or .npz")
     if name.endswith((".csv", ".tsv")) and not start.lstrip().startswith(b"#"):
-        return _from_csv(path, "\t" if name.endswith(".tsv") else ",")
+        return _from_csv(path, _delimiter(start))
     return _astropy_table(path, "ascii")
+
+
+def _delimiter(start):
+    """Between the names of a first line: some countries write the comma in numbers."""
+    line = start.decode("utf-8", "replace").lstrip("\ufeff").splitlines()[0]
+    return next((mark for mark in (",", ";", "\t", "|") if mark in line), ",")
 
 
 def _from_csv(path, sep):

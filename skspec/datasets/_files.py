@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from skspec._containers import NAMES, medium_of_name, plain_name
 from skspec._label_values import label_table
 from skspec._wavelengths import to_angstrom
 from skspec.spectra import ABOUT, Spectra, _ivar_from_error
@@ -30,15 +31,16 @@ UNREADABLE = (
     zlib.error,
 )
 UNKNOWN_ERROR = 5.0  # a flux error above this many times the median flux marks a bad pixel
-WAVELENGTH_KEYS = ("wavelength", "wavelength_air")
-#: other names of what is there for every pixel
-ALSO = {
-    "flux_err": ("error", "errors", "err", "sigma", "flux_error", "fluxerr", "uncertainty", "std"),
-    "ivar": ("invvar", "inverse_variance"),
-    "wavelength": ("wave", "wavelengths", "lambda", "lam", "loglam"),
-    "mask": ("bad", "bad_pixels"),
+#: kinds of arrays that are there for every pixel, and the name that each has in the layout
+USUAL = {
+    "wavelength": "wavelength",
+    "log_wavelength": "wavelength",
+    "ivar": "ivar",
+    "flux_err": "flux_err",
+    "variance": "flux_err",
+    "mask": "mask",
+    "good": "mask",
 }
-NAMES = {other: name for name, others in ALSO.items() for other in (name, *others)}
 MOSTLY = 0.9  # a mask that leaves less than the rest may have been meant the other way round
 RESERVED = {
     "flux",
@@ -53,7 +55,8 @@ RESERVED = {
     "noise_shape",
     "wavelength_unit",
     *ABOUT,
-    *WAVELENGTH_KEYS,
+    "wavelength",
+    "wavelength_air",
 }
 
 
@@ -117,11 +120,12 @@ def load_spectra(
     ``ivar``           (n, P)            inverse variance of ``flux``, 0 = bad pixel; optional
     ``ivar_norm``      (n, P)            inverse variance of ``flux_norm``; optional
     ``flux_err``       (n, P)            standard deviation of ``flux``, instead of ``ivar``; also
-                                         ``error``, ``err``, ``sigma``, ``uncertainty``
-    ``mask``           (n, P) or (P,)    bool or bits, not 0 = bad pixel; optional
-    ``wavelength``     (P,)              Angstrom (``wavelength_air`` is read too), or ``wave``, or
-                                         ``loglam`` (log10 of Angstrom); optional
-    ``wavelength_unit`` ()               text, where ``wavelength`` is in another; optional
+                                         ``error``, ``err``, ``sigma``, ``uncertainty``; ``variance``
+    ``mask``           (n, P) or (P,)    bool or bits, not 0 = bad pixel; also ``quality``, ``flags``;
+                                         ``good``, the other way round; optional
+    ``wavelength``     (P,)              Angstrom, or ``wave``, ``wavelength_nm``, ``wavelength_air``,
+                                         ``loglam`` (log10 of Angstrom) and the like; optional
+    ``wavelength_unit`` ()               text, where it is another, or numbers are below 2000; optional
     ``order``          (P,)              echelle order; optional
     ``medium``         ()                "air" or "vacuum"; as ``frame``, ``flux_unit``, text; optional
     ``resolution``     () or (P,)        or (n, 1), (n, P): wavelength / FWHM; optional
@@ -149,7 +153,7 @@ def load_spectra(
             f"{path}: the errors have shape {ivar.shape} but {which} has {values.shape}; "
             "they must agree."
         )
-    wavelength = next((data[key] for key in WAVELENGTH_KEYS if key in data), None)
+    wavelength = data.get("wavelength")
     _check_length(path, "wavelength", wavelength, n_pixels, "pixels")
     _check_length(path, "order", data.get("order"), n_pixels, "pixels")
     names, table, has = _labels_of(data, path, n, labels)
@@ -163,7 +167,7 @@ def load_spectra(
         values,
         ivar=ivar,
         wavelength=wavelength,
-        wavelength_unit=str(data.get("wavelength_unit", "Angstrom")),  # as the layout has it
+        wavelength_unit="Angstrom",
         mask=data.get("mask"),
         order=data.get("order"),
         meta=meta,
@@ -224,6 +228,8 @@ def save_spectra(path: PathLike, spectra: Spectra, labels: pd.DataFrame | None =
     for name in ("ivar", "wavelength", "order", *ABOUT):
         if getattr(spectra, name) is not None:
             arrays[name] = np.asarray(getattr(spectra, name))
+    if spectra.wavelength is not None:
+        arrays["wavelength_unit"] = np.array("Angstrom")
     for key, value in spectra.meta.items():
         value = None if isinstance(value, dict) else np.asarray(value)
         if value is None or not value.ndim or len(value) != n:
@@ -279,52 +285,70 @@ def _about(data):
     """Medium, frame, resolution and flux unit, where the file knows them."""
     about = {name: data[name] for name in ABOUT if name in data}
     texts = {name: str(value) for name, value in about.items() if name != "resolution"}
-    if "wavelength_air" in data and "wavelength" not in data:
-        texts.setdefault("medium", "air")
     return about | texts
+
+
+def _kind(key):
+    """What an array of this name holds for every pixel, by the names of tables; None for others."""
+    name = plain_name(key)[0]
+    return next((kind for kind in USUAL if name in NAMES[kind]), None)
 
 
 def _of_pixels(key, array, n, n_pixels):
     """Whether an array of this name is one of errors, bad pixels or wavelengths."""
-    shapes = {(n, n_pixels), (n_pixels,)}
-    return NAMES.get(key.lower()) is not None and array.shape in shapes
+    return _kind(key) is not None and array.shape in {(n, n_pixels), (n_pixels,)}
 
 
 def _under_usual_names(data, path, n, n_pixels):
-    """The arrays of a file, those of pixels under the names of the layout, where it has others."""
+    """The arrays of a file, those of pixels under the names, and as, the layout has them."""
     out, origin = {}, {}
     for key, array in data.items():
-        name = NAMES.get(key.lower(), key) if _of_pixels(key, array, n, n_pixels) else key
-        table = array.ndim == 2 and (len(array) != n or _image(array, n_pixels))
-        if table and name == key and key.lower() in NAMES and key not in RESERVED:
-            raise ValueError(
-                f"{path}: {key} has shape {array.shape} but {n} spectra of {n_pixels} pixels; it must "
-                f"be ({n}, {n_pixels}) or ({n_pixels},)."
-            )
+        kind = _kind(key)
+        if key == "wavelength_air" and "wavelength" in data:
+            continue
+        if kind is None or not _of_pixels(key, array, n, n_pixels):
+            table = array.ndim == 2 and (len(array) != n or _image(array, n_pixels))
+            if kind is not None and table and key not in RESERVED:
+                raise ValueError(
+                    f"{path}: {key} has shape {array.shape} but {n} spectra of {n_pixels} pixels; it "
+                    f"must be ({n}, {n_pixels}) or ({n_pixels},)."
+                )
+            out[key] = array
+            continue
+        name = USUAL[kind]
         if name != key and n == n_pixels and array.ndim == 1 and name != "wavelength":
             raise ValueError(
                 f"{path}: {key} of shape {array.shape} may be of {n} stars or of {n_pixels} pixels; "
                 f"call it {name} and give it the shape of the flux, or rename it."
             )
-        if name in origin and name in ALSO:
+        if name in origin:
             raise ValueError(
                 f"{path} holds both {origin[name]} and {key}: each is a name of {name}; keep one."
             )
-        out[name], origin[name] = array, key
-    if "flux_err" in out and out["flux_err"].ndim == 1:
-        out["flux_err"] = np.broadcast_to(out["flux_err"], (n, n_pixels))
-    if "ivar" in out and out["ivar"].ndim == 1:
-        out["ivar"] = np.broadcast_to(out["ivar"], (n, n_pixels))
-    if "wavelength" in out:
-        given = origin["wavelength"]
-        out["wavelength"] = _one_grid(path, given, out["wavelength"])
-        if given.lower() == "loglam":
-            out["wavelength"] = _from_logarithm(path, out["wavelength"])
-        elif given.lower() != "wavelength" and "wavelength_unit" not in out:
-            out["wavelength"] = to_angstrom(out["wavelength"])
-    if "mask" in out:
-        out["mask"] = _bad_pixels(path, origin["mask"], out["mask"])
+        origin[name] = key
+        out[name] = _as_usual(path, key, kind, array, data.get("wavelength_unit"))
+    for name in ("flux_err", "ivar"):
+        if name in out and out[name].ndim == 1:
+            out[name] = np.broadcast_to(out[name], (n, n_pixels))
+    if "medium" not in out and medium_of_name(origin.get("wavelength", "")):
+        out["medium"] = np.array(medium_of_name(origin["wavelength"]))
     return out
+
+
+def _as_usual(path, key, kind, array, unit):
+    """Wavelengths [Angstrom] of one grid, standard deviations, True at bad pixels."""
+    if USUAL[kind] == "wavelength":
+        array = _one_grid(path, key, array)
+        if kind == "log_wavelength":
+            return _from_logarithm(path, array)
+        unit = plain_name(key)[1] or None if unit is None else str(unit)
+        try:
+            return to_angstrom(array, unit)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if kind == "variance":
+        return np.sqrt(np.where(array > 0, array, 0))
+    return _bad_pixels(path, key, kind, array) if USUAL[kind] == "mask" else array
 
 
 def _one_grid(path, name, values):
@@ -334,7 +358,7 @@ def _one_grid(path, name, values):
     if not np.all(values == values[:1]):
         raise ValueError(
             f"{path}: {name} differs from star to star; bring the spectra to one grid before they are "
-            "saved, with Spectra.from_list(..., grid=...)."
+            "saved, with skspec.concatenate(..., grid='common')."
         )
     return values[0]
 
@@ -348,17 +372,17 @@ def _from_logarithm(path, values):
     return 10.0 ** values.astype(float)
 
 
-def _bad_pixels(path, name, values):
+def _bad_pixels(path, name, kind, values):
     if values.dtype.kind not in "biu" and not np.isin(values, (0, 1)).all():
         raise ValueError(
             f"{path}: {name} holds {values.dtype} other than 0 and 1; a mask is bool, or bits, not 0 at "
             "bad pixels."
         )
-    bad = values != 0
+    bad = (values == 0) if kind == "good" else (values != 0)
     if bad.size and bad.mean() > MOSTLY:
         raise ValueError(
-            f"{path}: {name} marks {100 * bad.mean():.0f} % of the pixels; it must be True (or not 0) "
-            "at bad pixels. If it marks the good ones, save ~mask."
+            f"{path}: {name} marks {100 * bad.mean():.0f} % of the pixels as bad; a mask must be True "
+            "(or not 0) at bad pixels, good at good ones. If it is the other way round, save ~mask."
         )
     return bad
 

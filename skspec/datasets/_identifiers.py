@@ -72,10 +72,11 @@ def as_text(values):
 
 
 def as_integers(values):
-    """As text, in the one way in which an integer can be written."""
+    """As text, in the one way in which an integer can be written; tables make 7.0 of 7."""
     if values.dtype.kind in "iu":
         return values.astype(str)
-    return np.array([str(int(t)) if re.fullmatch(r"[+-]?\d+", t) else t for t in values], dtype=str)
+    found = (re.fullmatch(r"([+-]?\d+)(\.0*)?", text) for text in values)
+    return np.array([str(int(m[1])) if m else t for m, t in zip(found, values)], dtype=str)
 
 
 def base_names(values):

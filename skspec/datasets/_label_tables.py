@@ -56,7 +56,7 @@ def read_labels(
         When there is no such file.
     ValueError
         When the file cannot be read, a column is missing or holds no numbers, identifiers have
-        passed through floats, or values such as -9999 are left (see `missing`).
+        passed through floats, errors are negative, or values such as -9999 are left (see `missing`).
 
     See Also
     --------
@@ -159,7 +159,7 @@ class Catalogue:
                 f"errors are given of {', '.join(unknown)}, which no label is; labels: "
                 f"{', '.join(table)}."
             )
-        noise = self._frame(dict(errors), missing, "The errors", index)
+        noise = self._frame(dict(errors), missing, "The errors", index, width=True)
         return table, noise.reindex(columns=table.columns)
 
     def _of_numbers(self, left_out):
@@ -171,14 +171,20 @@ class Catalogue:
                 names.append(name)
         return names
 
-    def _frame(self, pairs, missing, what, index):
+    def _frame(self, pairs, missing, what, index, width=False):
         columns = {}
         for name, column in pairs.items():
-            values = _numbers(self[column], missing, f"{what} ({name})")
+            values = _numbers(self[column], missing, f"{what} ({name})", width)
             if values.ndim != 1:
                 raise ValueError(
                     f"Column {column} has shape {values.shape}; a label is one number per star: give "
                     f"{{{name!r}: ({column!r}, 0)}} for its first entry."
+                )
+            if width and np.any(values < 0):
+                row = np.flatnonzero(values < 0)[0]
+                raise ValueError(
+                    f"{what} of {name} are negative ({values[row]:g} in row {row}): give "
+                    f"missing={values[row]:g} where that means that there is none."
                 )
             columns[name] = values
         table = pd.DataFrame(columns, index=index)
@@ -208,14 +214,14 @@ def _is_number(column):
     return str(column.dtype).lower().startswith(("int", "uint", "float", "double"))
 
 
-def _numbers(column, missing, what):
+def _numbers(column, missing, what, width):
     given = [] if missing is None else [missing] if np.ndim(missing) == 0 else list(missing)
     words = [word.strip() for word in given if isinstance(word, str)]
     kind = getattr(getattr(column, "dtype", None), "kind", "O")
     if words and kind in "OSU":
         text = as_text(np.asarray(column, dtype=object))
         column = np.where(np.isin(text, words), "nan", text)
-    values = filled(column, what)
+    values = filled(column, what, width=width)
     for value in given:
         if not isinstance(value, str):
             values = np.where(np.isclose(values, value, rtol=SAME, atol=0), np.nan, values)

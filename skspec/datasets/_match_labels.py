@@ -73,7 +73,8 @@ def match_labels(
     Notes
     -----
     Text is compared without spaces around it, integers as integers, names of files without folder and
-    without ``.fits`` and ``.gz``. Several spectra may be of one row.
+    without ``.fits`` and ``.gz``. Several spectra may be of one row. An empty text, and -1 as the number
+    of a spectrum, mean that there is none.
 
     Examples
     --------
@@ -93,7 +94,12 @@ def match_labels(
     catalogue = Catalogue.of(table, wanted, RA + DEC if on_sky else ())
     if on_sky:
         columns = {} if on == "sky" else {key.lower(): column for key, column in pairs.items()}
-        rows, names = _rows_on_sky(spectra, catalogue, columns, max_distance)
+        positions = [
+            _position(catalogue.columns, (columns[key],) if key in columns else names, "the table")
+            for key, names in (("ra", RA), ("dec", DEC))
+        ]
+        rows = _rows_on_sky(spectra, [catalogue.columns[name] for name in positions], max_distance)
+        names = None
     elif len(pairs) == 1:
         rows, names = _rows_by_name(spectra, catalogue, *next(iter(pairs.items())))
     else:
@@ -101,7 +107,10 @@ def match_labels(
     _tell_unmatched(rows, names, on)
     found = np.flatnonzero(rows >= 0)
     index = None if names is None else pd.Index(names[found], name=next(iter(pairs)))
-    skip = [] if on_sky else [name for name in pairs.values() if not catalogue.is_index(name)]
+    if on_sky:
+        skip = list(positions)
+    else:
+        skip = [name for name in pairs.values() if not catalogue.is_index(name)]
     out = catalogue.take(rows[found]).read(labels, errors, missing, None, skip)
     out = out if isinstance(out, tuple) else (out,)
     if index is not None:
@@ -143,6 +152,9 @@ def _rows_by_name(spectra, catalogue, key, column):
     """Row of the catalogue of each spectrum, -1 for none; what the spectra are called."""
     own = identifiers(_of_meta(spectra, key), key)
     names, keys = own, catalogue.identifiers(column)
+    is_none = (
+        own == -1 if own.dtype.kind == "i" else np.zeros(len(own), bool)
+    )  # as of `read_spectra`
     if "i" in (own.dtype.kind, keys.dtype.kind) or "u" in (own.dtype.kind, keys.dtype.kind):
         own, keys = as_integers(own), as_integers(keys)
     elif key.lower() in FILE_KEYS or any(FILE_SUFFIX.search(PACKED.sub("", t)) for t in own):
@@ -150,7 +162,7 @@ def _rows_by_name(spectra, catalogue, key, column):
     order = np.argsort(keys, kind="stable")
     first = np.searchsorted(keys[order], own, side="left")
     count = np.searchsorted(keys[order], own, side="right") - first
-    count = np.where(own == "", 0, count)
+    count = np.where((own == "") | is_none, 0, count)
     if np.any(count > 1):
         twice = np.unique(own[count > 1])
         raise ValueError(
@@ -161,22 +173,21 @@ def _rows_by_name(spectra, catalogue, key, column):
     return np.where(count == 1, rows, -1), names
 
 
-def _rows_on_sky(spectra, catalogue, columns, max_distance):
+def _rows_on_sky(spectra, columns, max_distance):
+    """Row of the catalogue of each spectrum, -1 for none."""
     try:
         from astropy import units
         from astropy.coordinates import SkyCoord
     except ImportError as error:
         raise ImportError('Matches on the sky need astropy: pip install "skspec[fits]".') from error
-    own = [_degrees(_position(spectra.meta, names, spectra, "meta")) for names in (RA, DEC)]
-    there = []
-    for key, names in (("ra", RA), ("dec", DEC)):
-        names = (columns[key],) if key in columns else names
-        there.append(_degrees(_position(catalogue.columns, names, None, "the table")))
+    names = [_position(spectra.meta, names, "meta") for names in (RA, DEC)]
+    own = [_degrees(_of_meta(spectra, name)) for name in names]
+    there = [_degrees(column) for column in columns]
     here = np.isfinite(own).all(axis=0) & (np.abs(own[1]) <= 90)
     known = np.flatnonzero(np.isfinite(there).all(axis=0) & (np.abs(there[1]) <= 90))
     rows = np.full(len(spectra), -1)
     if not here.any() or not len(known):
-        return rows, None
+        return rows
     stars = SkyCoord(own[0][here], own[1][here], unit="deg")
     others = SkyCoord(there[0][known], there[1][known], unit="deg")
     limit = max_distance * units.arcsec
@@ -191,17 +202,18 @@ def _rows_on_sky(spectra, catalogue, columns, max_distance):
                 "max_distance smaller."
             )
     rows[here] = np.where(distance <= limit, known[nearest], -1)
-    return rows, None
+    return rows
 
 
-def _position(columns, names, spectra, where):
+def _position(columns, names, where):
+    """Name of the column of a coordinate."""
     lower = {name_text(name).lower(): name for name in columns}
     found = next((lower[name.lower()] for name in names if name.lower() in lower), None)
     if found is None:
         raise ValueError(
             f"There is no {names[0]} in {where}: a match on the sky needs ra and dec in degrees."
         )
-    return _of_meta(spectra, found) if spectra is not None else columns[found]
+    return found
 
 
 def _degrees(values):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skspec._common_grid import fill_meta
+from skspec._common_grid import chosen_grid, fill_meta
+from skspec._wavelengths import pixel_difference
 from skspec.datasets._read_spectra import star_keys
 from skspec.datasets._store import SpectraStore
 from skspec.datasets.readers import SpectrumFileError
@@ -26,8 +28,10 @@ CHUNK_BYTES = 2**23  # of these
 def read_into_store(reading: Reading, paths: list[str], grid: Any, folder: Path) -> SpectraStore:
     """Chunk by chunk, from where an earlier call has stopped."""
     store = SpectraStore(folder, create=True)
-    done = set(map(str, store.meta["file"])) if len(store) else set()
-    paths = [path for path in paths if path not in done]
+    if len(store):
+        _check_asked_for(reading, grid, store)
+        done = set(map(os.path.abspath, map(str, store.meta["file"])))
+        paths = [path for path in paths if os.path.abspath(path) not in done]
     known = _parts_in(store)
     reading.n_files = len(paths)
     _write_failed(folder, {}, "w")
@@ -55,6 +59,25 @@ def read_into_store(reading: Reading, paths: list[str], grid: Any, folder: Path)
         raise SpectrumFileError(reading.all_failed())
     reading.warn(f"{folder / 'failed.csv'} has all of them")
     return store
+
+
+def _check_asked_for(reading, grid, store):
+    """Refuse to go on with a store of another medium or grid than is asked for now."""
+    advice = "leave it out to go on with that, or give another store"
+    if None not in (reading.medium, store.medium) and reading.medium != store.medium:
+        raise ValueError(
+            f"{store.path} holds wavelengths in {store.medium}, not in {reading.medium} (medium=, or "
+            f"that of grid=): {advice}."
+        )
+    if grid is None or isinstance(grid, str):
+        return
+    wavelength, order = chosen_grid(grid, [])
+    other_orders = order is not None and not np.array_equal(order, store.order)
+    if other_orders or pixel_difference(np.asarray(store.wavelength), wavelength) > 0:
+        raise ValueError(
+            f"{store.path} has another grid, of {len(store.wavelength)} pixels, than grid= with "
+            f"{len(wavelength)}: {advice}."
+        )
 
 
 # -- stars whose files hold parts ------------------------------------------------------------------

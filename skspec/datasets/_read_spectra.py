@@ -18,6 +18,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skspec._common_grid import chosen_grid, fill_meta, onto_grid
 from skspec._short_repr import ShortRepr
 from skspec.datasets.readers import SpectrumFileError, read_file
+from skspec.datasets.readers._registry import READERS, own_readers
 from skspec.solvers.spectra.line_of_sight import ln_shift, velocity
 from skspec.spectra import Spectra, concatenate
 
@@ -131,8 +132,8 @@ def read_spectra(
         Folder of a :class:`SpectraStore` that is written chunk by chunk, for more spectra than fit into
         memory. Interrupted, the same call goes on after the files that are in it. The first chunk
         decides what a store has one of: the ``grid`` where it is None, entries of meta, flux unit and
-        frame; later files that have another flux unit or frame fail. ``failed.csv`` in the folder has
-        the files that failed.
+        frame; later files that have another flux unit or frame fail, and a call that asks for another
+        medium or grid is refused. ``failed.csv`` in the folder has the files that failed.
     n_jobs : int, optional
         Processes that read. None is one, -1 as many as there are cores.
     verbose : bool, default=False
@@ -217,8 +218,9 @@ class Reading:
     def native(self, paths: list[str]) -> Iterator[Spectra]:
         """Spectra on their own pixels, those of a batch that share some together."""
         batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
+        own = own_readers()  # other processes know those of the package alone
         work = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            delayed(_read_batch)(batch, self.format, self.exposures, self.errors == "raise")
+            delayed(_read_batch)(batch, self.format, self.exposures, self.errors == "raise", own)
             for batch in batches
         )
         for batch, (found, failed) in zip(batches, work):
@@ -338,11 +340,14 @@ def _check_options(frame, medium, errors):
 
 def _paths(files):
     """Every file that is meant, in the order given; of folders and patterns, by name."""
-    alone = isinstance(files, (str, Path)) or hasattr(files, "__fspath__")
-    if alone:
-        files = [files]
+    alone = isinstance(files, (str, bytes)) or hasattr(files, "__fspath__")
+    if not (alone or isinstance(files, Iterable)):
+        raise ValueError(f"files={files!r} is no path, pattern or folder, nor several of these.")
     out: list[str] = []
-    for entry in files:
+    for entry in [files] if alone else files:
+        if not (isinstance(entry, (str, bytes)) or hasattr(entry, "__fspath__")):
+            raise ValueError(f"{entry!r}, one of the files, is no path.")
+        entry = os.fsdecode(entry)
         path = Path(os.path.expanduser(entry))
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
@@ -359,11 +364,15 @@ def _paths(files):
         out.extend(map(str, found))
     if not out:
         raise FileNotFoundError("There is no file to read: the list is empty.")
-    return list(dict.fromkeys(out))
+    once: dict[str, str] = {}
+    for path in out:
+        once.setdefault(os.path.abspath(path), path)
+    return list(once.values())
 
 
-def _read_batch(paths, format, exposures, strict):
+def _read_batch(paths, format, exposures, strict, own):
     """Spectra of some files, those of one grid together, and why others have none."""
+    READERS.update(own)
     found, failed = [], {}
     for path in paths:
         try:

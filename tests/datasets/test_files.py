@@ -288,9 +288,46 @@ def test_masks_are_honoured(plain, write, kind):
     np.testing.assert_array_equal(shared.good, np.tile(mask[1] == 0, (4, 1)))
 
 
+@pytest.mark.parametrize("n_pixels", [6, 40, 4000])
+@pytest.mark.parametrize("name", ["mask", "bad", "Quality", "flags", "good", "sigma", "variance"])
+def test_what_pixels_have_whatever_their_number(write, n_pixels, name):
+    """Arrays of many columns are not carried along; these are no such."""
+    bad = np.zeros((4, n_pixels), bool)
+    bad[:2, 3] = True
+    values = {
+        "good": ~bad,
+        "sigma": np.where(bad, 0, 0.1),
+        "variance": np.where(bad, 0, 0.01),
+    }.get(name, bad)
+    spectra, _ = load_spectra(write(flux=np.ones((4, n_pixels)), **{name: values}))
+    np.testing.assert_array_equal(spectra.good, ~bad)
+    if name in ("sigma", "variance"):
+        np.testing.assert_allclose(spectra.flux_err[2], 0.1)
+
+
+@pytest.mark.parametrize("name, medium", [("wave_vac", "vacuum"), ("wavelength_air", "air")])
+def test_medium_by_a_name(plain, write, name, medium):
+    expected = plain.pop("wavelength")
+    spectra, _ = load_spectra(write(**plain, **{name: expected}))
+    np.testing.assert_array_equal(spectra.wavelength, expected)
+    assert spectra.medium == medium
+
+
+def test_short_wavelengths(plain, write, tmp_path):
+    """Nanometre without a word are asked for; the far ultraviolet is saved with its unit."""
+    wavelength = np.linspace(1200, 1205, 6)
+    with pytest.raises(ValueError, match=r"from 1200 to 1205: is that Angstrom\?.*'nm'"):
+        load_spectra(write(**plain | {"wavelength": wavelength}))
+    spectra = Spectra(plain["flux"], wavelength=wavelength, wavelength_unit="Angstrom")
+    again, _ = load_spectra(save_spectra(tmp_path / "fuv.npz", spectra))
+    np.testing.assert_array_equal(again.wavelength, wavelength)
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("wavelength_nm", np.linspace(500, 500.5, 6)),
+        ("wave [micron]", np.linspace(0.5, 0.5005, 6)),
         ("wave", np.linspace(5000, 5005, 6)),
         ("lambda", np.tile(np.linspace(5000, 5005, 6), (4, 1))),
         ("loglam", np.log10(np.linspace(5000, 5005, 6))),

@@ -120,6 +120,40 @@ def test_units_are_converted():
     np.testing.assert_allclose(read_labels(plain, ["rv"])["rv"], [12, -0.5])
 
 
+def test_errors_have_no_zero_point():
+    units = pytest.importorskip("astropy.units")
+    table = pytest.importorskip("astropy.table").QTable(
+        {
+            "teff": [5226.85, 5726.85] * units.deg_C,
+            "e_teff": [50.0, 100.0] * units.deg_C,
+            "rv": [1000.0, 2000.0] * units.m / units.s,
+            "e_rv": [100.0, 200.0] * units.m / units.s,
+        }
+    )
+    labels, errors = read_labels(table, ["teff", "rv"], ["e_teff", "e_rv"])
+    np.testing.assert_allclose(labels, [[5500, 1], [6000, 2]])
+    np.testing.assert_allclose(errors, [[50, 0.1], [100, 0.2]])
+
+
+def test_negative_errors():
+    table = {"teff": [5000.0, 5100.0, 5200.0], "e": [50.0, -1.0, 0.0]}
+    with pytest.raises(
+        ValueError, match="errors of teff are negative .-1 in row 1.: give missing=-1"
+    ):
+        read_labels(table, ["teff"], ["e"])
+    _, errors = read_labels(table, ["teff"], ["e"], missing=-1)
+    np.testing.assert_array_equal(errors["teff"], [50, np.nan, 0])
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_between_columns(tmp_path, mark):
+    path = tmp_path / "catalogue.csv"
+    path.write_text("id,teff,logg\n1,5000.5,4.5\n2,,4.0\n".replace(",", mark))
+    labels = read_labels(path, id="id")
+    np.testing.assert_array_equal(labels, [[5000.5, 4.5], [np.nan, 4.0]])
+    assert labels.index.tolist() == [1, 2]
+
+
 def test_entries_of_vectors(tmp_path):
     table = pytest.importorskip("astropy.table").Table({"FPARAM": [[5000.0, 2.5], [4000.0, 1.0]]})
     table.write(tmp_path / "allStar.fits")

@@ -76,6 +76,21 @@ def test_missing_identifiers_match_nothing():
     assert labels["teff"].tolist() == [5000.0]
 
 
+def test_minus_one_is_no_identifier():
+    """As `read_spectra` has it for stars whose file does not tell."""
+    catalogue = {"source_id": [-1, 5], "teff": [5000.0, 4000.0]}
+    with pytest.warns(UserWarning, match="2 of 3 spectra"):
+        _, labels = match_labels(stars(source_id=[-1, 5, -1]), catalogue, "source_id", ["teff"])
+    assert labels["teff"].tolist() == [4000.0]
+
+
+def test_integers_that_were_floats(tmp_path):
+    path = tmp_path / "catalogue.csv"
+    path.write_text("obsid,teff\n7.0,5000\n8.0,4000\nunknown,1\n")
+    _, labels = match_labels(stars(obsid=[8, 7]), path, "obsid", ["teff"])
+    assert labels["teff"].tolist() == [4000.0, 5000.0]
+
+
 def test_labels_that_were_read_before(tmp_path):
     path = tmp_path / "catalogue.csv"
     pd.DataFrame(CATALOGUE).assign(TEFF=[5000.0, -9999, 5777]).to_csv(path, index=False)
@@ -145,6 +160,11 @@ class TestSky:
         (tmp_path / "sky.csv").write_text(pd.DataFrame(given).to_csv(index=False))
         _, labels = match_labels(spectra, tmp_path / "sky.csv", "sky", ["teff"])
         assert labels["teff"].tolist() == [5777.0, 4500.0]
+
+    @pytest.mark.parametrize("on", ["sky", {"ra": "RA", "dec": "DEC"}])
+    def test_positions_are_no_labels(self, on):
+        _, labels = match_labels(stars(ra=[10.0], dec=[80.0]), self.catalogue(), on)
+        assert list(labels) == ["TEFF"]
 
     def test_two_rows_of_one_star(self):
         catalogue = self.catalogue(RA=[10.0, 10.0, 120.0], DEC=[80.0, 80.0, -45.0])

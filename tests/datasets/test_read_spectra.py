@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 from itertools import product
 from pathlib import Path
 
@@ -559,6 +560,24 @@ def test_identities_survive_files_and_slices(stars, tmp_path):
         assert_array_equal(some.meta["file"], [str(stars[4]), str(stars[2])])
 
 
+def test_readers_of_users_in_other_processes(tmp_path):
+    """Workers know what is registered here: else the table reader would take these files."""
+    grid = np.linspace(4000, 4100, 50)
+    about = {"frame": "rest", "medium": "air", "meta": {"star_id": "toy"}}
+    files = [write_toy(tmp_path / f"{k:02d}", grid, np.ones(50), **about) for k in range(20)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A worker stopped")
+        spectra = read_spectra(files, n_jobs=2)
+    assert spectra.medium == "air"
+    assert set(spectra.meta["format"]) == {"toy"}
+
+
+@pytest.mark.parametrize("files", [None, 3, [3], [None]])
+def test_no_paths(files):
+    with pytest.raises(ValueError, match="is no path"):
+        read_spectra(files)
+
+
 class TestStore:
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch):
@@ -624,6 +643,29 @@ class TestStore:
         assert last.meta["obsid"] == [-1]
         assert np.isnan(last.meta["snr_g"][0])
         assert_allclose(last.flux[0, 5:-5], flux[5:-5], rtol=1e-3)
+
+    @pytest.mark.parametrize("asked", ["medium", "grid", "grid in air"])
+    def test_of_another_medium_or_grid_is_refused(self, stars, tmp_path, asked):
+        """Not labelled as what the store has: 83 km/s between air and vacuum."""
+        store = read_spectra(stars[:3], store=tmp_path / "store")
+        options = {
+            "medium": {"medium": "air"},
+            "grid": {"grid": store.wavelength[::2]},
+            "grid in air": {"grid": store[:].to_medium("air")},
+        }[asked]
+        with pytest.raises(ValueError, match="grid" if asked == "grid" else "vacuum, not in air"):
+            read_spectra(stars, store=tmp_path / "store", **options)
+        assert len(SpectraStore(tmp_path / "store")) == 3
+        again = read_spectra(stars, store=tmp_path / "store", medium="vacuum", grid=store[:0])
+        assert_same_spectra(read_spectra(stars), again[:])
+
+    def test_paths_of_a_file_are_one(self, stars, tmp_path, monkeypatch):
+        monkeypatch.chdir(stars[0].parent)
+        here = [star.name for star in stars]
+        read_spectra(here[:2], store=tmp_path / "store")
+        assert len(read_spectra(stars, store=tmp_path / "store")) == len(stars)
+        both = read_spectra([here[2], *stars[:3], here[0]])
+        assert both.meta["file"].tolist() == [here[2], str(stars[0]), str(stars[1])]
 
     def test_other_flux_unit_fails(self, tmp_path):
         grid = np.linspace(4000, 4100, 50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "ivar_from_sigma",
     "log_grid",
     "mask_bits",
+    "questioned",
     "split_orders",
     "zero_runs",
 ]
@@ -26,15 +28,17 @@ LARGEST = 10.0  # log10 wavelength, in whatever unit
 ROUNDED = 1e-6  # single precision leaves log10 wavelengths this far from the grid they mean
 SAME = 1e-6  # relative: rounding of a card
 NO_SIGMA = 1e9  # errors beyond mark bad pixels
+SHORTEST = 2000.0  # Angstrom; bare numbers below may be nm or micron
 SHORTEST_ORDER = 20  # pixels, on average: shorter ones are no orders but disorder
 
 
 def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
-    """Wavelengths (n_pixels,) of the linear or log10 axis of a header, in its own unit.
+    r"""Wavelengths (n_pixels,) of the linear or log10 axis of a header, in its own unit.
 
     Not astropy's WCS: surveys write log10 wavelengths under CTYPEs that mean something else. They are
     logarithms where DC-FLAG is 1, CTYPE or WFITTYPE names a logarithm, or the numbers can be nothing
-    else.
+    else; of WAVE-LOG and AWAV-LOG with wavelengths in CRVAL, those of the FITS standard (paper III,
+    equation 5), :math:`\lambda = \lambda_r \exp(w / \lambda_r)`.
 
     Raises
     ------
@@ -50,15 +54,32 @@ def header_grid(header: Any, n_pixels: int, axis: int = 1) -> np.ndarray:
     if abs(start) < LARGEST and first == 1:
         _check_agree(header, f"CRVAL{axis}", "COEFF0")
         _check_agree(header, f"CD{axis}_{axis}", "COEFF1")
-    grid = start + step * (np.arange(n_pixels) + 1 - (first if first else 1.0))
+    grid = start + step * (np.arange(n_pixels) + 1 - first)
     kinds = text(header.get(f"CTYPE{axis}")).upper() + text(header.get("WFITTYPE")).upper()
     logarithm = card(header, "DC-FLAG") == 1 or "LOG" in kinds
     # metres and microns are as small
     angstrom = wavelength_unit_of(header.get(f"CUNIT{axis}")) in (None, "Angstrom")
+    standard = bool(re.match("(AWAV|WAVE)-LOG", kinds)) and (abs(start) > LARGEST or not angstrom)
     logarithm |= abs(start) < 5 and abs(step) < 1e-2 and angstrom
-    if logarithm and np.max(np.abs(grid)) < LARGEST:
+    if logarithm and np.max(np.abs(grid)) < LARGEST and (angstrom or not standard):
         return 10.0**grid
-    return grid
+    return start * np.exp(grid / start - 1) if standard else grid
+
+
+def questioned(wavelength: np.ndarray, unit: str | None) -> str:
+    """Unit of the wavelengths of a file: Angstrom where it names none and they can be nothing else.
+
+    Raises
+    ------
+    SpectrumFileError
+        When it names none, and they are so short that they may be nm or micron.
+    """
+    if unit is None and np.min(wavelength) < SHORTEST:
+        raise SpectrumFileError(
+            f"its wavelengths run from {np.min(wavelength):g} to {np.max(wavelength):g}, and its header "
+            "does not say in which unit (CUNIT1, TUNIT): write it there"
+        )
+    return unit or "Angstrom"
 
 
 def _check_agree(header, *names):

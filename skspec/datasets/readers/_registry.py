@@ -116,6 +116,12 @@ def reader(
     return register
 
 
+def own_readers() -> dict[str, Format]:
+    """Formats that are not of this package: those that users have registered."""
+    package = __name__.rpartition(".")[0]
+    return {k: form for k, form in READERS.items() if not form.read.__module__.startswith(package)}
+
+
 def formats() -> dict[str, str]:
     """Names of the formats that can be read, and what they are.
 

@@ -27,7 +27,16 @@ from skspec.datasets.readers._file import (
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["column_names", "flags", "is_vector", "numbers", "tables_of", "unit_of", "vectors"]
+__all__ = [
+    "column_names",
+    "flags",
+    "is_number",
+    "is_vector",
+    "numbers",
+    "tables_of",
+    "unit_of",
+    "vectors",
+]
 
 COMMENTS = ("#", "%", "!", "//")
 BOOLEANS = {"true": 1.0, "false": 0.0, "t": 1.0, "f": 0.0, "yes": 1.0, "no": 0.0}
@@ -128,7 +137,7 @@ def text_layout(lines: Sequence[str]) -> TextLayout | None:
     delimiter = next((mark for mark in (",", ";", "\t", "|") if mark in body[0]), "")
     meta = dict(filter(None, map(_key_and_value, comments)))
     [first] = split_cells(body[:1], delimiter)
-    if all(_is_number(cell) for cell in first):
+    if all(is_number(cell) for cell in first):
         names = _names_in_comments(comments, len(first))
         return TextLayout(names, body, delimiter, meta=meta)
     names, rows, units = _names(body[0], delimiter), body[1:], []
@@ -139,7 +148,7 @@ def text_layout(lines: Sequence[str]) -> TextLayout | None:
         if not delimiter and len(second) != len(names):
             return None  # prose
         if len(second) == len(names) and not any(_is_vector_text(cell) for cell in second):
-            if not any(_is_number(cell) for cell in second if cell):
+            if not any(is_number(cell) for cell in second if cell):
                 units, rows = second, rows[1:]
     return TextLayout(names, rows, delimiter, units, meta)
 
@@ -168,7 +177,8 @@ def _key_and_value(comment):
     return match.groups() if match else None
 
 
-def _is_number(cell):
+def is_number(cell: str) -> bool:
+    """Whether a text is a number, or one of the words for a missing one."""
     cell = cell.strip().lower()
     if cell in MISSING:
         return True
@@ -213,12 +223,14 @@ def _text_table(layout):
 def _typed(cells):
     """Integers, numbers (NaN where missing) or text."""
     cells = np.array(cells, dtype=str)
+    if cells.size and any(re.fullmatch(r"0\d+", cell) for cell in cells):
+        return cells  # identifiers such as 007; where numbers are asked for, they are read as such
     for kind in (np.int64, float):
         try:
             return cells.astype(kind)
         except (ValueError, OverflowError):
             continue
-    if cells.size and all(map(_is_number, cells)):  # 1.0D-3 of Fortran
+    if cells.size and all(map(is_number, cells)):  # 1.0D-3 of Fortran
         cells = np.array([_without_fortran(cell) for cell in cells])
     missing = np.isin(np.char.lower(np.char.strip(cells)), list(MISSING))
     for kind in (np.int64, float):
@@ -288,7 +300,7 @@ def _cell_number(cell, name):
         word = text(cell).lower()
         if word in BOOLEANS:
             return BOOLEANS[word]
-        if word not in MISSING and not word.lstrip("+-") == "nan" and not _is_number(word):
+        if word not in MISSING and not word.lstrip("+-") == "nan" and not is_number(word):
             raise SpectrumFileError(f"its column {name!r} holds {text(cell)!r}, which is no number")
     return number
 

@@ -15,7 +15,7 @@ from skspec.datasets.readers._cards import (
     wavelength_unit_of,
 )
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, card, column_names, text
-from skspec.datasets.readers._grids import ivar_from_sigma, zero_runs
+from skspec.datasets.readers._grids import ivar_from_sigma, questioned, zero_runs
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
@@ -74,7 +74,7 @@ def read_phase3(file: SpectrumFile) -> Spectra:
         ivar=None if ivar is None else ivar[used],
         mask=bad[used],
         wavelength=table[wave.name][used].astype(float),
-        wavelength_unit=wavelength_unit_of(wave.unit) or "Angstrom",
+        wavelength_unit=questioned(table[wave.name][used], wavelength_unit_of(wave.unit)),
         medium=_medium(header, hdu.header, wave, columns),
         frame=frame_of(header) or frame_of(hdu.header),
         resolution=resolution_of(header),
@@ -122,7 +122,7 @@ def _error_of(flux, columns):
 
 def _medium(header, table_header, wave, columns):
     words = " ".join([wave.ucd, wave.name, text(table_header.comments["TTYPE1"])]).upper()
-    if "AIR" in words.replace("_", " ").split():
+    if "AIR" in words.replace("_", " ").split() or "OBS.ATMOS" in words:
         return "air"
     if "VAC" in words or any(c.name == "WAVE_AIR" for c in columns):
         return "vacuum"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from skspec._containers import find_name
 from skspec.datasets.readers._cards import (
     berv_of,
     flux_unit_of,
@@ -15,30 +16,35 @@ from skspec.datasets.readers._cards import (
     wavelength_unit_of,
 )
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, card, text
-from skspec.datasets.readers._grids import header_grid, ivar_from_sigma, zero_runs
+from skspec.datasets.readers._grids import header_grid, ivar_from_sigma, questioned, zero_runs
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
-ERRORS = ("ERR", "ERROR", "ERRS", "SIGMA", "UNCERT", "NOISE", "STDEV")
-INVERSE_VARIANCES = ("IVAR", "INVVAR")
-VARIANCES = ("VAR", "VARIANCE")
-MASKS = ("MASK", "DQ", "QUAL", "FLAGS")
+#: what extensions beside that of the flux hold, by their names
+BESIDE = ("flux_err", "variance", "ivar", "mask", "good", "wavelength", "log_wavelength", "order")
 #: cards and words of axes along which no wavelengths run
 OTHER_AXES = ("VELO", "VRAD", "VOPT", "FREQ", "PIXEL", "TIME", "RA--", "DEC-", "STOKES")
 
 
 def _image(file):
-    """Position of the first HDU with an image of one spectrum; None for none."""
+    """Position of the first HDU with an image of one spectrum, and not of its errors; None for none."""
     for position, hdu in enumerate(file.hdus):
         data = hdu.data
-        if data is not None and not data.dtype.names:
+        if data is not None and not data.dtype.names and not _is_beside(hdu):
             return position if max(data.shape) == data.size > 1 else None
     return None
 
 
+def _is_beside(hdu):
+    return any(find_name(kind, [hdu.name]) for kind in BESIDE)
+
+
 def _is_fits_1d(file):
     position = _image(file)
-    return position is not None and np.isfinite(card(_header(file, position), "CRVAL1"))
+    if position is None:
+        return False
+    known = np.isfinite(card(_header(file, position), "CRVAL1"))
+    return known or _named(file, "wavelength", file.hdus[position].data) is not None
 
 
 def _header(file, position):
@@ -54,7 +60,7 @@ def _header(file, position):
     "fits_1d", "FITS image of one spectrum, linear or log wavelengths", _is_fits_1d, priority=-10
 )
 def read_fits_1d(file: SpectrumFile) -> Spectra:
-    """Errors, variances and masks from extensions of these names. No frame unless SPECSYS names it.
+    """Errors, masks and wavelengths from extensions of such names. No frame unless SPECSYS names it.
 
     Even wavelengths in the optical are in air where the header says nothing else, as IRAF's are.
     """
@@ -64,10 +70,14 @@ def read_fits_1d(file: SpectrumFile) -> Spectra:
     axis = text(header.get("CTYPE1")).upper()
     if axis.startswith(OTHER_AXES):
         raise SpectrumFileError(f"its axis is {axis}, which is no wavelength")
-    wavelength = header_grid(header, len(flux))
-    unit = wavelength_unit_of(header.get("CUNIT1"), _iraf_units(header))
-    if unit is None:
-        unit = wavelength_unit_of(axis) or "Angstrom"
+    wavelength = _named(file, "wavelength", flux)
+    if wavelength is None:
+        wavelength = header_grid(header, len(flux))
+        unit = wavelength_unit_of(header.get("CUNIT1"), _iraf_units(header), axis)
+    else:
+        beside = file.extensions[_name(file, "wavelength")].header
+        unit = wavelength_unit_of(beside.get("BUNIT"), beside.get("CUNIT1"))
+    unit = questioned(wavelength, unit)
     frame, berv = frame_of(header), berv_of(header)
     if frame is None and np.isfinite(card(header, "ESO QC VRAD BARYCOR")):
         frame = "topocentric"  # the pipelines of ESO leave it to the user
@@ -89,27 +99,33 @@ def _iraf_units(header):
     return text(header.get("WAT1_001")).lower().partition("units=")[2].split(" ")[0]
 
 
-def _named(file, names, flux):
-    for name in names:
-        hdu = file.extensions.get(name)
-        if hdu is not None and hdu.data is not None and hdu.data.size == flux.size:
-            return file.image(name).ravel().astype(float)
-    return None
+def _name(file, kind):
+    """Name of the extension that holds a quantity; None for none."""
+    return find_name(kind, file.extensions)
+
+
+def _named(file, kind, flux):
+    name = _name(file, kind)
+    hdu = None if name is None else file.extensions[name]
+    if hdu is None or hdu.data is None or hdu.data.dtype.names or hdu.data.size != flux.size:
+        return None
+    return file.image(name).ravel().astype(float)
 
 
 def _ivar(file, flux):
-    error = _named(file, ERRORS, flux)
+    error = _named(file, "flux_err", flux)
     if error is not None:
         return ivar_from_sigma(error)
-    variance = _named(file, VARIANCES, flux)
+    variance = _named(file, "variance", flux)
     if variance is not None:
         return ivar_from_sigma(np.sqrt(np.maximum(variance, 0)))
-    return _named(file, INVERSE_VARIANCES, flux)
+    return _named(file, "ivar", flux)
 
 
 def _mask(file, flux):
-    mask = _named(file, MASKS, flux)
-    return np.zeros(flux.shape, bool) if mask is None else mask != 0
+    mask, good = (_named(file, kind, flux) for kind in ("mask", "good"))
+    bad = np.zeros(flux.shape, bool) if mask is None else mask != 0
+    return bad if good is None else bad | (good == 0)
 
 
 def _is_popler(file):

@@ -19,7 +19,7 @@ from skspec.datasets.readers._cards import (
     wavelength_unit_of,
 )
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, card, text
-from skspec.datasets.readers._grids import header_grid, ivar_from_sigma, zero_runs
+from skspec.datasets.readers._grids import header_grid, ivar_from_sigma, questioned, zero_runs
 from skspec.datasets.readers._registry import reader
 from skspec.spectra import Spectra
 
@@ -65,8 +65,9 @@ def read_multispec(file: SpectrumFile) -> Spectra:
             parts.append((row, aperture.number, wavelength))
     if not parts:
         raise SpectrumFileError("none of its apertures has a wavelength calibration")
-    unit = wavelength_unit_of(_attribute(header, "units"), header.get("CUNIT1")) or "Angstrom"
     first = parts[0][2]
+    unit = wavelength_unit_of(_attribute(header, "units"), header.get("CUNIT1"))
+    unit = questioned(first, unit)
     if all(np.array_equal(wavelength, first) for *_, wavelength in parts):
         rows = [row for row, *_ in parts]
         return _rows(file, flux, sigma, rows, first, unit)
@@ -93,7 +94,7 @@ def read_equispec(file: SpectrumFile) -> Spectra:
     flux, sigma = _bands(file)
     unit = wavelength_unit_of(_attribute(file.header, "units"), file.header.get("CUNIT1"))
     grid = header_grid(file.header, flux.shape[1])
-    return _rows(file, flux, sigma, range(len(flux)), grid, unit or "Angstrom")
+    return _rows(file, flux, sigma, range(len(flux)), grid, questioned(grid, unit))
 
 
 def _rows(file, flux, sigma, rows, wavelength, unit):

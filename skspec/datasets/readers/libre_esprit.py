@@ -9,6 +9,7 @@ import numpy as np
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, text
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
 from skspec.datasets.readers._registry import AFTER_HEADERS, reader
+from skspec.datasets.readers._tables import is_number
 from skspec.spectra import Spectra
 
 SHORTEST = 200.0  # nm; what begins below is a profile in velocities
@@ -19,6 +20,8 @@ def _is_libre_esprit(file):
     lines = file.lines
     try:
         n_pixels, n_columns = map(int, lines[1].split())
+        if all(map(is_number, lines[0].split())):  # a spectrum of whole Angstrom and counts
+            return False
         return n_pixels > 0 and len(list(map(float, lines[2].split()))) == n_columns + 1
     except ValueError:
         return False

@@ -116,6 +116,9 @@ class _Columns:
         _, first, inverse = np.unique(
             _texts(table[self.star]), return_index=True, return_inverse=True
         )
+        if len(first) == len(table) > 1:  # no star has one wavelength: it counts the rows
+            self.star = None
+            return [np.arange(len(table))]
         by = np.argsort(inverse.ravel(), kind="stable")
         groups = np.split(by, np.cumsum(np.bincount(inverse.ravel()))[:-1])
         return [groups[k] for k in np.argsort(first)]

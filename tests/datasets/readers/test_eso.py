@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from survey_files import FILES, check_golden, golden, real_files
-from survey_layouts.eso import write_phase3
+from survey_layouts.eso import MEANINGS, write_phase3
 
 from skspec.datasets.readers import SpectrumFileError, read_file
 
@@ -80,6 +80,17 @@ def test_vacuum_beside_air(tmp_path, columns):
     [spectra] = read_file(write_phase3(tmp_path / "a", columns, header={"INSTRUME": "ESPRESSO"}))
     assert spectra.medium == "vacuum"
     assert_allclose(spectra.wavelength[0], 4000)
+
+
+def test_air_by_its_ucd(tmp_path, columns):
+    meanings = MEANINGS | {"WAVE": (MEANINGS["WAVE"][0], "em.wl;obs.atmos")}
+    [spectra] = read_file(write_phase3(tmp_path / "a", columns, meanings=meanings))
+    assert spectra.medium == "air"
+
+
+def test_no_unit(tmp_path, columns):
+    with pytest.raises(SpectrumFileError, match="from 400 to 400.99.*in which unit"):
+        read_file(write_phase3(tmp_path / "a", columns, unit=None))
 
 
 def test_without_wavelengths(tmp_path, columns):

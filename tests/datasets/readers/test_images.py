@@ -16,6 +16,7 @@ from survey_layouts.images import (
 from skspec.datasets.readers import SpectrumFileError, read_file
 
 pytest.importorskip("astropy")
+from astropy.io import fits  # noqa: E402
 
 FOLDERS = "highres_1d miles indo_us stelib mastar_hc mike_multispec".split()
 ONE_SPECTRUM = [path for folder in FOLDERS for path in real_files(f"{folder}/*")]
@@ -223,6 +224,46 @@ class TestOneDimensional:
         assert_allclose(spectra.wavelength, 10 ** (3.7 + 1e-5 * np.arange(60)), rtol=1e-12)
         assert spectra.medium is None
 
+    @pytest.mark.parametrize("kind, medium", [("WAVE-LOG", "vacuum"), ("AWAV-LOG", "air")])
+    @pytest.mark.parametrize("unit, size", [("Angstrom", 1), ("nm", 10), ("um", 1e4)])
+    def test_log_of_the_standard(self, tmp_path, kind, medium, unit, size):
+        """CRVAL1 is a wavelength, and CDELT1 its step there: paper III, equation 5."""
+        cards = {"CTYPE1": kind, "CUNIT1": unit, "CRVAL1": 5000 / size, "CDELT1": 0.1 / size}
+        spectra = self.read(tmp_path / "a", cards | {"CRPIX1": 2.0})
+        assert_allclose(spectra.wavelength, 5000 * np.exp((np.arange(60) - 1) * 0.1 / 5000))
+        assert spectra.medium == medium
+
+    def test_reference_pixel_zero(self, tmp_path):
+        spectra = self.read(tmp_path / "a", LINEAR | {"CRPIX1": 0.0})
+        assert_allclose(spectra.wavelength, 5000.1 + 0.1 * np.arange(60))
+
+    def test_no_unit(self, tmp_path):
+        with pytest.raises(SpectrumFileError, match="from 500 to 500.59.*in which unit"):
+            self.read(tmp_path / "a", {"CRVAL1": 500.0, "CDELT1": 0.01})
+
+    @pytest.mark.parametrize("name", ["ERR", "uncertainty", "IVAR", "Mask", "flags"])
+    def test_flux_behind_its_errors(self, tmp_path, name):
+        """The first image is not the flux where its name says that it holds something else."""
+        hdus = [fits.ImageHDU(np.full(60, 2.0), name=name), fits.ImageHDU(flux_of(60), name="SCI")]
+        for hdu in hdus:
+            hdu.header.update(LINEAR)
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "a")
+        [spectra] = read_file(tmp_path / "a")
+        good = spectra.good[0]
+        assert good.all() != (name in ("Mask", "flags"))
+        assert_array_equal(spectra.flux[0], flux_of(60))
+
+    @pytest.mark.parametrize("unit, size", [("Angstrom", 1), ("nm", 10)])
+    @pytest.mark.parametrize("cards", [{}, {"CRVAL1": 1.0, "CDELT1": 1.0}])
+    def test_wavelengths_of_an_extension(self, tmp_path, unit, size, cards):
+        wavelength = 5000 + np.cumsum(np.linspace(0.1, 0.2, 60))
+        path = write_image(tmp_path / "a", flux_of(60), cards, WAVELENGTH=wavelength / size)
+        with fits.open(path, mode="update") as hdus:
+            hdus["WAVELENGTH"].header["BUNIT"] = unit
+        [spectra] = read_file(path)
+        assert_allclose(spectra.wavelength, wavelength)
+        assert spectra.medium is None  # uneven
+
     @pytest.mark.parametrize(
         "cards, medium",
         [
@@ -252,6 +293,8 @@ class TestOneDimensional:
         [
             {"ERR": np.full(60, 0.5)},
             {"SIGMA": np.full(60, 0.5)},
+            {"UNCERTAINTY": np.full(60, 0.5)},
+            {"flux_err": np.full(60, 0.5)},
             {"VAR": np.full(60, 0.25)},
             {"IVAR": np.full(60, 4.0)},
         ],

@@ -308,3 +308,26 @@ def test_fits_table_without_fluxes(tmp_path):
     table.Table({"wave": WAVELENGTH, "depth": FLUX}).write(tmp_path / "a.fits")
     with pytest.raises(SpectrumFileError, match="no column of fluxes"):
         read_file(tmp_path / "a.fits")
+
+
+def test_a_number_of_each_row_is_no_star(tmp_path):
+    text = "id,wavelength,flux,sigma\n" + rows(np.arange(5), WAVELENGTH, FLUX, SIGMA)
+    [spectra] = read_text(tmp_path, text)
+    check(spectra)
+    assert spectra.meta["star_id"].tolist() == [""]
+
+
+def test_zeros_of_identifiers(tmp_path):
+    text = "star,wavelength,flux,sigma\n007," + rows(WAVELENGTH, FLUX, SIGMA).strip().replace(
+        "\n", "\n007,"
+    )
+    [spectra] = read_text(tmp_path, text)
+    check(spectra)
+    assert spectra.meta["star_id"].tolist() == ["007"]
+
+
+def test_whole_numbers_without_names(tmp_path):
+    """The second line of a table of integers could be the counts of Libre-ESpRIT."""
+    [spectra] = read_text(tmp_path, rows(5000 + np.arange(30), np.ones(30), between=" "))
+    assert spectra.meta["format"].tolist() == ["table"]
+    assert_array_equal(spectra.wavelength, 5000 + np.arange(30))
