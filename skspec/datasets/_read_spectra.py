@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skspec._common_grid import chosen_grid, fill_meta, onto_grid
 from skspec._short_repr import ShortRepr
-from skspec.datasets.readers import SpectrumFileError, read_file
+from skspec.datasets.readers import SpectrumFileError, SpectrumFileWarning, read_file
 from skspec.datasets.readers._registry import READERS, own_readers
 from skspec.solvers.spectra.line_of_sight import ln_shift, velocity
 from skspec.spectra import Spectra, concatenate
@@ -47,12 +47,15 @@ class FileReport(ShortRepr):
         Files given.
     failed : dict of str to str
         Path of each file that could not be read, and why.
+    warned : dict of str to str
+        Path of each file that was read with something wrong, such as errors that are none.
     not_at_rest : tuple of str
         Paths of the files with a star whose velocity is not known, or which lack a frame.
     """
 
     n_files: int
     failed: dict[str, str] = field(default_factory=dict)
+    warned: dict[str, str] = field(default_factory=dict)
     not_at_rest: tuple[str, ...] = ()
 
 
@@ -211,6 +214,7 @@ class Reading:
             n_files,
         )
         self.failed: dict[str, str] = {}
+        self.told: dict[str, str] = {}  # what readers warned of
         self.left: dict[str, list[str]] = {}  # what could not be done -> files
         self.not_at_rest: list[str] = []
         self.n_read = 0
@@ -223,8 +227,9 @@ class Reading:
             delayed(_read_batch)(batch, self.format, self.exposures, self.errors == "raise", own)
             for batch in batches
         )
-        for batch, (found, failed) in zip(batches, work):
+        for batch, (found, failed, told) in zip(batches, work):
             self.failed |= failed
+            self.told |= told
             self.n_read += len(batch)
             if self.verbose:
                 done = f"{self.n_read} of {self.n_files} files read, {len(self.failed)} failed"
@@ -306,7 +311,8 @@ class Reading:
     # -- what became of the files ----------------------------------------------------------------
 
     def report(self) -> FileReport:
-        return FileReport(self.n_files, dict(self.failed), tuple(self.not_at_rest))
+        told = {path: why for path, why in self.told.items() if path not in self.failed}
+        return FileReport(self.n_files, dict(self.failed), told, tuple(self.not_at_rest))
 
     def all_failed(self) -> str:
         if not self.failed:
@@ -322,6 +328,9 @@ class Reading:
                 f"{len(self.failed)} of {self.n_files} files could not be read; {where}. "
                 f"The first: {first}"
             )
+        if self.told:
+            first = next(iter(self.told.values()))
+            told.append(f"{len(self.told)} files have something wrong (the first: {first})")
         for why, files in self.left.items():
             told.append(f"Spectra of {len(files)} files are {why} (the first: {files[0]}).")
         if told:
@@ -371,17 +380,23 @@ def _paths(files):
 
 
 def _read_batch(paths, format, exposures, strict, own):
-    """Spectra of some files, those of one grid together, and why others have none."""
+    """Spectra of some files, why others have none, and what was warned of."""
     READERS.update(own)
-    found, failed = [], {}
+    found, failed, told = [], {}, {}
     for path in paths:
-        try:
-            found.extend(read_file(path, format, exposures=exposures))
-        except SpectrumFileError as error:
-            if strict:
-                raise
-            failed[path] = str(error)
-    return found, failed
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SpectrumFileWarning)
+            try:
+                found.extend(read_file(path, format, exposures=exposures))
+            except SpectrumFileError as error:
+                if strict:
+                    raise
+                failed[path] = str(error)
+        # a warning of a worker would reach nobody
+        about = [str(w.message) for w in caught if issubclass(w.category, SpectrumFileWarning)]
+        if about:
+            told[path] = " ".join(about)
+    return found, failed, told
 
 
 def _same_grids_together(parts):

@@ -24,7 +24,7 @@ from skspec.datasets import (
 )
 from skspec.datasets.readers import SpectrumFileError, _registry, read_file, reader
 
-pytest.importorskip("astropy")
+fits = pytest.importorskip("astropy.io.fits")
 from survey_layouts.lamost import (  # noqa: E402
     LRS_PIXELS,
     lrs_grid,
@@ -720,3 +720,24 @@ def test_memory_of_a_store_does_not_grow_with_its_size(tmp_path):
             subprocess.run(["rm", "-r", str(tmp_path / name)], check=True)
     assert grown[1] < 300  # MB; 4500 spectra with errors are 140 in single precision
     assert grown[1] - grown[0] < 60
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_what_readers_warn_of_is_told_of_every_file(tmp_path, n_jobs):
+    rows = 100
+    wcs = fits.Header({"CRVAL1": 4713.6, "CDELT1": 0.046, "CRPIX1": 1.0, "CUNIT1": "Angstroms"})
+    files = []
+    for number in range(3):
+        path = tmp_path / f"14020700120100{number}1.fits"
+        hdus = [
+            fits.PrimaryHDU(np.full(rows, 800.0, np.float32), wcs),
+            fits.ImageHDU(np.full(rows, 0.02 * (number == 1)), wcs, "input_sigma"),
+        ]
+        fits.HDUList(hdus).writeto(path)
+        files.append(path)
+    with pytest.warns(
+        UnreadFilesWarning, match=r"2 files have something wrong.*100% of its errors"
+    ):
+        spectra = read_spectra(files, frame=None, n_jobs=n_jobs)
+    assert list(spectra.meta["report"].warned) == [str(files[0]), str(files[2])]
+    assert np.isfinite(spectra.ivar[1]).all() and np.isinf(spectra.ivar[[0, 2]]).all()
