@@ -112,30 +112,30 @@ def load_spectra(
     -----
     The layout, to be written with ``numpy.savez_compressed`` or `save_spectra`:
 
-    ================== ================= =====================================================
-    key                shape             meaning
-    ================== ================= =====================================================
-    ``flux``           (n, P)            flux in any unit
-    ``flux_norm``      (n, P)            flux divided by its continuum; one of the two suffices
-    ``ivar``           (n, P)            inverse variance of ``flux``, 0 = bad pixel; optional
-    ``ivar_norm``      (n, P)            inverse variance of ``flux_norm``; optional
-    ``flux_err``       (n, P)            standard deviation of ``flux``, instead of ``ivar``; also
-                                         ``error``, ``err``, ``sigma``, ``uncertainty``; ``variance``
-    ``mask``           (n, P) or (P,)    bool or bits, not 0 = bad pixel; also ``quality``, ``flags``;
-                                         ``good``, the other way round; optional
-    ``wavelength``     (P,)              Angstrom, or ``wave``, ``wavelength_nm``, ``wavelength_air``,
-                                         ``loglam`` (log10 of Angstrom) and the like; optional
-    ``wavelength_unit`` ()               text, where it is another, or numbers are below 2000; optional
-    ``order``          (P,)              echelle order; optional
-    ``medium``         ()                "air" or "vacuum"; as ``frame``, ``flux_unit``, text; optional
-    ``resolution``     () or (P,)        or (n, 1), (n, P): wavelength / FWHM; optional
-    ``labels``         (n, n_labels)     optional
-    ``label_names``    (n_labels,)       text; needed with ``labels``
-    ``has_labels``     (n,)              bool; False where the row of ``labels`` means nothing
-    ``star_id``        (n,)              text or integer; optional
-    ``noise_shape``    (P,)              with ``snr`` (n,) instead of errors: noise_shape / snr
-    anything else      (n, ...)          goes to ``spectra.meta``
-    ================== ================= =====================================================
+    =================== ================= =====================================================
+    key                 shape             meaning
+    =================== ================= =====================================================
+    ``flux``            (n, P)            flux in any unit
+    ``flux_norm``       (n, P)            flux divided by its continuum; one of the two suffices
+    ``ivar``            (n, P)            inverse variance of ``flux``, 0 = bad pixel; optional
+    ``ivar_norm``       (n, P)            inverse variance of ``flux_norm``; optional
+    ``flux_err``        (n, P)            standard deviation of ``flux``, instead of ``ivar``; also
+                                          ``error``, ``err``, ``sigma``, ``uncertainty``; ``variance``
+    ``mask``            (n, P) or (P,)    bool or bits, not 0 = bad pixel; also ``quality``, ``flags``;
+                                          ``good``, the other way round; optional
+    ``wavelength``      (P,)              Angstrom, or ``wave``, ``wavelength_nm``, ``wavelength_air``,
+                                          ``loglam`` (log10 of Angstrom) and the like; optional
+    ``wavelength_unit`` ()                text, where it is another, or numbers are below 2000; optional
+    ``order``           (P,)              echelle order; optional
+    ``medium``          ()                "air" or "vacuum"; as ``frame``, ``flux_unit``, text; optional
+    ``resolution``      () or (P,)        or (n, 1), (n, P): wavelength / FWHM; optional
+    ``labels``          (n, n_labels)     optional
+    ``label_names``     (n_labels,)       text; needed with ``labels``
+    ``has_labels``      (n,)              bool; False where the row of ``labels`` means nothing
+    ``star_id``         (n,)              text or integer; optional
+    ``noise_shape``     (P,)              with ``snr`` (n,) instead of errors: noise_shape / snr
+    anything else       (n, ...)          goes to ``spectra.meta``
+    =================== ================= =====================================================
 
     No object arrays: files are opened with ``allow_pickle=False``. Where ``flux_norm`` has no
     errors of its own they come from those of ``flux``, ``ivar (flux / flux_norm)^2``, and the
