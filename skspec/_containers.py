@@ -16,6 +16,7 @@ from skspec._wavelengths import FRAMES, MEDIA, to_angstrom
 
 __all__ = [
     "NAMES",
+    "POWERS",
     "find_name",
     "from_specutils",
     "from_xarray",
@@ -110,6 +111,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "order": ("order", "orders", "echelle_order", "order_number", "arm", "chip", "ccd"),
     "resolution": ("resolution", "resolving_power", "spectral_resolution"),
 }
+#: of the unit of the flux, in that of errors
+POWERS = {"ivar": -2, "variance": 2, "flux_err": 1}
 UNITS_OF_NAMES = {
     **dict.fromkeys(("a", "aa", "ang", "angs", "angstrom", "angstroms", "angstroem"), "Angstrom"),
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), "nm"),
@@ -483,7 +486,10 @@ def from_xarray(array: Any) -> dict[str, Any]:
         part["order"] = np.asarray(part["order"].values).astype(int)
     for kind in ("ivar", "flux_err", "variance", "mask", "good"):
         if kind in part:
+            factor = _to_unit_of_flux(kind, part[kind].attrs, part.get("flux_unit"))
             part[kind] = _as_rows(part[kind], stars, pixel, shape)
+            if factor != 1:
+                part[kind] = factor * part[kind]
     for name, values in variables.items():
         if stars and set(values.dims) and set(values.dims) <= set(stars):
             full = values.broadcast_like(flux.isel({pixel: 0})).transpose(*stars)
@@ -491,6 +497,26 @@ def from_xarray(array: Any) -> dict[str, Any]:
         elif not values.dims and np.ndim(values.values) == 0:
             part["meta"][str(name)] = np.full(n, values.values)
     return _with_one_error(part)
+
+
+def _to_unit_of_flux(kind, attrs, flux_unit):
+    """What errors with a unit of their own are multiplied by, to be in that of the flux."""
+    unit = attrs.get("units", attrs.get("unit"))
+    power = POWERS.get(kind)
+    if not unit or power is None:
+        return 1.0
+    if not flux_unit:
+        raise ValueError(f"{kind} has the unit {unit!r} and the flux has none; give it one, too.")
+    from astropy import units
+
+    try:
+        return units.Unit(unit).to(units.Unit(flux_unit) ** power)
+    except (ValueError, TypeError, units.UnitConversionError) as error:
+        if power == 1 and str(unit) == str(flux_unit):
+            return 1.0  # spelled in a way that astropy does not know
+        raise ValueError(
+            f"{kind} in {unit!r} does not fit a flux in {flux_unit!r} ({error})."
+        ) from None
 
 
 def _flux_of_dataset(dataset):

@@ -35,7 +35,7 @@ from skspec._wrappers import (
     unwrap_once,
 )
 from skspec.distributions import MultivariateNormal
-from skspec.spectra import Spectra
+from skspec.spectra import Spectra, refuse_containers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -348,6 +348,7 @@ def load_into_memory(X: SpectraLike) -> Any:
     if hasattr(X, "colnames"):  # a table of astropy has a column per pixel
         X = label_table(X, "The fluxes")[0]
         return Spectra(X) if np.isnan(X).any() else X
+    refuse_containers(X)
     if isinstance(X, list | tuple) and any(map(has_mask, X)):
         return Spectra(filled(X, "flux"))
     return Spectra(X) if has_mask(X) else X

@@ -324,7 +324,7 @@ class Spectra:
         Raises
         ------
         ValueError
-            When there is no coordinate of wavelengths, or no flux.
+            When there is no coordinate of wavelengths, no flux, or errors have units that do not fit.
         """
         from skspec._containers import from_xarray
 

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skspec import Spectra
 from skspec._containers import find_name, medium_of_name, plain_name
+from skspec.base import as_spectra
 
 WAVELENGTH = np.array([5000.0, 5001, 5002.5, 5004])
 FLUX = np.array([[1.0, 0.9, 0.8, 1.1], [2.0, 2.1, 1.7, 1.9]])
@@ -224,6 +225,32 @@ class TestXarray:
         coords |= {"star_id": ("star", ["a", "b"]), "teff": ("star", [5000.0, 6000.0])}
         kwargs = {"dims": ("star", "wavelength"), "coords": coords} | kwargs
         return self.xr.DataArray(FLUX, **kwargs)
+
+    @pytest.mark.parametrize(
+        "name, values", [("flux_err", 100.0), ("variance", 1e4), ("ivar", 1e-4)]
+    )
+    def test_errors_in_their_own_unit(self, name, values):
+        """A tenth of a Jy, in mJy, whatever power of it."""
+        units = pytest.importorskip("astropy.units")
+        power = {"flux_err": 1, "variance": 2, "ivar": -2}[name]
+        flux = self.xr.DataArray(
+            FLUX, dims=("n", "wave"), coords={"wave": WAVELENGTH}, attrs={"units": "Jy"}
+        )
+        errors = self.xr.full_like(flux, values).assign_attrs(units=str(units.mJy**power))
+        spectra = Spectra.from_xarray(self.xr.Dataset({"flux": flux, name: errors}))
+        assert_allclose(spectra.flux_err, 0.1)
+        with pytest.raises(ValueError, match=f"{name} in 'K' does not fit a flux in 'Jy'"):
+            other = self.xr.Dataset({"flux": flux, name: errors.assign_attrs(units="K")})
+            Spectra.from_xarray(other)
+        bare = self.xr.Dataset({"flux": flux.drop_attrs(), name: errors})
+        with pytest.raises(ValueError, match="and the flux has none"):
+            Spectra.from_xarray(bare)
+
+    def test_a_model_names_the_way_in(self):
+        """Not taken as bare numbers, without the wavelengths."""
+        array = self.xr.DataArray(FLUX, dims=("n", "wave"), coords={"wave": WAVELENGTH})
+        with pytest.raises(ValueError, match="use Spectra.from_xarray"):
+            as_spectra(array)
 
     def test_array_with_its_coordinates(self):
         attrs = {"units": "Jy", "medium": "vacuum", "frame": "rest", "resolution": 2000}

@@ -67,6 +67,8 @@ class SyntheticGap(ShortRepr):
         Whether noise of observed stars was added to the synthetic ones.
     at_equal_labels : bool
         Whether `pixels` compares stars of the same labels, or only means.
+    medium : {"air", "vacuum"} or None
+        Of the wavelengths in `pixels`, where the spectra know it.
     """
 
     auc: float
@@ -83,6 +85,7 @@ class SyntheticGap(ShortRepr):
     n_components: int
     noise_matched: bool
     at_equal_labels: bool
+    medium: str | None = None
 
     def worst_lines(self, n: int = 10, *, n_pixels: int = 5) -> pd.DataFrame:
         """The pixels of the largest gap, each at least `n_pixels` from a worse one.
@@ -257,6 +260,7 @@ def synthetic_gap(
         n_components=a.shape[1],
         noise_matched=matched,
         at_equal_labels=at_equal_labels,
+        medium=observed.medium or synthetic.medium,
     )
 
 

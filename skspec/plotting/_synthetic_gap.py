@@ -187,7 +187,7 @@ class SyntheticGapDisplay:
         return self
 
     def plot_pixels(
-        self, ax: AxesLike | None = None, *, n_worst: int = 8, medium: str = "vacuum"
+        self, ax: AxesLike | None = None, *, n_worst: int = 8, medium: str | None = None
     ) -> Self:
         """Draw the gap of each pixel, the worst ones named.
 
@@ -197,8 +197,8 @@ class SyntheticGapDisplay:
             One per synthetic set. Default: a new figure.
         n_worst : int
             Pixels to be named, fewer where they crowd.
-        medium : {"vacuum", "air"}
-            Of the wavelengths, for the names of lines.
+        medium : {"vacuum", "air"}, optional
+            Of the wavelengths, for the names of lines. That of the spectra by default, or vacuum.
 
         Returns
         -------
@@ -228,6 +228,7 @@ class SyntheticGapDisplay:
         axes.set_ylabel("obs − syn [σ]" if gap.at_equal_labels else "difference\nof means [σ]")
         rms = np.sqrt(np.nanmean(gap.pixels["difference"] ** 2))
         axes.set_title(f"{name}: AUC {gap.auc:.3f} ± {gap.auc_error:.3f}, rms difference {rms:.2g}")
+        medium = medium or gap.medium or "vacuum"
         lines = strong_lines(where, medium=medium) if gap.pixels.columns[0] == "wavelength" else {}
         named = []
         for j in gap.worst_lines(3 * n_worst).index:

@@ -5,7 +5,8 @@ from numpy.testing import assert_array_equal
 
 from skspec import Spectra
 from skspec.diagnostics import synthetic_gap
-from skspec.plotting import SyntheticGapDisplay
+from skspec.plotting import SyntheticGapDisplay, _synthetic_gap
+from skspec.plotting._line_names import strong_lines
 
 WAVELENGTH = np.linspace(5100, 5299, 100)
 QUICK = {"n_permutations": 99}
@@ -68,6 +69,23 @@ def test_worst_lines_are_named(sets):
     assert display.axes_[0].get_xlabel() == "wavelength [Å]"
     with pytest.raises(ValueError, match="no embedding.*from_spectra"):
         display.plot()
+
+
+@pytest.mark.parametrize("medium, used", [("air", "air"), (None, "vacuum")])
+@pytest.mark.parametrize("which", [0, 1])
+def test_lines_are_of_the_medium_of_the_spectra(sets, monkeypatch, medium, used, which):
+    seen = []
+
+    def spy(wavelength, medium):
+        seen.append(medium)
+        return strong_lines(wavelength, medium=medium)
+
+    monkeypatch.setattr(_synthetic_gap, "strong_lines", spy)
+    known = [s.replace(medium=medium if k == which else None) for k, s in enumerate(sets)]
+    gap = synthetic_gap(*known, **QUICK)
+    assert gap.medium == medium
+    SyntheticGapDisplay.from_gap(gap, ax=plt.subplots()[1])
+    assert seen == [used]
 
 
 def test_pixels_of_several_sets_without_wavelength(sets):

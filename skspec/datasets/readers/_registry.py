@@ -296,6 +296,8 @@ def _without_garbage(spectra):
             np.median(row[ok]) if ok.any() else np.inf for row, ok in zip(spectra.ivar, known)
         ]
         garbage |= known & (spectra.ivar > SHARP * np.array(typical, dtype=float)[:, None])
+        infinite = spectra.good & np.isinf(spectra.ivar)
+        garbage |= infinite & known.any(axis=1)[:, None]  # among others that are not
     return spectra.replace(mask=garbage) if garbage.any() else spectra
 
 

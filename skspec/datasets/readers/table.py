@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skspec._containers import NAMES, find_name, medium_of_name, plain_name
+from skspec._containers import NAMES, POWERS, find_name, medium_of_name, plain_name
 from skspec._wavelengths import FRAMES, MEDIA, to_angstrom
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, missing_number, text
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
@@ -17,7 +17,6 @@ from skspec.spectra import Spectra
 SHORTEST = 2000.0  # Angstrom; bare wavelengths below may be nm or micron
 LONGEST = 3e5
 EVEN = 0.9  # share of steps within a factor of 3 of the usual one: a grid, and no dates
-ERRORS = {"ivar": -2, "variance": 2, "flux_err": 1}
 STARS = (
     *("source_id", "star_id", "sourceid", "starid", "apogee_id", "sobject_id", "obsid", "targetid"),
     *("target_id", "object_id", "objid", "obj_id", "star", "star_name", "object", "target", "id"),
@@ -202,7 +201,7 @@ class _Columns:
 
     def _ivar(self, part):
         """Inverse variances in the unit of the flux."""
-        kind = next((kind for kind in ERRORS if kind in part), None)
+        kind = next((kind for kind in POWERS if kind in part), None)
         if kind is None:
             return None
         values = part[kind] * self._factor(kind)
@@ -219,7 +218,7 @@ class _Columns:
         from astropy import units
 
         try:
-            wanted = units.Unit(flux_unit) ** ERRORS[kind]
+            wanted = units.Unit(flux_unit) ** POWERS[kind]
             return units.Unit(unit).to(wanted)
         except units.UnitConversionError:
             raise SpectrumFileError(

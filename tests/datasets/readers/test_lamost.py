@@ -8,6 +8,8 @@ from survey_files import FILES, check_golden, golden, line_velocity, real_files
 from skspec.datasets.readers import read_file
 
 pytest.importorskip("astropy")
+from astropy.io import fits  # noqa: E402
+from survey_layouts.lamost import write_lrs_table  # noqa: E402
 
 H_BETA = 4862.69  # vacuum
 
@@ -46,3 +48,14 @@ def test_same_star_twice():
         pytest.skip("no lamost_mrs in SKSPEC_FILES")
     stars = [read_file(path)[0].meta["star_id"][0] for path in sorted(folder.glob("lamost_mrs/*"))]
     assert {star[:15] for star in stars} == {"J192814.09+4355"}
+
+
+def test_no_error_is_infinitely_small(tmp_path):
+    """Infinite inverse variances of some pixels are a fault of the file, not perfect pixels."""
+    path = write_lrs_table(tmp_path / "a.fits", n_pixels=100)
+    with fits.open(path, mode="update") as hdus:
+        hdus["COADD"].data["IVAR"][0, [3, 50]] = np.inf
+        hdus["COADD"].data["FLUX"][0, 3] = 0
+    [spectra] = read_file(path)
+    assert np.flatnonzero(~spectra.good[0]).tolist() == [3, 50]
+    assert np.isfinite(spectra.ivar).all()
