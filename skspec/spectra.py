@@ -563,7 +563,8 @@ def concatenate(
         Of all together. Where it is given, what an iterator yields is let go once it is copied.
     grid : array-like of shape (P,), Spectra or "common", optional
         Pixels for all of them: wavelengths [Angstrom, or a Quantity], those of `Spectra` with their
-        orders, or "common", the grid of most of them, or one like theirs. None: they share one.
+        orders and in their medium, or "common", the grid of most of them, or one like theirs. None:
+        they share one.
         Spectra are resampled as by :class:`~skspec.preprocessing.Resampler`, conserving flux on
         coarser pixels and cubic on others, order by order.
 
@@ -614,6 +615,9 @@ def _on_one_grid(parts, grid):
     if not parts:
         raise ValueError("Nothing to concatenate: the list of spectra is empty.")
     wavelength, order = chosen_grid(grid, parts)
+    medium = getattr(grid, "medium", None)
+    if medium is not None:  # the new pixels are in it
+        parts = [part if part.medium is None else part.to_medium(medium) for part in parts]
     parts = [part.replace(meta=meta) for part, meta in zip(parts, fill_meta(parts))]
     return concatenate([onto_grid(part, wavelength, order) for part in parts])
 

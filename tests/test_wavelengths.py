@@ -223,6 +223,17 @@ def test_joined_spectra_keep_what_they_have_in_common(spectra):
             concatenate([spectra, spectra.replace(**{name: value})])
 
 
+def test_joined_on_the_pixels_of_others_in_their_medium(spectra):
+    line = Spectra(
+        1 - 0.5 * np.exp(-0.5 * ((OPTICAL - 5500) / 100) ** 2), wavelength=OPTICAL, medium="air"
+    )
+    vacuum = line.to_medium("vacuum")
+    grid = vacuum[:, 2:-2].replace(wavelength=np.linspace(4200, 6800, 57))
+    one, other = concatenate([line], grid=grid), concatenate([vacuum], grid=grid)
+    assert one.medium == "vacuum"
+    assert_allclose(one.flux, other.flux, atol=1e-12)
+
+
 def assert_about(one, other):
     assert (one.medium, one.frame, one.flux_unit) == (other.medium, other.frame, other.flux_unit)
     assert_array_equal(one.resolution, other.resolution)

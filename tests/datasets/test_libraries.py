@@ -1,12 +1,14 @@
 """Libraries to train on, from a small package of the same layout, installed or downloaded."""
 
 import functools
+import gc
 import hashlib
 import importlib.util
 import logging
 import os
 import sys
 import threading
+import warnings
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -118,6 +120,9 @@ def server(tmp_path, registry, monkeypatch):
         yield asked
         http.shutdown()
         thread.join()
+        with warnings.catch_warnings():  # pooch leaves its connections to the garbage collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def test_miles_of_the_installed_package(installed):
