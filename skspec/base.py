@@ -24,6 +24,7 @@ from skspec._label_values import (
     label_values,
     refuse_unknown,
 )
+from skspec._pixel_values import refuse_containers
 from skspec._shared_parameters import SharedParameters
 from skspec._sklearn import get_output_config
 from skspec._wavelengths import pixel_difference
@@ -35,7 +36,7 @@ from skspec._wrappers import (
     unwrap_once,
 )
 from skspec.distributions import MultivariateNormal
-from skspec.spectra import Spectra, refuse_containers
+from skspec.spectra import Spectra
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

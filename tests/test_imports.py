@@ -13,7 +13,7 @@ ROOT = Path(skspec.__file__).parent
 
 # from the ground up; what shares a line is one storey, whose rooms may only know themselves
 STOREYS = [
-    {"_version", "_typing", "_wavelengths"},
+    {"_version", "_typing", "_wavelengths", "_pixel_values"},
     {"_label_values"},
     {"solvers"},
     {"_common_grid", "_containers"},

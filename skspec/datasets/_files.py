@@ -13,8 +13,9 @@ import pandas as pd
 
 from skspec._containers import NAMES, medium_of_name, plain_name
 from skspec._label_values import label_table
+from skspec._pixel_values import ivar_from_error
 from skspec._wavelengths import to_angstrom
-from skspec.spectra import ABOUT, Spectra, _ivar_from_error
+from skspec.spectra import ABOUT, Spectra
 
 if TYPE_CHECKING:
     from skspec._typing import PathLike
@@ -431,7 +432,7 @@ def _rescaled_ivar(ivar, flux, flux_norm, to):
 
 def _ivar_of_error(error, flux):
     limit = UNKNOWN_ERROR * np.nanmedian(np.abs(flux)) if flux.size else np.inf
-    return _ivar_from_error(np.where(error < max(limit, np.finfo(float).tiny), error, 0))
+    return ivar_from_error(np.where(error < max(limit, np.finfo(float).tiny), error, 0))
 
 
 def _labels_of(data, path, n, wanted):

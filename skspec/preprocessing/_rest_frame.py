@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skspec._common_grid import resampled
+from skspec._pixel_values import plain_array
 from skspec._wavelengths import to_angstrom
 from skspec.solvers.spectra.line_of_sight import C_KMS, ln_shift, velocity
 from skspec.solvers.spectra.resampling import BAD_FRACTION, MAX_GAP
-from skspec.spectra import Spectra, plain_array
+from skspec.spectra import Spectra
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
