@@ -158,7 +158,10 @@ class SpectraEstimator(DocumentedEstimator):
         if not isinstance(self, LabelRegressor) or "rv" in getattr(self, "label_names_in_", ()):
             return True
         parameters = self.get_params().items()  # of wrapped models, too
-        return any(name.rpartition("__")[2] == "fit_rv" and value for name, value in parameters)
+        return any(
+            (name.rpartition("__")[2] == "fit_rv" and value) or getattr(value, "moves_stars", False)
+            for name, value in parameters
+        )
 
 
 class SpectraTransformer(TransformerMixin, SpectraEstimator):

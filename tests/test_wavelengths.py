@@ -10,10 +10,12 @@ from sklearn.pipeline import make_pipeline
 
 from skspec import Spectra, air_to_vacuum, concatenate, vacuum_to_air
 from skspec._wavelengths import pixel_difference, to_angstrom
+from skspec.augmentation import Compose, GaussianNoise, InstrumentBroadening, RadialVelocityShift
 from skspec.calibration import ResidualCovarianceRegressor
 from skspec.datasets import SpectraStore, load_spectra, make_spectra, save_spectra
 from skspec.discovery import all_estimators
 from skspec.discriminative import KernelPCARegressor
+from skspec.ensemble import AugmentedRegressor
 from skspec.forward import TheCannon
 from skspec.preprocessing import ContinuumNormalizer
 
@@ -277,7 +279,10 @@ TRANSFORMERS = [
 def test_transformers_keep_it(cls, stars):
     spectra, labels = stars
     out = cls().fit_transform(spectra, labels)
-    assert (out.medium, out.frame) == ("vacuum", "rest")
+    moved = cls is RadialVelocityShift
+    assert (out.medium, out.frame) == ("vacuum", None if moved else "rest")
+    broadened = cls is InstrumentBroadening
+    assert (out.resolution is None) == broadened
 
 
 @pytest.mark.parametrize(
@@ -302,6 +307,21 @@ def test_in_pipelines_and_searches(stars):
     search = GridSearchCV(pipeline, {"thecannon__degree": [1]}, cv=2).fit(spectra, labels)
     with pytest.raises(ValueError, match="in vacuum, these are in air"):
         search.predict(spectra[:3].to_medium("air"))
+
+
+def test_training_on_moved_stars_takes_moving_ones(stars):
+    spectra, labels = stars
+    moving = spectra[:3].replace(frame="barycentric")
+    for augmentation in (
+        RadialVelocityShift(20),
+        Compose([GaussianNoise(100), RadialVelocityShift()]),
+    ):
+        for keep in (False, True):
+            model = AugmentedRegressor(TheCannon(1), augmentation, keep=keep, random_state=0)
+            assert model.fit(spectra, labels).predict(moving).shape == (3, 2)
+    still = AugmentedRegressor(TheCannon(1), augmentation=GaussianNoise(100), random_state=0)
+    with pytest.raises(ValueError, match="in the rest frame"):
+        still.fit(spectra, labels).predict(moving)
 
 
 def test_moving_stars_are_refused_unless_velocities_are_fitted(stars):

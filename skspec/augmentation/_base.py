@@ -51,6 +51,9 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
         "random_state": ["random_state"],
     }
 
+    #: what is known of spectra and no longer true of augmented ones
+    _forgets: tuple[str, ...] = ()
+
     def __init__(self, *, p: float = 1.0, random_state: RandomState | None = None):
         self.p = p
         self.random_state = random_state
@@ -146,10 +149,16 @@ class Augmentation(OneToOneFeatureMixin, SpectraTransformer):
         if spoilt is not None and spoilt.any():
             ivar = np.full(flux.shape, np.inf) if ivar is None else ivar
             ivar[:, spoilt] = 0.0
+        about = spectra.about | dict.fromkeys(self._forgets)
         new = Spectra._from_clean(
-            flux, ivar, spectra.wavelength, spectra.order, dict(spectra.meta), spectra.about
+            flux, ivar, spectra.wavelength, spectra.order, dict(spectra.meta), about
         )
         return new, y if labels is None else labels.put_back()
+
+    @property
+    def moves_stars(self) -> bool:
+        """Whether stars get velocities that they did not have."""
+        return "frame" in self._forgets
 
     def _spoilt(self, spectra):
         """Pixels (P,) that the augmentation spoils in some star, to be masked in all; None for none."""

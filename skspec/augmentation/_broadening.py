@@ -202,6 +202,8 @@ class InstrumentBroadening(Broadening):
         "from_resolution": [Interval(Real, 0, None, closed="neither"), None],
     }
 
+    _forgets = ("resolution",)
+
     def __init__(
         self, resolution: Range | None = None, *, from_resolution: float | None = None, **shared
     ):

@@ -32,6 +32,11 @@ class _Several(Augmentation):
                 )
             part._validate_params()
 
+    @property
+    def moves_stars(self) -> bool:
+        """Whether any of them gives stars velocities that they did not have."""
+        return any(part.moves_stars for part in self.augmentations)
+
     def _changed_label(self, y):
         changed = (part._changed_label(y) for part in self.augmentations)
         return next((label for label in changed if label is not None), None)

@@ -66,6 +66,8 @@ class RadialVelocityShift(Augmentation):
         "label": [str, Integral, None],
     }
 
+    _forgets = ("frame",)
+
     def __init__(self, rv: Range = (-5.0, 5.0), *, label: str | int | None = "rv", **shared):
         super().__init__(**shared)
         self.rv = rv

@@ -148,6 +148,8 @@ class AugmentedRegressor(InnerDomainMixin, LabelRegressor):
                 yield spectra
 
         stars = concatenate(copies(), n_stars=(self.n_copies + self.keep) * len(y))
+        if self.augmentation.moves_stars:
+            stars.frame = None  # those that are kept are at rest, the others are not
         return stars, pd.concat(labels, ignore_index=True)
 
     def predict_dist(self, X: SpectraLike) -> MultivariateNormal:
