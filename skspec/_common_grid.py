@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from skspec._pixel_values import as_narrow
 from skspec._wavelengths import pixel_difference, to_angstrom
 from skspec.solvers.spectra.resampling import BAD_FRACTION, MAX_GAP, Resampling
 
@@ -95,12 +96,9 @@ def _majority(parts, n):
 
 
 def _same_grid(one, other):
-    return (
-        one.shape[1] == other.shape[1]
-        and abs(one.wavelength[0] / other.wavelength[0] - 1) < 1e-5  # before all are compared
-        and np.array_equal(one.order, other.order)
-        and pixel_difference(one.wavelength, other.wavelength) == 0
-    )
+    if one.shape[1] != other.shape[1] or abs(one.wavelength[0] / other.wavelength[0] - 1) >= 1e-5:
+        return False  # before all pixels are compared
+    return _is_grid(other, one.wavelength, one.order)
 
 
 def _even_grid(grids, weights):
@@ -165,7 +163,7 @@ def onto_grid(
     flux, ivar = resampled(spectra, grid, factor, method, new_order=new_order)
     return spectra.replace(
         flux=flux,
-        ivar=None if ivar is None else _as_narrow(ivar, spectra.dtype),
+        ivar=None if ivar is None else as_narrow(ivar, spectra.dtype),
         wavelength=grid,
         wavelength_unit="Angstrom",
         order=order,
@@ -224,14 +222,6 @@ def _is_grid(spectra, grid, order):
 def _typical_step(grid, order):
     parts = [grid] if order is None else [grid[order == k] for k in np.unique(order)]
     return np.median(np.concatenate([np.abs(np.diff(np.log(part))) for part in parts]))
-
-
-def _as_narrow(values, dtype):
-    """`values` in `dtype` where its range holds them."""
-    limits = np.finfo(dtype)
-    known = values[(values > 0) & np.isfinite(values)]
-    fits = not known.size or (known.min() > limits.tiny and known.max() < limits.max)
-    return values.astype(dtype, copy=False) if fits else values
 
 
 def fill_meta(parts: Iterable[Spectra]) -> list[dict[str, Any]]:

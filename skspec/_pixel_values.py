@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "as_narrow",
     "float_array",
     "in_unit",
     "ivar_from_error",
@@ -157,9 +158,15 @@ def ivar_from_error(error):
     # in double: squared, errors of 1e-20 erg/s/cm2/Angstrom leave the range of single precision
     with np.errstate(divide="ignore", over="ignore"):
         ivar = np.where(usable, 1.0 / np.square(np.where(usable, error, 1.0), dtype=float), 0.0)
-    limits, positive = np.finfo(error.dtype), ivar[ivar > 0]
-    fits = not positive.size or (positive.min() > limits.tiny and positive.max() < limits.max)
-    return ivar.astype(error.dtype, copy=False) if fits else ivar
+    return as_narrow(ivar, error.dtype)
+
+
+def as_narrow(ivar: np.ndarray, dtype: Any) -> np.ndarray:
+    """Inverse variances in `dtype` where its range holds them."""
+    limits = np.finfo(dtype)
+    known = ivar[(ivar > 0) & np.isfinite(ivar)]
+    fits = not known.size or (known.min() > limits.tiny and known.max() < limits.max)
+    return ivar.astype(dtype, copy=False) if fits else ivar
 
 
 def without_information(flux, ivar):

@@ -140,12 +140,9 @@ class Spectra:
         if isinstance(flux, Spectra):
             raise ValueError("flux is a Spectra already; use spectra.replace(...) to change it.")
         refuse_containers(flux)
-        meta = dict(meta or {})
-        given = {"medium": medium, "frame": frame, "resolution": resolution, "flux_unit": flux_unit}
-        for name, value in given.items():  # words for all stars belong to the spectra, not to meta
-            if value is None and isinstance(meta.get(name), (str, int, float, np.number)):
-                given[name] = meta.pop(name)
-        medium, frame, resolution, flux_unit = given.values()
+        about = {"medium": medium, "frame": frame, "resolution": resolution, "flux_unit": flux_unit}
+        meta, about = _words_out_of_meta(meta, about)
+        flux_unit = about["flux_unit"]
         # a mask that hides in any of the arrays (astropy tables hand out such) must not get lost
         flux, hidden_flux, unit = plain_array(flux, "flux")
         flux_unit = unit if flux_unit is None else flux_unit
@@ -168,11 +165,15 @@ class Spectra:
             wavelength = to_angstrom(wavelength, wavelength_unit)
         self.wavelength = self._pixel_vector(wavelength, "wavelength", float)
         self.order = self._pixel_vector(order, "order", int)
+        self._describe(meta, about | {"flux_unit": flux_unit})
+
+    def _describe(self, meta, about):
+        """Set what is known of the spectra, beside their pixels."""
         self.meta = meta
-        self.medium = _one_of(medium, "medium", MEDIA)
-        self.frame = _one_of(frame, "frame", FRAMES)
-        self.resolution = self._checked_resolution(resolution)
-        self.flux_unit = None if flux_unit is None else str(flux_unit)
+        self.medium = _one_of(about["medium"], "medium", MEDIA)
+        self.frame = _one_of(about["frame"], "frame", FRAMES)
+        self.resolution = self._checked_resolution(about["resolution"])
+        self.flux_unit = None if about["flux_unit"] is None else str(about["flux_unit"])
 
     def _clean_ivar(self, ivar, mask):
         """Fold bad values and the mask into `ivar`; blank the flux where it is not finite."""
@@ -474,6 +475,12 @@ class Spectra:
         ValueError
             As of `Spectra`; also when errors cannot be converted to the unit of a new `flux`.
         """
+        if changes.keys() <= {"meta", *ABOUT}:  # pixels that are clean already
+            clean = self.flux, self.ivar, self.wavelength, self.order
+            out = self._from_clean(*clean, {}, {})
+            meta = changes.pop("meta", self.meta)
+            out._describe(*_words_out_of_meta(meta, self.about | changes))
+            return out
         names = ("flux", "ivar", "wavelength", "order", "meta", *ABOUT)
         parts = {name: getattr(self, name) for name in names}
         if "flux_err" in changes:
@@ -714,6 +721,15 @@ def check_same_pixels(one: Spectra, other: Spectra, what: str) -> None:
         f"{what} lie on different wavelengths, up to {apart:.3g} pixels apart; use "
         "skspec.preprocessing.Resampler first."
     )
+
+
+def _words_out_of_meta(meta, about):
+    """`meta` and `about`, to which words for all stars belong that are in meta."""
+    meta, about = dict(meta or {}), dict(about)
+    for name, value in about.items():
+        if value is None and isinstance(meta.get(name), (str, int, float, np.number)):
+            about[name] = meta.pop(name)
+    return meta, about
 
 
 def _one_of(value, name, allowed):

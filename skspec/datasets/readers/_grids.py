@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from skspec._pixel_values import SURVEYS_BAD, ivar_from_error
+from skspec._wavelengths import SHORTEST
 from skspec.datasets.readers._cards import wavelength_unit_of
 from skspec.datasets.readers._file import SpectrumFileError, card, text
+from skspec.solvers.spectra.line_of_sight import C_KMS
 
 __all__ = [
     "FLUX_UNIT",
@@ -22,13 +25,11 @@ __all__ = [
     "zero_runs",
 ]
 
-LIGHT_SPEED = 299_792.458  # km/s
+LIGHT_SPEED = C_KMS
 FLUX_UNIT = "1e-17 erg / (s cm2 Angstrom)"  # of SDSS, APOGEE and DESI
 LARGEST = 10.0  # log10 wavelength, in whatever unit
 ROUNDED = 1e-6  # single precision leaves log10 wavelengths this far from the grid they mean
 SAME = 1e-6  # relative: rounding of a card
-NO_SIGMA = 1e9  # errors beyond mark bad pixels
-SHORTEST = 2000.0  # Angstrom; bare numbers below may be nm or micron
 SHORTEST_ORDER = 20  # pixels, on average: shorter ones are no orders but disorder
 
 
@@ -120,8 +121,7 @@ def log_grid(logarithm: np.ndarray, header: Any | None = None) -> np.ndarray:
 def ivar_from_sigma(sigma: np.ndarray) -> np.ndarray:
     """Inverse variance; 0 where the error is zero, negative, not finite or 1e9 and more."""
     sigma = np.asarray(sigma, dtype=float)
-    known = np.isfinite(sigma) & (sigma > 0) & (sigma < NO_SIGMA)
-    return np.where(known, 1 / np.square(np.where(known, sigma, 1.0)), 0.0)
+    return ivar_from_error(np.where(sigma < SURVEYS_BAD, sigma, 0.0))
 
 
 def mask_bits(mask: np.ndarray) -> np.ndarray:

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from skspec._containers import NAMES, POWERS, find_name, medium_of_name, plain_name
-from skspec._wavelengths import FRAMES, MEDIA, to_angstrom
+from skspec._wavelengths import FRAMES, MEDIA, SHORTEST, to_angstrom
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, missing_number, text
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
 from skspec.datasets.readers._registry import one_grid_together, reader
 from skspec.datasets.readers._tables import flags, is_vector, numbers, unit_of, vectors
 from skspec.spectra import Spectra
 
-SHORTEST = 2000.0  # Angstrom; bare wavelengths below may be nm or micron
 LONGEST = 3e5
 EVEN = 0.9  # share of steps within a factor of 3 of the usual one: a grid, and no dates
 STARS = (
