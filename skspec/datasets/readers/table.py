@@ -8,6 +8,7 @@ import numpy as np
 
 from skspec._containers import NAMES, POWERS, find_name, medium_of_name, plain_name
 from skspec._wavelengths import FRAMES, MEDIA, SHORTEST, to_angstrom
+from skspec.datasets.readers._cards import frame_of
 from skspec.datasets.readers._file import SpectrumFile, SpectrumFileError, missing_number, text
 from skspec.datasets.readers._grids import ivar_from_sigma, split_orders
 from skspec.datasets.readers._registry import one_grid_together, reader
@@ -22,7 +23,6 @@ STARS = (
     *("name", "sdss_id", "kic", "tic", "hip", "hd"),
 )
 VELOCITIES = ("rv", "radial_velocity", "vrad", "rv_kms")
-SPECSYS = {"BARYCENT": "barycentric", "HELIOCEN": "heliocentric", "TOPOCENT": "topocentric"}
 RESERVED = {"file", "format", "exposure", "part", "berv", "frame"}
 
 
@@ -283,7 +283,7 @@ def _about(table) -> dict[str, Any]:
         value = text(cards.get(name)).lower()
         if value in allowed:
             out[name] = value
-    out.setdefault("frame", SPECSYS.get(text(cards.get("specsys")).upper()))
+    out.setdefault("frame", frame_of({"SPECSYS": cards.get("specsys")}))
     resolution = missing_number(cards.get("resolution"))
     return out | ({"resolution": resolution} if resolution > 0 else {})
 
